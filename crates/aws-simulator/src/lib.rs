@@ -1,1 +1,61 @@
-//! Under construction.
+//! A local stand-in for the AWS services that hand out credentials, for tests and demonstrations only.
+//!
+//! One HTTP port on the loopback interface plays, told apart by method and path as in reality:
+//!
+//! - the instance metadata service, version 2 (`/latest/…`)
+//! - the container credentials endpoint of ECS and EKS Pod Identity (`/v2/credentials/…`, `/get-credentials`)
+//! - STS: AssumeRole, AssumeRoleWithWebIdentity, GetCallerIdentity (`POST /`)
+//! - the SSO portal (`GET /federation/credentials`) and SSO OIDC (`POST /token`)
+//!
+//! Every request is logged, faults come on command, and every credential issued can be mirrored into a directory, so
+//! that a server can check what was signed with it. Nothing here is shared with the code under test: requests and
+//! signatures are read by this crate's own rules.
+//!
+//! ```
+//! use aws_simulator::{Fault, Route, Simulator, SimulatorOptions};
+//!
+//! let simulator = Simulator::start(SimulatorOptions::default())?;
+//! // Point AWS_EC2_METADATA_SERVICE_ENDPOINT or AWS_ENDPOINT_URL_STS at it.
+//! assert!(simulator.url().starts_with("http://127.0.0.1:"));
+//! // The next two token requests fail, then all is well again.
+//! simulator.inject(Route::ImdsToken, Fault::Status(503), 2);
+//! assert!(simulator.requests().is_empty());
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! Dropping the [`Simulator`] ends it at once, whatever its connections are stuck in.
+
+#![deny(unsafe_code)]
+
+mod addresses;
+mod container;
+mod control;
+mod credentials;
+mod delivery;
+mod faults;
+mod http;
+mod imds;
+mod log;
+mod options;
+mod random;
+mod server;
+mod sigv4;
+mod simulator;
+mod sso;
+mod state;
+mod sts;
+mod sync;
+mod time;
+
+pub use addresses::{Blackhole, RefusedPort, blackhole_address, refused_port};
+pub use credentials::Credentials;
+pub use faults::{Fault, Route, Service, Times};
+pub use log::LoggedRequest;
+pub use options::{Clock, SimulatorOptions};
+pub use simulator::Simulator;
+
+/// The account that everything here belongs to.
+pub const ACCOUNT_ID: &str = "123456789012";
+
+/// The instance that the metadata service runs on; also the session name of its credentials.
+pub const INSTANCE_ID: &str = "i-0123456789abcdef0";

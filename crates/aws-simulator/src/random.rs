@@ -1,0 +1,44 @@
+//! Random text for keys, tokens and request ids. Nothing here guards a secret that matters; what counts is that
+//! simulators in parallel tests never hand out the same access key id.
+
+use std::fs::File;
+use std::io::Read;
+
+const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// `length` characters of A-Z and 2-7, as in access key ids.
+pub(crate) fn base32(length: usize) -> String {
+    text(BASE32, length)
+}
+
+/// `length` characters of the base64 alphabet, `+` and `/` among them, as in secret keys.
+pub(crate) fn base64(length: usize) -> String {
+    text(BASE64, length)
+}
+
+/// A request id in the form of a UUID.
+pub(crate) fn request_id() -> String {
+    let digits = text(HEX, 32);
+    format!(
+        "{}-{}-{}-{}-{}",
+        &digits[..8],
+        &digits[8..12],
+        &digits[12..16],
+        &digits[16..20],
+        &digits[20..]
+    )
+}
+
+/// The alphabet's length must be a power of two no larger than 256, so that every character is equally likely.
+fn text(alphabet: &[u8], length: usize) -> String {
+    let mut bytes = vec![0; length];
+    File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut bytes))
+        .expect("read random bytes from /dev/urandom");
+    bytes
+        .iter()
+        .map(|byte| char::from(alphabet[usize::from(*byte) % alphabet.len()]))
+        .collect()
+}

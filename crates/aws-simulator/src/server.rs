@@ -1,0 +1,165 @@
+//! The listener and one thread per connection. Requests flow from the socket through the fault queue and the service
+//! to the delivery; everything is in the log before the answer is on the wire.
+
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use crate::delivery::{Delivery, hang, reset};
+use crate::faults::{Fault, Route, Service};
+use crate::http::{Request, RequestReader, Response};
+use crate::state::{Call, State};
+use crate::time::http_date;
+use crate::{container, control, imds, sso, sts};
+
+/// Accepts until the gate is stopped, then ends every connection and waits for their threads.
+pub(crate) fn serve(listener: &TcpListener, state: &Arc<State>) {
+    let mut threads: Vec<thread::JoinHandle<()>> = Vec::new();
+    loop {
+        let accepted = listener.accept();
+        if state.gate.is_stopped() {
+            break;
+        }
+        threads.retain(|thread| !thread.is_finished());
+        match accepted {
+            Ok((stream, _)) => threads.extend(open(stream, state)),
+            // Out of file descriptors, most likely: let some be closed.
+            Err(_) => {
+                state.gate.pause(Duration::from_millis(10));
+            }
+        }
+    }
+    state.connections.shut_down();
+    for thread in threads {
+        // A panic in a connection's thread has been printed already, and must not hide a test's own.
+        let _ = thread.join();
+    }
+}
+
+fn open(stream: TcpStream, state: &Arc<State>) -> Option<thread::JoinHandle<()>> {
+    let number = state.connections.count();
+    if state.faults.refuses_connection() {
+        let _ = reset(&stream);
+        return None;
+    }
+    let stream = Arc::new(stream);
+    state.connections.register(Arc::downgrade(&stream));
+    let state = Arc::clone(state);
+    thread::Builder::new()
+        .name(format!("connection {number}"))
+        .stack_size(256 * 1024)
+        .spawn(move || {
+            // Errors are the peer's leaving, which the faults provoke.
+            let _ = converse(&state, &stream, number);
+        })
+        .ok()
+}
+
+fn converse(state: &State, stream: &TcpStream, connection: u64) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut reader = RequestReader::new(stream);
+    loop {
+        match reader.next() {
+            Ok(Some(request)) => {
+                if !answer(state, stream, &request, connection)? {
+                    return Ok(());
+                }
+            }
+            Ok(None) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                let response = Response::text(400, format!("{error}\n"));
+                deliver(state, stream, &response, None, false, state.now())?;
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Answers one request, and tells whether the connection may serve another.
+fn answer(
+    state: &State,
+    stream: &TcpStream,
+    request: &Request,
+    connection: u64,
+) -> io::Result<bool> {
+    let route = Route::of(request);
+    let keep_alive = state.options.keep_alive && !request.wants_close;
+    if route == Route::Control {
+        let response = control::answer(state, request);
+        return deliver(state, stream, &response, None, keep_alive, state.now());
+    }
+
+    let fault = state.faults.take(route);
+    let fault = fault.as_ref();
+    let number = state
+        .log
+        .enter(request, route, fault, connection, state.now());
+    match fault {
+        Some(Fault::Refuse) => {
+            reset(stream)?;
+            return Ok(false);
+        }
+        Some(Fault::HangBeforeAnswer) => {
+            hang(stream)?;
+            return Ok(false);
+        }
+        Some(Fault::Hold) if !state.gate.hold() => return Ok(false),
+        Some(Fault::Delay { duration }) if !state.gate.pause(*duration) => return Ok(false),
+        _ => {}
+    }
+    if !state.options.delay.is_zero() && !state.gate.pause(state.options.delay) {
+        return Ok(false);
+    }
+
+    let call = Call::new(route, state.now(), fault);
+    let response = match fault.and_then(|fault| fault.replacement(route)) {
+        Some(replacement) => replacement,
+        None => serve_call(state, request, &call),
+    };
+    state.log.answered(number, response.status);
+    deliver(state, stream, &response, fault, keep_alive, call.now)
+}
+
+fn serve_call(state: &State, request: &Request, call: &Call) -> Response {
+    let answered = match call.route.service() {
+        Service::Imds => imds::answer(state, request, call),
+        Service::Container => container::answer(state, request, call),
+        Service::Sts => sts::answer(state, request, call),
+        Service::Sso | Service::SsoOidc => sso::answer(state, request, call),
+        Service::Control | Service::Unknown => Ok(Response::text(404, "no such service\n")),
+    };
+    let mut response = answered.unwrap_or_else(|error| {
+        Response::text(
+            500,
+            format!("the simulator cannot write credentials: {error}\n"),
+        )
+    });
+    if response.status == 200
+        && let Some(body) = state.settings().bodies.get(&call.route)
+    {
+        response.body = body.clone().into_bytes();
+    }
+    response
+}
+
+fn deliver(
+    state: &State,
+    stream: &TcpStream,
+    response: &Response,
+    fault: Option<&Fault>,
+    keep_alive: bool,
+    now: SystemTime,
+) -> io::Result<bool> {
+    let date = http_date(now);
+    Delivery {
+        stream,
+        gate: &state.gate,
+        response,
+        date: &date,
+        keep_alive,
+    }
+    .send(fault)
+}
