@@ -402,6 +402,68 @@ mod tests {
         assert!(refusal.message.contains("x-amz-extra"), "{refusal:?}");
     }
 
+    /// The documented request, its `Authorization` header changed.
+    fn reauthorized(from: &str, to: &str) -> Request {
+        let mut request = documented_request();
+        let changed = request.headers[3].1.replace(from, to);
+        assert_ne!(changed, request.headers[3].1);
+        request.headers[3].1 = changed;
+        request
+    }
+
+    #[test]
+    fn host_must_be_signed_and_the_list_of_headers_in_order() {
+        for (list, words) in [
+            ("content-type;x-amz-date", "'host' must be a 'SignedHeader'"),
+            ("host;content-type;x-amz-date", "alphabetical"),
+            ("Content-Type;host;x-amz-date", "lower case"),
+            ("accept;host;x-amz-date", "'accept' is not in the request"),
+        ] {
+            let request = reauthorized("content-type;host;x-amz-date", list);
+            let refusal = verify(&request, &expected(), documented_key).unwrap_err();
+            assert!(refusal.message.contains(words), "{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn a_payload_hash_in_the_header_must_be_that_of_the_body() {
+        let mut request = reauthorized("host;x-amz-date", "host;x-amz-content-sha256;x-amz-date");
+        let wrong = ("x-amz-content-sha256".to_owned(), "0".repeat(64));
+        request.headers.push(wrong);
+        let refusal = verify(&request, &expected(), documented_key).unwrap_err();
+        assert!(
+            refusal.message.contains("x-amz-content-sha256"),
+            "{refusal:?}"
+        );
+    }
+
+    #[test]
+    fn an_authorization_that_lacks_a_part_is_incomplete() {
+        for (from, to) in [
+            ("AWS4-HMAC-SHA256 ", "AWS4-HMAC-SHA1 "),
+            ("Credential=", "Credentials="),
+            ("SignedHeaders=", "Headers="),
+            ("Signature=", "Sign="),
+            ("/aws4_request", ""),
+            (
+                "AKIDEXAMPLE/20150830/us-east-1/iam/aws4_request",
+                "AKIDEXAMPLE",
+            ),
+        ] {
+            let request = reauthorized(from, to);
+            assert_eq!(
+                code(verify(&request, &expected(), documented_key)),
+                "IncompleteSignature"
+            );
+        }
+        let mut undated = documented_request();
+        undated.headers.remove(2);
+        assert_eq!(
+            code(verify(&undated, &expected(), documented_key)),
+            "IncompleteSignature"
+        );
+    }
+
     #[test]
     fn a_scope_for_another_service_region_or_day_is_refused() {
         for (service, region) in [("sts", "us-east-1"), ("iam", "eu-central-1")] {
