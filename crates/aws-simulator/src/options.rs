@@ -21,9 +21,9 @@ pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 /// ```
 #[derive(Clone)]
 pub struct SimulatorOptions {
-    /// The port on 127.0.0.1 (and [::1]); 0, the default, lets the system choose.
+    /// The port on 127.0.0.1 (and `[::1]`); 0, the default, lets the system choose.
     pub port: u16,
-    /// Listen on [::1] too. Default: false.
+    /// Listen on `[::1]` too. Default: false.
     pub ipv6: bool,
     /// The role attached to the instance; `None` for none. Default: `app-server-role`.
     pub role: Option<String>,

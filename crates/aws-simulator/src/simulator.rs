@@ -26,7 +26,7 @@ impl Simulator {
     ///
     /// # Errors
     ///
-    /// When the port is taken, [::1] is asked for and absent, or the credentials directory cannot be created.
+    /// When the port is taken, `[::1]` is asked for and absent, or the credentials directory cannot be created.
     pub fn start(options: SimulatorOptions) -> io::Result<Self> {
         let mut listeners = vec![TcpListener::bind((Ipv4Addr::LOCALHOST, options.port))?];
         if options.ipv6 {
