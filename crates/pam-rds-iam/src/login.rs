@@ -5,8 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 
 use crate::credentials::CredentialDirectory;
 use crate::time::iso8601;
@@ -96,6 +95,16 @@ impl Configuration {
     }
 }
 
+#[derive(Serialize)]
+struct Line<'a> {
+    time: String,
+    user: &'a str,
+    access_key_id: Option<&'a String>,
+    result: &'a str,
+    check: Option<&'a str>,
+    detail: &'a str,
+}
+
 fn log_line(decision: &Result<Accepted, Refused>, user: &str, now: i64) -> String {
     let (result, access_key_id, check, detail) = match decision {
         Ok(accepted) => (
@@ -111,15 +120,15 @@ fn log_line(decision: &Result<Accepted, Refused>, user: &str, now: i64) -> Strin
             refused.detail.as_str(),
         ),
     };
-    let line = json!({
-        "time": iso8601(now),
-        "user": user,
-        "access_key_id": access_key_id,
-        "result": result,
-        "check": check,
-        "detail": detail,
-    });
-    format!("{line}\n")
+    let line = Line {
+        time: iso8601(now),
+        user,
+        access_key_id,
+        result,
+        check,
+        detail,
+    };
+    serde_json::to_string(&line).expect("texts can be written as JSON") + "\n"
 }
 
 /// One write at the end of the file, so that lines of logins at the same time do not mix.
