@@ -1,1 +1,10 @@
-//! x
+//! The C ABI of pgiam, and nothing else: conversions in, one call into the core, conversions out.
+//!
+//! The manual of these functions is the header, `include/pgiam.h`, which is generated from this crate's documentation.
+// The functions are public to C, through `no_mangle`, and to no Rust crate.
+#![allow(unreachable_pub)]
+
+mod boundary;
+mod client;
+mod error;
+mod token;

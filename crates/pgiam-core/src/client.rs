@@ -1,0 +1,227 @@
+//! The hall: settings and the credential cache in, a token out.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+use crate::config::Config;
+use crate::config::environment::Environment;
+use crate::config::settings::Settings;
+use crate::credentials::cache::{Cache, Fetch, Held};
+use crate::credentials::{Context, Provided, chain};
+use crate::database_endpoint::{self, EndpointKind};
+use crate::error::Error;
+use crate::flight::{Flight, Poll};
+use crate::region::{self, Located, RegionSource};
+use crate::time::{Clock, Deadline, SigningTime};
+use crate::token::{LIFETIME_SECONDS, Target, Token};
+
+/// What a token is for.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenRequest<'a> {
+    /// The endpoint's name, as the server knows itself. Lower-cased; one trailing dot is dropped.
+    pub host: &'a str,
+    /// The port, 1 to 65535.
+    pub port: i32,
+    /// The region; `None` or empty: found (see [`crate::region`]).
+    pub region: Option<&'a str>,
+    /// The database user, as in `CREATE USER`.
+    pub user: &'a str,
+}
+
+/// Settings and credentials. Share one among threads: after the first call a token costs a few microseconds, without a
+/// lock and without the network.
+///
+/// The environment and the profile files are read once, when the client is made, and again at [`Client::refresh`].
+///
+/// After `fork` the child goes on with what the client holds; no inherited lock is taken and no inherited connection
+/// used.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    clock: Clock,
+    config: ArcSwap<Config>,
+    credentials: Arc<Cache>,
+    instance_region: ArcSwapOption<String>,
+    region_flight: Arc<Flight<Arc<String>>>,
+}
+
+/// Makes a [`Client`] whose surroundings are given instead of read from the process.
+#[derive(Debug, Default)]
+pub struct ClientBuilder {
+    settings: Settings,
+    clock: Clock,
+    environment: Option<Environment>,
+}
+
+impl ClientBuilder {
+    /// The client's own settings.
+    #[must_use]
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// The wall clock to sign by.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The environment to use instead of the process'. It is kept at [`Client::refresh`].
+    #[must_use]
+    pub fn environment(mut self, environment: Environment) -> Self {
+        self.environment = Some(environment);
+        self
+    }
+
+    /// Reads the profile files and makes the client. What is wrong with them is told by the first call that needs them.
+    #[must_use]
+    pub fn build(self) -> Client {
+        Client {
+            inner: Arc::new(Inner {
+                clock: self.clock,
+                config: ArcSwap::from_pointee(Config::read(self.settings, self.environment)),
+                credentials: Cache::new(),
+                instance_region: ArcSwapOption::empty(),
+                region_flight: Arc::new(Flight::new()),
+            }),
+        }
+    }
+}
+
+impl Fetch for Inner {
+    fn fetch(&self) -> Result<Provided, Error> {
+        let config = self.config.load_full();
+        chain::provide(&Context {
+            deadline: Deadline::after(config.settings.timeout()),
+            now: self.clock.now(),
+            config: &config,
+        })
+    }
+
+    fn files_changed(&self) -> bool {
+        self.config.load().files_changed()
+    }
+
+    fn read_files_again(&self) {
+        let again = self.config.load().read_files_again();
+        self.config.store(Arc::new(again));
+    }
+
+    fn now(&self) -> i64 {
+        self.clock.now()
+    }
+}
+
+impl Client {
+    /// A client with these settings, in the process' environment. Nothing is fetched yet.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self::builder().settings(settings).build()
+    }
+
+    /// A client in surroundings of one's own.
+    #[must_use]
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    /// A fresh token. Waits for credentials if none are held, at most the `timeout_ms` setting (default 10 s; instance
+    /// metadata alone 2 s).
+    ///
+    /// # Errors
+    ///
+    /// Every kind but `WouldBlock`; the message names the source and what to do.
+    pub fn generate_token(&self, request: &TokenRequest<'_>) -> Result<Token, Error> {
+        let inner = &self.inner;
+        let config = inner.config.load();
+        let target = Target::check(request.host, request.port, request.user, config.settings.service())?;
+        let deadline = Deadline::after(config.settings.timeout());
+        let (region, source) = match region::locate(&target.host, request.region, &config)? {
+            Located::Known(region, source) => (region, source),
+            Located::AskInstanceMetadata => {
+                let region = inner.region_flight.wait(
+                    deadline,
+                    || inner.instance_region.load_full(),
+                    || inner.fetch_region(&target.host),
+                )?;
+                (region.as_str().to_owned(), RegionSource::InstanceMetadata)
+            }
+        };
+        let now = inner.clock.now();
+        inner.credentials.get(inner, now, deadline, |held| sign(&target, &region, source, held, inner.clock.now()))
+    }
+
+    /// As [`Client::generate_token`], but never waits. `Ok(None)`: a fetch has been started beside; ask again, not
+    /// sooner than 20 ms. A failed fetch is reported once and then tried again after a back-off of 1 to 32 s.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::generate_token`].
+    pub fn try_generate_token(&self, request: &TokenRequest<'_>) -> Result<Option<Token>, Error> {
+        let inner = &self.inner;
+        let config = inner.config.load();
+        let target = Target::check(request.host, request.port, request.user, config.settings.service())?;
+        let (region, source) = match region::locate(&target.host, request.region, &config)? {
+            Located::Known(region, source) => (region, source),
+            Located::AskInstanceMetadata => {
+                let (fetcher, host) = (Arc::clone(inner), target.host.clone().into_owned());
+                let polled =
+                    inner.region_flight.poll(|| inner.instance_region.load_full(), move || fetcher.fetch_region(&host));
+                match polled {
+                    Poll::Ready(region) => (region.as_str().to_owned(), RegionSource::InstanceMetadata),
+                    Poll::Pending => return Ok(None),
+                    Poll::Failed(error) => return Err(error),
+                }
+            }
+        };
+        let now = inner.clock.now();
+        inner.credentials.try_get(inner, now, |held| sign(&target, &region, source, held, now))
+    }
+
+    /// Reads the environment and the profile files again and fetches credentials now. Credentials that are held stay in
+    /// use if that fails. Do not change the environment in another thread meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::generate_token`].
+    pub fn refresh(&self) -> Result<(), Error> {
+        let inner = &self.inner;
+        let before = inner.config.load_full();
+        let deadline = Deadline::after(before.settings.timeout());
+        inner.config.store(Arc::new(before.read_everything_again()));
+        inner.instance_region.store(None);
+        inner.credentials.refresh(inner, deadline)
+    }
+}
+
+impl Inner {
+    fn fetch_region(&self, host: &str) -> Result<Arc<String>, Error> {
+        let config = self.config.load_full();
+        let deadline = Deadline::after(config.settings.timeout());
+        let region = Arc::new(region::from_instance_metadata(&config, host, deadline)?);
+        self.instance_region.store(Some(Arc::clone(&region)));
+        Ok(region)
+    }
+}
+
+fn sign(target: &Target<'_>, region: &str, region_source: RegionSource, held: &Held, now: i64) -> Token {
+    let time = SigningTime::from_unix(now);
+    let text = held
+        .signing
+        .with_key(time.date(), region, target.service(), |key| target.presign(region, &held.signing, key, time));
+    Token {
+        text,
+        expires_at: now.saturating_add(LIFETIME_SECONDS).min(held.expires_at()),
+        host: target.host.clone().into_owned(),
+        port: target.port,
+        region: region.to_owned(),
+        region_source,
+        endpoint_recognized: database_endpoint::classify(&target.host) != EndpointKind::Unknown,
+    }
+}

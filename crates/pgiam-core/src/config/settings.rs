@@ -1,0 +1,156 @@
+//! A client's own settings, as keywords and values in libpq's habit. They win over the environment and the files.
+
+use std::time::Duration;
+
+use crate::error::{Error, invalid_configuration};
+use crate::region;
+
+/// Which kind of token to make.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Service {
+    /// Told by the endpoint's name: Aurora DSQL for a DSQL endpoint, RDS for everything else.
+    #[default]
+    Auto,
+    /// Amazon RDS and Aurora (`rds-db`), whatever the name looks like.
+    Rds,
+    /// Aurora DSQL (`dsql`).
+    Dsql,
+}
+
+/// What a client is told beyond the environment and the profile files.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    profile: Option<String>,
+    region: Option<String>,
+    service: Service,
+    timeout: Duration,
+}
+
+/// The keywords that [`Settings::set`] takes.
+pub const KEYWORDS: [&str; 4] = ["profile", "region", "service", "timeout_ms"];
+
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { profile: None, region: None, service: Service::Auto, timeout: DEFAULT_TIMEOUT }
+    }
+}
+
+impl Settings {
+    /// Sets one keyword. An empty value means the default; of a repeated keyword the last counts.
+    ///
+    /// | keyword | value |
+    /// |---|---|
+    /// | `profile` | a profile of the AWS config and credentials files, instead of `AWS_PROFILE`; the environment's keys are then skipped |
+    /// | `region` | the region for endpoint names that carry none |
+    /// | `service` | `auto` (default), `rds` or `dsql` |
+    /// | `timeout_ms` | milliseconds that one call may wait, 1 to 3,600,000 (default 10,000) |
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration): the keyword is not known, or the
+    /// value not one it takes.
+    pub fn set(&mut self, keyword: &str, value: &str) -> Result<(), Error> {
+        let default = Self::default();
+        let given = Some(value).filter(|value| !value.is_empty());
+        match keyword {
+            "profile" => {
+                if value.chars().any(char::is_control) {
+                    return Err(invalid_configuration("setting profile: the name holds a control character"));
+                }
+                self.profile = given.map(str::to_owned);
+            }
+            "region" => {
+                if let Some(value) = given {
+                    region::check(value).map_err(|why| invalid_configuration(format!("setting region: {why}")))?;
+                }
+                self.region = given.map(str::to_owned);
+            }
+            "service" => {
+                self.service = match given {
+                    None | Some("auto") => Service::Auto,
+                    Some("rds") => Service::Rds,
+                    Some("dsql") => Service::Dsql,
+                    Some(other) => {
+                        return Err(invalid_configuration(format!(
+                            "setting service: {other:?} is not one of auto, rds, dsql"
+                        )));
+                    }
+                };
+            }
+            "timeout_ms" => {
+                self.timeout = match given.map(str::parse::<u64>) {
+                    None => default.timeout,
+                    Some(Ok(milliseconds @ 1..=3_600_000)) => Duration::from_millis(milliseconds),
+                    Some(_) => {
+                        return Err(invalid_configuration(format!(
+                            "setting timeout_ms: {value:?} is not a number of milliseconds from 1 to 3600000"
+                        )));
+                    }
+                };
+            }
+            other => {
+                return Err(invalid_configuration(format!(
+                    "unknown setting {other:?}; known are: {}",
+                    KEYWORDS.join(", ")
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn profile(&self) -> Option<&str> {
+        self.profile.as_deref()
+    }
+
+    pub(crate) fn region(&self) -> Option<&str> {
+        self.region.as_deref()
+    }
+
+    pub(crate) fn service(&self) -> Service {
+        self.service
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_keyword_is_an_error_that_lists_the_known_ones() {
+        let error = Settings::default().set("regoin", "x").unwrap_err();
+        for keyword in KEYWORDS {
+            assert!(error.message().contains(keyword), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_listed_keyword_is_taken_and_an_empty_value_is_its_default() {
+        for keyword in KEYWORDS {
+            let mut settings = Settings::default();
+            settings.set(keyword, "").unwrap();
+            assert_eq!(format!("{settings:?}"), format!("{:?}", Settings::default()));
+        }
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_by_name() {
+        for (keyword, value) in [
+            ("timeout_ms", "0"),
+            ("timeout_ms", "-1"),
+            ("timeout_ms", "3600001"),
+            ("timeout_ms", "1s"),
+            ("service", "RDS"),
+            ("region", "eu west"),
+            ("profile", "a\nb"),
+        ] {
+            let error = Settings::default().set(keyword, value).unwrap_err();
+            assert!(error.message().contains(keyword), "{keyword}={value}: {error}");
+        }
+    }
+}

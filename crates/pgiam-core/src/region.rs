@@ -1,0 +1,115 @@
+//! The region to sign for: the argument, else the endpoint's name, else the client's setting, `AWS_REGION`,
+//! `AWS_DEFAULT_REGION`, the profile and the instance metadata, in that order.
+//!
+//! An argument that contradicts a recognised endpoint name is an error: the server could only refuse the token.
+
+use crate::config::Config;
+use crate::database_endpoint::{self, EndpointKind};
+use crate::error::{Error, ErrorKind, invalid_argument, invalid_configuration};
+use crate::metadata_service::MetadataService;
+use crate::time::Deadline;
+
+/// Where a region came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RegionSource {
+    /// The caller's argument.
+    Argument,
+    /// The endpoint's name.
+    EndpointName,
+    /// The client's `region` setting.
+    Client,
+    /// `AWS_REGION` or `AWS_DEFAULT_REGION`.
+    Environment,
+    /// The profile in use.
+    Profile,
+    /// EC2 instance metadata.
+    InstanceMetadata,
+}
+
+/// A region found without asking the network, or the news that only instance metadata can tell.
+pub(crate) enum Located {
+    Known(String, RegionSource),
+    AskInstanceMetadata,
+}
+
+/// Whether a text can be a region: letters, digits and hyphens, as in every region's name. The answer says what is wrong.
+pub(crate) fn check(region: &str) -> Result<(), String> {
+    if region.is_empty() {
+        return Err("the region is empty".into());
+    }
+    match region.chars().find(|c| !(c.is_ascii_alphanumeric() || *c == '-')) {
+        Some(bad) => Err(format!(
+            "{region:?} has the character {bad:?}; a region has letters, digits and '-' only, as in eu-central-1"
+        )),
+        None if region.len() > 63 || region.starts_with('-') || region.ends_with('-') => {
+            Err(format!("{region:?} is not a region; one looks like eu-central-1"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Finds the region for a normalized host, as far as that needs no network.
+pub(crate) fn locate(host: &str, argument: Option<&str>, config: &Config) -> Result<Located, Error> {
+    let in_name = match database_endpoint::classify(host) {
+        EndpointKind::Rds { region } | EndpointKind::Dsql { region } => Some(region),
+        EndpointKind::RdsGlobal | EndpointKind::Unknown => None,
+    };
+    if let Some(region) = argument.filter(|region| !region.is_empty()) {
+        check(region).map_err(|why| invalid_argument(format!("region: {why}")))?;
+        if let Some(in_name) = in_name
+            && in_name != region
+        {
+            return Err(invalid_argument(format!(
+                "region {region:?} contradicts the endpoint {host:?}, which is in {in_name:?}; \
+                 leave the region out or correct one of the two"
+            )));
+        }
+        return Ok(Located::Known(region.to_owned(), RegionSource::Argument));
+    }
+    if let Some(region) = in_name {
+        return Ok(Located::Known(region.to_owned(), RegionSource::EndpointName));
+    }
+    if let Some(region) = config.settings.region() {
+        return Ok(Located::Known(region.to_owned(), RegionSource::Client));
+    }
+    for variable in ["AWS_REGION", "AWS_DEFAULT_REGION"] {
+        if let Some(region) = config.environment.get(variable) {
+            check(region).map_err(|why| invalid_configuration(format!("{variable}: {why}")))?;
+            return Ok(Located::Known(region.to_owned(), RegionSource::Environment));
+        }
+    }
+    if let Some(profile) = config.profile()?
+        && let Some(region) = profile.get("region")
+    {
+        check(region).map_err(|why| {
+            let (file, name) = (profile.file_of("region"), profile.name());
+            invalid_configuration(format!("{file}: profile {name:?}, region: {why}"))
+        })?;
+        return Ok(Located::Known(region.to_owned(), RegionSource::Profile));
+    }
+    Ok(Located::AskInstanceMetadata)
+}
+
+/// Asks the instance metadata for the region of this machine.
+pub(crate) fn from_instance_metadata(config: &Config, host: &str, deadline: Deadline) -> Result<String, Error> {
+    let none = |why: &str| {
+        Error::new(
+            ErrorKind::NoRegion,
+            format!(
+                "no region: {host:?} is not an endpoint name that carries one, and none is given by argument, the \
+                 region setting, AWS_REGION, AWS_DEFAULT_REGION or the profile; instance metadata: {why}; \
+                 pass the region of the database"
+            ),
+        )
+    };
+    let service = match MetadataService::from_config(config)? {
+        Ok(service) => service,
+        Err(disabled) => return Err(none(disabled)),
+    };
+    let region = service.session(deadline).and_then(|session| session.region()).map_err(|error| {
+        let explained = none(error.message());
+        if error.is_source_unavailable() { explained.source_unavailable() } else { explained }
+    })?;
+    check(&region).map_err(|_| none("the answer is not a region"))?;
+    Ok(region)
+}

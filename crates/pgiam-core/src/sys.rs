@@ -1,0 +1,116 @@
+//! The operating system, and the only `unsafe` of the core: the environment of privileged programs, signal masks,
+//! process identity and the user's name.
+#![allow(unsafe_code)]
+
+use std::ffi::CStr;
+use std::io;
+use std::mem::MaybeUninit;
+use std::path::PathBuf;
+
+/// Whether this program runs with more rights than its caller (set-user-id and the like). Its environment is then the
+/// caller's word and is not trusted, as with the C library's `secure_getenv`.
+#[must_use]
+pub fn runs_privileged() -> bool {
+    // SAFETY: getauxval reads a table that the kernel laid out before main; it has no preconditions.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// The process' id, asked of the kernel anew: a forked child must not see its parent's.
+#[must_use]
+pub fn process_id() -> u32 {
+    std::process::id()
+}
+
+/// Starts a short-lived thread that receives no signals, so that the host program's handlers keep running on the
+/// host's own threads. The thread is detached.
+///
+/// # Errors
+///
+/// The operating system has no thread to give; `work` has not run.
+pub fn spawn_without_signals(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let _blocked = SignalsBlocked::new();
+    std::thread::Builder::new().name("pgiam-fetch".into()).stack_size(512 * 1024).spawn(work).map(drop)
+}
+
+/// Blocks all signals on this thread while it lives; a thread started meanwhile inherits the mask.
+struct SignalsBlocked(libc::sigset_t);
+
+impl SignalsBlocked {
+    fn new() -> Self {
+        let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+        let mut before = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: sigfillset and sigemptyset initialise the set they are given; pthread_sigmask reads `all` and writes
+        // `before`, both live for the calls. It fails only for an unknown `how`.
+        unsafe {
+            libc::sigfillset(all.as_mut_ptr());
+            libc::sigemptyset(before.as_mut_ptr());
+            libc::pthread_sigmask(libc::SIG_BLOCK, all.as_ptr(), before.as_mut_ptr());
+            Self(before.assume_init())
+        }
+    }
+}
+
+impl Drop for SignalsBlocked {
+    fn drop(&mut self) {
+        // SAFETY: restores the mask this thread had before, which `new` read and initialised.
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut());
+        }
+    }
+}
+
+/// The name and home directory that the password database has for the effective user, if it has any.
+fn password_entry() -> Option<(String, PathBuf)> {
+    let mut buffer = vec![0_u8; 16 * 1024];
+    let mut entry = MaybeUninit::<libc::passwd>::uninit();
+    let mut found: *mut libc::passwd = std::ptr::null_mut();
+    // SAFETY: getpwuid_r writes `entry`, and into `buffer` no more than the length given; `found` is set to `entry` or
+    // NULL. All live across the call.
+    let status = unsafe {
+        libc::getpwuid_r(libc::geteuid(), entry.as_mut_ptr(), buffer.as_mut_ptr().cast(), buffer.len(), &raw mut found)
+    };
+    if status != 0 || found.is_null() {
+        return None;
+    }
+    // SAFETY: the call succeeded, so `found` points to an initialised entry whose strings live in `buffer`.
+    let (name, home) = unsafe { (CStr::from_ptr((*found).pw_name), CStr::from_ptr((*found).pw_dir)) };
+    Some((name.to_str().ok()?.to_owned(), PathBuf::from(home.to_str().ok()?.to_owned())))
+}
+
+/// The effective user's name, as libpq takes it for the default of `user`.
+#[must_use]
+pub fn user_name() -> Option<String> {
+    password_entry().map(|(name, _)| name)
+}
+
+/// The effective user's home directory, for when `HOME` is not set.
+#[must_use]
+pub fn home_directory() -> Option<PathBuf> {
+    password_entry().map(|(_, home)| home)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fetching_thread_takes_no_signals() {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        spawn_without_signals(move || {
+            let mut mask = MaybeUninit::<libc::sigset_t>::uninit();
+            // SAFETY: with a NULL set pthread_sigmask only writes the present mask into `mask`; sigismember reads it.
+            let blocked = unsafe {
+                libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), mask.as_mut_ptr());
+                libc::sigismember(mask.as_ptr(), libc::SIGTERM)
+            };
+            sender.send(blocked).ok();
+        })
+        .unwrap();
+        assert_eq!(receiver.recv().unwrap(), 1);
+    }
+
+    #[test]
+    fn a_program_without_extra_rights_is_not_privileged() {
+        assert!(!runs_privileged());
+    }
+}

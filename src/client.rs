@@ -1,0 +1,201 @@
+//! The client object: settings and credentials of one's own.
+
+use std::ffi::c_char;
+use std::ptr::null_mut;
+
+use pgiam_core::{Client, Error, ErrorKind, Settings, Token};
+
+use crate::boundary::{guarded, guarded_status, invalid, optional_text, put, text};
+use crate::error::{pgiam_error, pgiam_status};
+use crate::token::{Arguments, c_token, require};
+
+/// Settings and credentials. Any number of threads may use one at the same time; free it once, when no thread uses it
+/// any more. It may be used in a child after fork.
+#[allow(non_camel_case_types)]
+pub struct pgiam_client {
+    client: Client,
+}
+
+/// Makes a client from settings given as two arrays that end with NULL, in the habit of PQconnectdbParams. Reads the
+/// environment and the AWS profile files, once; nothing is fetched yet. Does not block on the network.
+///
+///     keyword      value
+///     profile      a profile of the AWS config and credentials files; keys in the environment are then skipped
+///     region       region for endpoint names that carry none
+///     service      auto (default): Aurora DSQL for its endpoint names, RDS for all others; rds; dsql
+///     timeout_ms   milliseconds that one call may wait, 1 to 3600000 (default 10000)
+///
+/// An unknown keyword is an error. A NULL or empty value means the default; of a repeated keyword the last counts.
+///
+/// @param keywords  NULL: all defaults
+/// @param values    as many as there are keywords; NULL only if keywords is NULL or empty
+/// @param client    receives the client, or NULL on failure; free it with pgiam_client_free
+/// @param error     as in pgiam_generate_token
+///
+/// # Safety
+///
+/// The arrays are NULL or end with NULL and hold NUL-terminated texts; `values` is as long as `keywords`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgiam_client_new(
+    keywords: *const *const c_char,
+    values: *const *const c_char,
+    client: *mut *mut pgiam_client,
+    error: *mut *mut pgiam_error,
+) -> pgiam_status {
+    // SAFETY: the caller's promises are handed on.
+    unsafe {
+        put(client, null_mut());
+        guarded_status(error, || {
+            require(client, "client")?;
+            let settings = read_settings(keywords, values)?;
+            put(client, Box::into_raw(Box::new(pgiam_client { client: Client::new(settings) })));
+            Ok(())
+        })
+    }
+}
+
+/// # Safety
+///
+/// As [`pgiam_client_new`].
+unsafe fn read_settings(keywords: *const *const c_char, values: *const *const c_char) -> Result<Settings, Error> {
+    let mut settings = Settings::default();
+    if keywords.is_null() {
+        return Ok(settings);
+    }
+    for index in 0.. {
+        // SAFETY: the array ends with NULL, and no place behind a NULL is read.
+        let keyword = unsafe { *keywords.add(index) };
+        if keyword.is_null() {
+            break;
+        }
+        // SAFETY: by the caller's promise a NUL-terminated text.
+        let keyword = unsafe { text(keyword, "a keyword") }?;
+        if values.is_null() {
+            return Err(invalid("values is NULL while keywords is not; pass as many values as keywords"));
+        }
+        // SAFETY: `values` is as long as `keywords`.
+        let value = unsafe { optional_text(*values.add(index), keyword) }?;
+        settings.set(keyword, value.unwrap_or_default())?;
+    }
+    Ok(settings)
+}
+
+/// As pgiam_generate_token, with a client of one's own. Blocks at most the client's timeout_ms; while credentials are
+/// held, not at all.
+///
+/// @param expires_at  receives the Unix time in seconds at which the server stops accepting the token for new logins:
+///                    15 minutes ahead, or the end of the credentials if that comes first; 0 on failure; may be NULL
+///
+/// # Safety
+///
+/// `client` is live; the rest as in [`pgiam_generate_token`](crate::token::pgiam_generate_token).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgiam_client_generate_token(
+    client: *mut pgiam_client,
+    host: *const c_char,
+    port: i32,
+    region: *const c_char,
+    user: *const c_char,
+    token: *mut *mut c_char,
+    expires_at: *mut i64,
+    error: *mut *mut pgiam_error,
+) -> pgiam_status {
+    // SAFETY: the caller's promises are handed on.
+    unsafe {
+        generate(client, (host, port, region, user), (token, expires_at, error), |client, arguments| {
+            client.generate_token(&arguments.request())
+        })
+    }
+}
+
+/// As pgiam_client_generate_token, for event loops: never waits for the network. PGIAM_ERROR_WOULD_BLOCK means that a
+/// fetch has been started on a thread beside; ask again, not sooner than 20 milliseconds. A fetch that failed is
+/// reported once, by the next call; then it is tried again after a pause that grows from 1 to 32 seconds.
+///
+/// # Safety
+///
+/// As [`pgiam_client_generate_token`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgiam_client_try_generate_token(
+    client: *mut pgiam_client,
+    host: *const c_char,
+    port: i32,
+    region: *const c_char,
+    user: *const c_char,
+    token: *mut *mut c_char,
+    expires_at: *mut i64,
+    error: *mut *mut pgiam_error,
+) -> pgiam_status {
+    // SAFETY: the caller's promises are handed on.
+    unsafe {
+        generate(client, (host, port, region, user), (token, expires_at, error), |client, arguments| {
+            client.try_generate_token(&arguments.request())?.ok_or_else(|| {
+                Error::new(ErrorKind::WouldBlock, "credentials are being fetched; ask again, not sooner than 20 ms")
+            })
+        })
+    }
+}
+
+/// # Safety
+///
+/// As [`pgiam_client_generate_token`].
+unsafe fn generate(
+    client: *mut pgiam_client,
+    (host, port, region, user): (*const c_char, i32, *const c_char, *const c_char),
+    (token, expires_at, error): (*mut *mut c_char, *mut i64, *mut *mut pgiam_error),
+    make: impl FnOnce(&Client, &Arguments<'_>) -> Result<Token, Error>,
+) -> pgiam_status {
+    // SAFETY: the caller's promises.
+    unsafe {
+        put(token, null_mut());
+        put(expires_at, 0);
+        guarded_status(error, || {
+            require(token, "token")?;
+            let client = live(client)?;
+            let arguments = Arguments::read(host, port, region, user)?;
+            let made = make(client, &arguments)?;
+            let ends = made.expires_at();
+            put(token, c_token(made)?);
+            put(expires_at, ends);
+            Ok(())
+        })
+    }
+}
+
+/// Reads the environment and the profile files again and fetches credentials now: after a login was refused, say, or
+/// when the keys were changed. Blocks at most timeout_ms. If it fails, what is held stays in use.
+///
+/// # Safety
+///
+/// `client` is live; `error` is NULL or points to a pointer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgiam_client_refresh(client: *mut pgiam_client, error: *mut *mut pgiam_error) -> pgiam_status {
+    // SAFETY: the caller's promises are handed on.
+    unsafe { guarded_status(error, || live(client)?.refresh()) }
+}
+
+/// Frees a client and wipes its credentials. NULL is allowed. Does not wait for a fetch that still runs beside.
+///
+/// # Safety
+///
+/// `client` is NULL or came from pgiam_client_new and is not used afterwards.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgiam_client_free(client: *mut pgiam_client) {
+    guarded((), || {
+        if !client.is_null() {
+            // SAFETY: made by Box::into_raw in pgiam_client_new; the caller gives it up.
+            drop(unsafe { Box::from_raw(client) });
+        }
+    });
+}
+
+/// # Safety
+///
+/// `client` is NULL or live for `'a`.
+unsafe fn live<'a>(client: *mut pgiam_client) -> Result<&'a Client, Error> {
+    // SAFETY: the caller's promise; the client is only ever shared, never borrowed mutably.
+    match unsafe { client.as_ref() } {
+        Some(client) => Ok(&client.client),
+        None => Err(invalid("client is NULL; make one with pgiam_client_new")),
+    }
+}

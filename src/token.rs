@@ -1,0 +1,123 @@
+//! The one call, on the process-wide default client, and the strings it hands out.
+
+use std::ffi::{CString, c_char};
+
+use once_cell::race::OnceBox;
+use pgiam_core::{Client, Error, ErrorKind, Settings, Token, TokenRequest};
+use std::ptr::null_mut;
+
+use crate::boundary::{guarded, guarded_status, invalid, optional_text, put, text};
+use crate::error::{pgiam_error, pgiam_status};
+
+/// Built outside the cell and put in by compare-and-swap: no lock that a forked child could inherit. If two threads
+/// build one at the same time, one of the two is dropped unused.
+static DEFAULT_CLIENT: OnceBox<Client> = OnceBox::new();
+
+pub(crate) fn default_client() -> &'static Client {
+    DEFAULT_CLIENT.get_or_init(|| Box::new(Client::new(Settings::default())))
+}
+
+/// Makes a token for host, port and user: the password to give to libpq, good for at most 15 minutes. Uses the
+/// process-wide default client, which reads the environment and the AWS profile files at the first call. Blocks until
+/// credentials are at hand: the first call at most 10 seconds, later ones microseconds.
+///
+/// @param host    the endpoint's name, as the RDS console shows it; case and one trailing dot do not matter
+/// @param port    1 to 65535
+/// @param region  NULL or "": found from the endpoint's name, else AWS_REGION, AWS_DEFAULT_REGION, the profile or the
+///                EC2 instance metadata
+/// @param user    the database user, granted rds_iam
+/// @param token   receives the token, or NULL on failure; free it with pgiam_string_free
+/// @param error   receives NULL, or on failure the reason; free it with pgiam_error_free; NULL if you do not want it
+///
+/// # Safety
+///
+/// Text arguments are NULL or NUL-terminated; output arguments are NULL or point to a pointer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgiam_generate_token(
+    host: *const c_char,
+    port: i32,
+    region: *const c_char,
+    user: *const c_char,
+    token: *mut *mut c_char,
+    error: *mut *mut pgiam_error,
+) -> pgiam_status {
+    // SAFETY: the caller's promises are handed on.
+    unsafe {
+        put(token, null_mut());
+        guarded_status(error, || {
+            require(token, "token")?;
+            let arguments = Arguments::read(host, port, region, user)?;
+            put(token, c_token(default_client().generate_token(&arguments.request())?)?);
+            Ok(())
+        })
+    }
+}
+
+/// Wipes and frees a token. NULL is allowed.
+///
+/// # Safety
+///
+/// `string` is NULL or came from a function of this library and is not used afterwards.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgiam_string_free(string: *mut c_char) {
+    guarded((), || {
+        if string.is_null() {
+            return;
+        }
+        // SAFETY: made by CString::into_raw in `c_token`; the caller gives it up.
+        let mut bytes = unsafe { CString::from_raw(string) }.into_bytes_with_nul();
+        for byte in &mut bytes {
+            // SAFETY: a reference is valid for a write; volatile, so that the wiping is not optimised away.
+            unsafe { std::ptr::write_volatile(byte, 0) };
+        }
+    });
+}
+
+/// An output that the call is made for.
+pub(crate) fn require<T>(place: *mut T, name: &str) -> Result<(), Error> {
+    if place.is_null() { Err(invalid(format!("{name} is NULL; pass the address of a pointer"))) } else { Ok(()) }
+}
+
+/// The four inputs, checked for NULL and UTF-8.
+pub(crate) struct Arguments<'a> {
+    host: &'a str,
+    port: i32,
+    region: Option<&'a str>,
+    user: &'a str,
+}
+
+impl<'a> Arguments<'a> {
+    /// # Safety
+    ///
+    /// The texts are NULL or NUL-terminated and live for `'a`.
+    pub(crate) unsafe fn read(
+        host: *const c_char,
+        port: i32,
+        region: *const c_char,
+        user: *const c_char,
+    ) -> Result<Self, Error> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            Ok(Self {
+                host: text(host, "host")?,
+                port,
+                region: optional_text(region, "region")?,
+                user: text(user, "user")?,
+            })
+        }
+    }
+
+    pub(crate) fn request(&self) -> TokenRequest<'a> {
+        TokenRequest { host: self.host, port: self.port, region: self.region, user: self.user }
+    }
+}
+
+/// The token as a C string that the caller owns. The bytes are moved, not copied, so that no copy is left behind.
+pub(crate) fn c_token(token: Token) -> Result<*mut c_char, Error> {
+    let mut text = token.into_text();
+    let mut bytes = std::mem::take(&mut *text).into_bytes();
+    bytes.reserve_exact(1);
+    CString::new(bytes)
+        .map(CString::into_raw)
+        .map_err(|_| Error::new(ErrorKind::Internal, "the token has a NUL; please report this"))
+}
