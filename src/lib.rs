@@ -5,6 +5,10 @@
 #![allow(unreachable_pub)]
 
 mod boundary;
-mod client;
-mod error;
+
+// In the order in which the header tells them.
 mod token;
+
+mod client;
+
+mod error;

@@ -1,0 +1,6 @@
+//! The project's promises, shown on its built products: a real PostgreSQL over TLS, real libpq, the AWS CLI's signer.
+//!
+//! One program, so that all of it shares one server. Each module tells one part of the story.
+
+mod header;
+mod support;

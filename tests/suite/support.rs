@@ -1,0 +1,166 @@
+//! What the tests stand on: built products, a real PostgreSQL, the simulator, a Python with the AWS CLI's signer.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use aws_simulator::{Simulator, SimulatorOptions};
+
+/// The RDS endpoint that the test server answers for, and its region.
+pub(crate) const ENDPOINT: &str = "mypg.c9akciq32rpa.eu-central-1.rds.amazonaws.com";
+pub(crate) const REGION: &str = "eu-central-1";
+
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+pub(crate) fn temporary_directory() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
+
+/// Runs a program that must succeed and gives its standard output.
+pub(crate) fn run<S: AsRef<OsStr>>(
+    program: impl AsRef<OsStr>,
+    arguments: impl IntoIterator<Item = S>,
+    last: Option<impl AsRef<OsStr>>,
+) -> String {
+    let mut command = Command::new(&program);
+    command.args(arguments);
+    if let Some(last) = last {
+        command.arg(last);
+    }
+    let output = command.output().unwrap_or_else(|error| panic!("{}: {error}", program.as_ref().display()));
+    expect_success(&format!("{command:?}"), &output)
+}
+
+pub(crate) fn expect_success(what: &str, output: &Output) -> String {
+    let (out, err) = texts(output);
+    assert!(output.status.success(), "{what}: {}\n{out}{err}", output.status);
+    out
+}
+
+/// Standard output and standard error as text.
+pub(crate) fn texts(output: &Output) -> (String, String) {
+    (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Where Cargo puts the products. They are brought up to date once, so that no test sees a stale one.
+pub(crate) fn products() -> &'static Path {
+    static PRODUCTS: OnceLock<PathBuf> = OnceLock::new();
+    PRODUCTS.get_or_init(|| {
+        run(env!("CARGO"), ["build", "--workspace", "--quiet", "--locked", "--manifest-path"], Some(root().join("Cargo.toml")));
+        let test = std::env::current_exe().expect("the test's own path");
+        test.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST").to_owned()
+    })
+}
+
+pub(crate) fn product(name: &str) -> PathBuf {
+    let path = products().join(name);
+    assert!(path.exists(), "{} is missing", path.display());
+    path
+}
+
+/// A Python with botocore, the AWS CLI, moto and psycopg, in a virtual environment made once.
+pub(crate) fn python() -> &'static Path {
+    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
+    PYTHON.get_or_init(|| PathBuf::from(run(root().join("tests/python-environment"), ["check"], None::<&str>).trim()))
+}
+
+/// A PostgreSQL with TLS whose PAM module checks tokens as RDS does. Stops when its standard input closes, so also when
+/// the test ends in whatever way.
+pub(crate) struct Server {
+    _process: Child,
+    pub(crate) port: u16,
+    pub(crate) ca: String,
+    pub(crate) log: PathBuf,
+    pub(crate) credentials: PathBuf,
+}
+
+/// The one server that all tests share: each brings its own access key.
+pub(crate) fn server() -> &'static Server {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    SERVER.get_or_init(Server::start)
+}
+
+impl Server {
+    fn start() -> Self {
+        let mut process = Command::new(root().join("tests/server/start-postgres"))
+            .arg("--module")
+            .arg(product("libpam_rds_iam.so"))
+            .args(["--endpoint", ENDPOINT, "--region", REGION])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("tests/server/start-postgres runs");
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+        let value = |name: &str| {
+            line.split_whitespace()
+                .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+                .unwrap_or_else(|| panic!("start-postgres said {line:?} and no {name}"))
+                .to_owned()
+        };
+        Self {
+            port: value("port").parse().expect("a port"),
+            ca: value("ca"),
+            log: value("log").into(),
+            credentials: value("credentials").into(),
+            _process: process,
+        }
+    }
+
+    /// A simulator whose instance role this server knows.
+    pub(crate) fn simulator(&self, options: SimulatorOptions) -> Simulator {
+        Simulator::start(SimulatorOptions { credentials_dir: Some(self.credentials.clone()), ..options })
+            .expect("the simulator starts")
+    }
+
+    /// A conninfo for the server under its endpoint's name, verifying its certificate.
+    pub(crate) fn conninfo(&self, user: &str) -> String {
+        format!(
+            "host={ENDPOINT} hostaddr=127.0.0.1 port={} user='{user}' dbname=app sslmode=verify-full sslrootcert={} \
+             connect_timeout=20",
+            self.port, self.ca
+        )
+    }
+
+    /// Logs in with psql: the name of the user the session runs as, or the server's words.
+    pub(crate) fn log_in(&self, user: &str, password: &str) -> Result<String, String> {
+        let output = clean_command("psql")
+            .args(["-XAtw", "-c", "select current_user", &self.conninfo(user)])
+            .env("PGPASSWORD", password)
+            .output()
+            .expect("psql runs");
+        let (out, err) = texts(&output);
+        if output.status.success() { Ok(out.trim().to_owned()) } else { Err(err) }
+    }
+
+    /// The module's last decision for an access key: `accepted`, or the check that refused.
+    pub(crate) fn decision(&self, access_key_id: &str) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        log.lines()
+            .rev()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .find(|entry| entry["access_key_id"] == access_key_id)
+            .map_or_else(
+                || "no decision".to_owned(),
+                |entry| entry["check"].as_str().or(entry["result"].as_str()).unwrap_or_default().to_owned(),
+            )
+    }
+}
+
+/// A command without the AWS, PostgreSQL and proxy variables of whoever runs the tests.
+pub(crate) fn clean_command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("AWS_") || text.starts_with("PG") || text.to_ascii_lowercase().ends_with("_proxy") {
+            command.env_remove(&name);
+        }
+    }
+    // No profile files of this user's either.
+    command.env("AWS_CONFIG_FILE", "/dev/null").env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
+    command
+}
