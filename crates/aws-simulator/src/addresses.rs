@@ -24,10 +24,7 @@ pub struct Blackhole {
 /// A port that nobody listens on.
 pub fn refused_port() -> io::Result<RefusedPort> {
     let (socket, address) = bound()?;
-    Ok(RefusedPort {
-        _socket: socket,
-        address,
-    })
+    Ok(RefusedPort { _socket: socket, address })
 }
 
 /// An address that never answers. Relies on Linux's habit of dropping connection attempts when the queue is full;
@@ -46,20 +43,13 @@ pub fn blackhole_address() -> io::Result<Blackhole> {
             ));
         }
     }
-    Ok(Blackhole {
-        _listener: listener,
-        _queue: queue,
-        address,
-    })
+    Ok(Blackhole { _listener: listener, _queue: queue, address })
 }
 
 fn bound() -> io::Result<(Socket, SocketAddr)> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
-    let address = socket
-        .local_addr()?
-        .as_socket()
-        .ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
     Ok((socket, address))
 }
 

@@ -29,11 +29,7 @@ pub(crate) fn answer(state: &State, request: &Request, call: &Call) -> io::Resul
     if let Some(expected) = expected
         && request.header("authorization") != Some(&expected)
     {
-        return Ok(failure(
-            401,
-            "AccessDeniedException",
-            "the Authorization header is absent or wrong",
-        ));
+        return Ok(failure(401, "AccessDeniedException", "the Authorization header is absent or wrong"));
     }
     let credentials = state.task.current(state.issue_for_container(call.now))?;
     let expiration = call.expiration(credentials.expiration);

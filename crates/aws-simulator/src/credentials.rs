@@ -32,11 +32,7 @@ pub struct Credentials {
 
 impl Credentials {
     /// New temporary credentials with keys nobody else has.
-    pub(crate) fn temporary(
-        principal: String,
-        expiration: SystemTime,
-        session_token_length: usize,
-    ) -> Self {
+    pub(crate) fn temporary(principal: String, expiration: SystemTime, session_token_length: usize) -> Self {
         Self {
             access_key_id: format!("ASIA{}", random::base32(16)),
             secret_access_key: random::base64(40),
@@ -80,10 +76,7 @@ impl Keys {
         if let Some(directory) = &directory {
             fs::create_dir_all(directory)?;
         }
-        Ok(Self {
-            known: Mutex::default(),
-            directory,
-        })
+        Ok(Self { known: Mutex::default(), directory })
     }
 
     /// Remembers these credentials, and writes their file before anybody can hold them.
@@ -152,8 +145,7 @@ impl Issue<'_> {
     /// Makes and records new credentials.
     pub(crate) fn make(self, expiration: Option<SystemTime>) -> io::Result<Credentials> {
         let expiration = expiration.unwrap_or(self.now + self.lifetime);
-        let credentials =
-            Credentials::temporary(self.principal, expiration, self.session_token_length);
+        let credentials = Credentials::temporary(self.principal, expiration, self.session_token_length);
         self.keys.record(&credentials)?;
         Ok(credentials)
     }
@@ -166,9 +158,7 @@ impl Standing {
         let mut state = lock(&self.state);
         if let Some(held) = &state.held {
             let margin = Duration::from_secs(300).min(issue.lifetime / 4);
-            let lasts = held
-                .expiration
-                .is_none_or(|expiration| expiration > issue.now + margin);
+            let lasts = held.expiration.is_none_or(|expiration| expiration > issue.now + margin);
             if lasts || state.fixed || state.pinned_expiration.is_some() {
                 return Ok(held.clone());
             }

@@ -96,9 +96,7 @@ impl Route {
             | Self::ImdsRegion
             | Self::ImdsIdentityDocument => Service::Imds,
             Self::Container => Service::Container,
-            Self::Sts | Self::StsAssumeRole | Self::StsWebIdentity | Self::StsCallerIdentity => {
-                Service::Sts
-            }
+            Self::Sts | Self::StsAssumeRole | Self::StsWebIdentity | Self::StsCallerIdentity => Service::Sts,
             Self::SsoRoleCredentials => Service::Sso,
             Self::OidcCreateToken => Service::SsoOidc,
             Self::Control => Service::Control,
@@ -211,9 +209,7 @@ impl Fault {
             Self::Empty => Response::text(200, ""),
             Self::Huge(bytes) => Response::new(200, "application/json", vec![b' '; *bytes]),
             Self::Endless => Response::text(200, ""),
-            Self::Redirect(status, location) => {
-                Response::text(*status, "").with_header("Location", location.as_str())
-            }
+            Self::Redirect(status, location) => Response::text(*status, "").with_header("Location", location.as_str()),
             Self::Throttling => throttled(route),
             Self::StsError(status, code) => sts::error(*status, code, "Simulated error."),
             _ => return None,
@@ -225,11 +221,8 @@ fn throttled(route: Route) -> Response {
     match route.service() {
         Service::Sts => sts::error(400, "Throttling", "Rate exceeded"),
         Service::Sso => sso::error(429, "TooManyRequestsException", "Rate exceeded"),
-        Service::SsoOidc => Response::json(
-            400,
-            &json!({"error": "slow_down", "error_description": "Rate exceeded"}),
-        )
-        .with_header("x-amzn-ErrorType", "SlowDownException"),
+        Service::SsoOidc => Response::json(400, &json!({"error": "slow_down", "error_description": "Rate exceeded"}))
+            .with_header("x-amzn-ErrorType", "SlowDownException"),
         _ => Response::text(429, "Too many requests\n"),
     }
 }
@@ -264,11 +257,7 @@ struct Waiting {
 
 impl Faults {
     pub(crate) fn inject(&self, route: Route, fault: Fault, times: Times) {
-        lock(&self.queue).push(Waiting {
-            route,
-            fault,
-            times,
-        });
+        lock(&self.queue).push(Waiting { route, fault, times });
     }
 
     pub(crate) fn clear(&self) {
@@ -282,19 +271,11 @@ impl Faults {
 
     /// Whether a connection that has just been accepted is to be reset.
     pub(crate) fn refuses_connection(&self) -> bool {
-        self.take_where(
-            |waiting| waiting.route == Route::Any,
-            |waiting| waiting.fault == Fault::Refuse,
-        )
-        .is_some()
+        self.take_where(|waiting| waiting.route == Route::Any, |waiting| waiting.fault == Fault::Refuse).is_some()
     }
 
     /// Takes the oldest fault that `concerns` the matter, provided that it `applies`.
-    fn take_where(
-        &self,
-        concerns: impl Fn(&Waiting) -> bool,
-        applies: impl Fn(&Waiting) -> bool,
-    ) -> Option<Fault> {
+    fn take_where(&self, concerns: impl Fn(&Waiting) -> bool, applies: impl Fn(&Waiting) -> bool) -> Option<Fault> {
         let mut queue = lock(&self.queue);
         queue.retain(|waiting| waiting.times != Times::Count(0));
         let at = queue.iter().position(concerns)?;
@@ -352,15 +333,9 @@ mod tests {
         let tick = Duration::from_millis(7);
         for (fault, text) in [
             (Fault::Refuse, r#""refuse""#),
-            (
-                Fault::Drip { interval: tick },
-                r#"{"drip":{"interval_ms":7}}"#,
-            ),
+            (Fault::Drip { interval: tick }, r#"{"drip":{"interval_ms":7}}"#),
             (Fault::Status(503), r#"{"status":503}"#),
-            (
-                Fault::Redirect(301, "/x".to_owned()),
-                r#"{"redirect":[301,"/x"]}"#,
-            ),
+            (Fault::Redirect(301, "/x".to_owned()), r#"{"redirect":[301,"/x"]}"#),
         ] {
             assert_eq!(serde_json::to_string(&fault).unwrap(), text);
             assert_eq!(serde_json::from_str::<Fault>(text).unwrap(), fault);

@@ -44,17 +44,11 @@ impl Request {
 
 /// The first value under `name`, compared without regard to case.
 pub(crate) fn find<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    headers
-        .iter()
-        .find(|(key, _)| key.eq_ignore_ascii_case(name))
-        .map(|(_, value)| value.as_str())
+    headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
 }
 
 fn parameter(encoded: &str, name: &str) -> Option<String> {
-    pairs(encoded)
-        .into_iter()
-        .find(|(key, _)| key == name)
-        .map(|(_, value)| value)
+    pairs(encoded).into_iter().find(|(key, _)| key == name).map(|(_, value)| value)
 }
 
 /// `a=1&b=2` decoded, in order; `+` is a space.
@@ -112,10 +106,7 @@ struct Head {
 
 impl<'a> RequestReader<'a> {
     pub(crate) fn new(stream: &'a TcpStream) -> Self {
-        Self {
-            stream,
-            buffer: Vec::new(),
-        }
+        Self { stream, buffer: Vec::new() }
     }
 
     /// The next request; `None` when the peer has closed between two requests. `InvalidData` means that what came is
@@ -130,17 +121,11 @@ impl<'a> RequestReader<'a> {
             }
             let nothing_yet = self.buffer.is_empty();
             if !self.fill()? {
-                return if nothing_yet {
-                    Ok(None)
-                } else {
-                    Err(io::ErrorKind::UnexpectedEof.into())
-                };
+                return if nothing_yet { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
             }
         };
         self.buffer.drain(..head.length);
-        if find(&head.headers, "expect")
-            .is_some_and(|value| value.eq_ignore_ascii_case("100-continue"))
-        {
+        if find(&head.headers, "expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue")) {
             let mut stream = self.stream;
             stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
@@ -161,17 +146,13 @@ impl<'a> RequestReader<'a> {
     }
 
     fn body(&mut self, headers: &[(String, String)]) -> io::Result<Vec<u8>> {
-        if find(headers, "transfer-encoding")
-            .is_some_and(|value| value.to_ascii_lowercase().contains("chunked"))
-        {
+        if find(headers, "transfer-encoding").is_some_and(|value| value.to_ascii_lowercase().contains("chunked")) {
             return self.chunks();
         }
         let Some(length) = find(headers, "content-length") else {
             return Ok(Vec::new());
         };
-        let length = length
-            .parse()
-            .map_err(|_| invalid("Content-Length is not a number"))?;
+        let length = length.parse().map_err(|_| invalid("Content-Length is not a number"))?;
         self.exactly(length)
     }
 
@@ -180,8 +161,7 @@ impl<'a> RequestReader<'a> {
         loop {
             let line = self.line()?;
             let digits = line.split(';').next().unwrap_or("").trim();
-            let length = usize::from_str_radix(digits, 16)
-                .map_err(|_| invalid("chunk length is not a number"))?;
+            let length = usize::from_str_radix(digits, 16).map_err(|_| invalid("chunk length is not a number"))?;
             if length == 0 {
                 while !self.line()?.is_empty() {}
                 return Ok(body);
@@ -232,9 +212,7 @@ impl<'a> RequestReader<'a> {
 fn parse_head(buffer: &[u8]) -> io::Result<Option<Head>> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut parsed = httparse::Request::new(&mut headers);
-    let status = parsed
-        .parse(buffer)
-        .map_err(|error| invalid(&error.to_string()))?;
+    let status = parsed.parse(buffer).map_err(|error| invalid(&error.to_string()))?;
     let httparse::Status::Complete(length) = status else {
         return Ok(None);
     };
@@ -258,9 +236,7 @@ fn parse_head(buffer: &[u8]) -> io::Result<Option<Head>> {
 /// and the log keeps the target, so that a test can tell.
 fn split_target(target: &str) -> (&str, &str) {
     let origin = match target.split_once("://") {
-        Some((scheme, rest)) if !scheme.contains('/') => {
-            rest.find('/').map_or("/", |slash| &rest[slash..])
-        }
+        Some((scheme, rest)) if !scheme.contains('/') => rest.find('/').map_or("/", |slash| &rest[slash..]),
         _ => target,
     };
     origin.split_once('?').unwrap_or((origin, ""))
@@ -280,11 +256,7 @@ pub(crate) struct Response {
 
 impl Response {
     pub(crate) fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
-        Self {
-            status,
-            headers: vec![("Content-Type".to_owned(), content_type.to_owned())],
-            body: body.into(),
-        }
+        Self { status, headers: vec![("Content-Type".to_owned(), content_type.to_owned())], body: body.into() }
     }
 
     pub(crate) fn text(status: u16, body: impl Into<Vec<u8>>) -> Self {
@@ -352,10 +324,7 @@ mod tests {
 
     #[test]
     fn a_whole_url_as_target_is_read_by_its_path() {
-        assert_eq!(
-            split_target("http://169.254.169.254/latest/api/token"),
-            ("/latest/api/token", "")
-        );
+        assert_eq!(split_target("http://169.254.169.254/latest/api/token"), ("/latest/api/token", ""));
         assert_eq!(split_target("/a?b=c://d"), ("/a", "b=c://d"));
         assert_eq!(split_target("http://host"), ("/", ""));
     }

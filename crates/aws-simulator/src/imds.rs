@@ -68,11 +68,8 @@ pub(crate) fn route(request: &Request) -> Option<Route> {
 }
 
 pub(crate) fn answer(state: &State, request: &Request, call: &Call) -> io::Result<Response> {
-    let response = if call.route == Route::ImdsToken {
-        token(state, request, call)
-    } else {
-        metadata(state, request, call)?
-    };
+    let response =
+        if call.route == Route::ImdsToken { token(state, request, call) } else { metadata(state, request, call)? };
     Ok(response.with_header("Server", "EC2ws"))
 }
 
@@ -95,9 +92,8 @@ fn token(state: &State, request: &Request, call: &Call) -> Response {
 }
 
 fn metadata(state: &State, request: &Request, call: &Call) -> io::Result<Response> {
-    let seconds_left = request
-        .header("x-aws-ec2-metadata-token")
-        .and_then(|token| state.imds_tokens.seconds_left(token, call.now));
+    let seconds_left =
+        request.header("x-aws-ec2-metadata-token").and_then(|token| state.imds_tokens.seconds_left(token, call.now));
     let Some(seconds_left) = seconds_left else {
         return Ok(failure(401, "Unauthorized"));
     };
@@ -110,9 +106,7 @@ fn metadata(state: &State, request: &Request, call: &Call) -> io::Result<Respons
         (Route::ImdsIdentityDocument, _) => identity_document(state, call),
         (Route::ImdsRoleList, Some(role)) => Response::text(200, role),
         (Route::ImdsInfo, Some(role)) => info(&role, call),
-        (Route::ImdsCredentials, Some(role))
-            if request.path[CREDENTIALS_PATH.len()..].trim_matches('/') == role =>
-        {
+        (Route::ImdsCredentials, Some(role)) if request.path[CREDENTIALS_PATH.len()..].trim_matches('/') == role => {
             credentials(state, call)?
         }
         _ => failure(404, "Not Found"),

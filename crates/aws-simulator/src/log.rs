@@ -50,10 +50,7 @@ impl LoggedRequest {
 
     /// A parameter of a form-encoded body, decoded.
     pub fn form_parameter(&self, name: &str) -> Option<String> {
-        http::pairs(&self.body)
-            .into_iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value)
+        http::pairs(&self.body).into_iter().find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
     pub(crate) fn to_json(&self) -> Value {
@@ -122,11 +119,7 @@ impl Log {
     /// Notes the status before the answer is sent, so that whoever has the answer finds it in the log.
     pub(crate) fn answered(&self, number: u64, status: u16) {
         let mut state = lock(&self.state);
-        if let Some(entry) = state
-            .entries
-            .iter_mut()
-            .rfind(|entry| entry.number == number)
-        {
+        if let Some(entry) = state.entries.iter_mut().rfind(|entry| entry.number == number) {
             entry.status = Some(status);
         }
     }
@@ -140,8 +133,6 @@ impl Log {
     }
 
     pub(crate) fn wait_for(&self, count: usize, timeout: Duration) -> bool {
-        wait_until(&self.state, &self.changed, timeout, |state| {
-            state.entries.len() >= count
-        })
+        wait_until(&self.state, &self.changed, timeout, |state| state.entries.len() >= count)
     }
 }

@@ -119,13 +119,9 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Arguments>, S
             _ => return Err(format!("unknown option {flag}")),
         }
     }
-    Ok(Some(Arguments {
-        options,
-        stop_at_end_of_input,
-    }))
+    Ok(Some(Arguments { options, stop_at_end_of_input }))
 }
 
 fn number<T: FromStr>(flag: &str, text: &str) -> Result<T, String> {
-    text.parse()
-        .map_err(|_| format!("{flag} needs a number in range, not {text:?}"))
+    text.parse().map_err(|_| format!("{flag} needs a number in range, not {text:?}"))
 }

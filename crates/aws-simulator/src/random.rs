@@ -21,14 +21,7 @@ pub(crate) fn base64(length: usize) -> String {
 /// A request id in the form of a UUID.
 pub(crate) fn request_id() -> String {
     let digits = text(HEX, 32);
-    format!(
-        "{}-{}-{}-{}-{}",
-        &digits[..8],
-        &digits[8..12],
-        &digits[12..16],
-        &digits[16..20],
-        &digits[20..]
-    )
+    format!("{}-{}-{}-{}-{}", &digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..])
 }
 
 /// The alphabet's length must be a power of two no larger than 256, so that every character is equally likely.
@@ -37,8 +30,5 @@ fn text(alphabet: &[u8], length: usize) -> String {
     File::open("/dev/urandom")
         .and_then(|mut source| source.read_exact(&mut bytes))
         .expect("read random bytes from /dev/urandom");
-    bytes
-        .iter()
-        .map(|byte| char::from(alphabet[usize::from(*byte) % alphabet.len()]))
-        .collect()
+    bytes.iter().map(|byte| char::from(alphabet[usize::from(*byte) % alphabet.len()])).collect()
 }

@@ -79,12 +79,7 @@ fn converse(state: &State, stream: &TcpStream, connection: u64) -> io::Result<()
 }
 
 /// Answers one request, and tells whether the connection may serve another.
-fn answer(
-    state: &State,
-    stream: &TcpStream,
-    request: &Request,
-    connection: u64,
-) -> io::Result<bool> {
+fn answer(state: &State, stream: &TcpStream, request: &Request, connection: u64) -> io::Result<bool> {
     let route = Route::of(request);
     let keep_alive = state.options.keep_alive && !request.wants_close;
     if route == Route::Control {
@@ -94,9 +89,7 @@ fn answer(
 
     let fault = state.faults.take(route);
     let fault = fault.as_ref();
-    let number = state
-        .log
-        .enter(request, route, fault, connection, state.now());
+    let number = state.log.enter(request, route, fault, connection, state.now());
     match fault {
         Some(Fault::Refuse) => {
             reset(stream)?;
@@ -131,12 +124,8 @@ fn serve_call(state: &State, request: &Request, call: &Call) -> Response {
         Service::Sso | Service::SsoOidc => sso::answer(state, request, call),
         Service::Control | Service::Unknown => Ok(Response::text(404, "no such service\n")),
     };
-    let mut response = answered.unwrap_or_else(|error| {
-        Response::text(
-            500,
-            format!("the simulator cannot write credentials: {error}\n"),
-        )
-    });
+    let mut response = answered
+        .unwrap_or_else(|error| Response::text(500, format!("the simulator cannot write credentials: {error}\n")));
     if response.status == 200
         && let Some(body) = state.settings().bodies.get(&call.route)
     {
@@ -154,12 +143,5 @@ fn deliver(
     now: SystemTime,
 ) -> io::Result<bool> {
     let date = http_date(now);
-    Delivery {
-        stream,
-        gate: &state.gate,
-        response,
-        date: &date,
-        keep_alive,
-    }
-    .send(fault)
+    Delivery { stream, gate: &state.gate, response, date: &date, keep_alive }.send(fault)
 }

@@ -23,11 +23,7 @@ pub(crate) struct Refusal {
 }
 
 fn refusal(status: u16, code: &'static str, message: impl Into<String>) -> Refusal {
-    Refusal {
-        status,
-        code,
-        message: message.into(),
-    }
+    Refusal { status, code, message: message.into() }
 }
 
 fn mismatch(message: impl Into<String>) -> Refusal {
@@ -39,11 +35,7 @@ fn incomplete(message: impl Into<String>) -> Refusal {
 }
 
 fn invalid_token() -> Refusal {
-    refusal(
-        403,
-        "InvalidClientTokenId",
-        "The security token included in the request is invalid.",
-    )
+    refusal(403, "InvalidClientTokenId", "The security token included in the request is invalid.")
 }
 
 /// What the signature must be good for.
@@ -68,17 +60,13 @@ pub(crate) fn verify(
     expected: &Expected<'_>,
     find: impl Fn(&str) -> Option<Credentials>,
 ) -> Result<Credentials, Refusal> {
-    let header = request.header("authorization").ok_or_else(|| {
-        refusal(
-            403,
-            "MissingAuthenticationToken",
-            "Request is missing Authentication Token",
-        )
-    })?;
+    let header = request
+        .header("authorization")
+        .ok_or_else(|| refusal(403, "MissingAuthenticationToken", "Request is missing Authentication Token"))?;
     let authorization = parse(header)?;
-    let date = request.header("x-amz-date").ok_or_else(|| {
-        incomplete("Authorization header requires existence of an 'X-Amz-Date' header")
-    })?;
+    let date = request
+        .header("x-amz-date")
+        .ok_or_else(|| incomplete("Authorization header requires existence of an 'X-Amz-Date' header"))?;
     check_scope(authorization.scope, date, expected)?;
     check_signed_headers(request, &authorization.signed_headers)?;
 
@@ -90,25 +78,15 @@ pub(crate) fn verify(
 
     let canonical = canonical_request(request, &authorization.signed_headers)?;
     let text = string_to_sign(date, authorization.scope, &canonical);
-    let signature = hex(&hmac(
-        &signing_key(&credentials.secret_access_key, authorization.scope),
-        &text,
-    ));
+    let signature = hex(&hmac(&signing_key(&credentials.secret_access_key, authorization.scope), &text));
     if signature != authorization.signature {
         return Err(mismatch(
             "The request signature we calculated does not match the signature you provided. Check your AWS Secret \
              Access Key and signing method. Consult the service documentation for details.",
         ));
     }
-    if credentials
-        .expiration
-        .is_some_and(|expiration| expiration <= expected.now)
-    {
-        return Err(refusal(
-            400,
-            "ExpiredToken",
-            "The security token included in the request is expired",
-        ));
+    if credentials.expiration.is_some_and(|expiration| expiration <= expected.now) {
+        return Err(refusal(400, "ExpiredToken", "The security token included in the request is expired"));
     }
     Ok(credentials)
 }
@@ -117,11 +95,7 @@ fn parse(header: &str) -> Result<Authorization<'_>, Refusal> {
     let parameters = header
         .strip_prefix(ALGORITHM)
         .filter(|rest| rest.starts_with(' '))
-        .ok_or_else(|| {
-            incomplete(format!(
-                "Authorization header requires the algorithm {ALGORITHM}"
-            ))
-        })?;
+        .ok_or_else(|| incomplete(format!("Authorization header requires the algorithm {ALGORITHM}")))?;
     let parameter = |name: &str| {
         parameters
             .split(',')
@@ -144,14 +118,10 @@ fn parse(header: &str) -> Result<Authorization<'_>, Refusal> {
 fn check_scope(scope: &str, date: &str, expected: &Expected<'_>) -> Result<(), Refusal> {
     let parts: Vec<&str> = scope.split('/').collect();
     let [day, region, service, terminator] = parts[..] else {
-        return Err(incomplete(
-            "Credential must have exactly 5 slash-delimited elements",
-        ));
+        return Err(incomplete("Credential must have exactly 5 slash-delimited elements"));
     };
     if terminator != "aws4_request" {
-        return Err(mismatch(
-            "Credential should be scoped with a valid terminator: 'aws4_request'",
-        ));
+        return Err(mismatch("Credential should be scoped with a valid terminator: 'aws4_request'"));
     }
     if service != expected.service {
         return Err(mismatch(format!(
@@ -176,34 +146,25 @@ fn check_scope(scope: &str, date: &str, expected: &Expected<'_>) -> Result<(), R
 /// `host` and every `x-amz-` header must be signed; the list must be in order and name only headers that are there.
 fn check_signed_headers(request: &Request, signed: &[&str]) -> Result<(), Refusal> {
     if !signed.is_sorted() || signed.iter().any(|name| *name != name.to_ascii_lowercase()) {
-        return Err(mismatch(
-            "SignedHeaders must be in lower case and in alphabetical order",
-        ));
+        return Err(mismatch("SignedHeaders must be in lower case and in alphabetical order"));
     }
     if let Some(absent) = signed.iter().find(|name| request.header(name).is_none()) {
-        return Err(mismatch(format!(
-            "signed header '{absent}' is not in the request"
-        )));
+        return Err(mismatch(format!("signed header '{absent}' is not in the request")));
     }
     let unsigned = request
         .headers
         .iter()
         .map(|(name, _)| name.to_ascii_lowercase())
-        .find(|name| {
-            (name == "host" || name.starts_with("x-amz-")) && !signed.contains(&name.as_str())
-        });
+        .find(|name| (name == "host" || name.starts_with("x-amz-")) && !signed.contains(&name.as_str()));
     match unsigned {
-        Some(name) => Err(mismatch(format!(
-            "'{name}' must be a 'SignedHeader' in the AWS Authorization."
-        ))),
+        Some(name) => Err(mismatch(format!("'{name}' must be a 'SignedHeader' in the AWS Authorization."))),
         None => Ok(()),
     }
 }
 
 fn check_time(date: &str, now: SystemTime) -> Result<(), Refusal> {
-    let time = parse_compact(date).ok_or_else(|| {
-        incomplete("Date must be in ISO-8601 'basic format', as in 20150830T123600Z")
-    })?;
+    let time = parse_compact(date)
+        .ok_or_else(|| incomplete("Date must be in ISO-8601 'basic format', as in 20150830T123600Z"))?;
     if time + TOLERANCE < now {
         return Err(mismatch(format!(
             "Signature expired: {} is now earlier than {} ({} - 15 min.)",
@@ -228,9 +189,7 @@ fn canonical_request(request: &Request, signed: &[&str]) -> Result<String, Refus
     if let Some(claimed) = request.header("x-amz-content-sha256")
         && claimed != payload_hash
     {
-        return Err(mismatch(
-            "The provided 'x-amz-content-sha256' header does not match what was computed.",
-        ));
+        return Err(mismatch("The provided 'x-amz-content-sha256' header does not match what was computed."));
     }
     let mut headers = String::new();
     for name in signed {
@@ -252,15 +211,10 @@ fn canonical_request(request: &Request, signed: &[&str]) -> Result<String, Refus
 }
 
 fn canonical_query(query: &str) -> String {
-    let mut escaped: Vec<(String, String)> = pairs(query)
-        .iter()
-        .map(|(name, value)| (escape(name, b"-_.~"), escape(value, b"-_.~")))
-        .collect();
+    let mut escaped: Vec<(String, String)> =
+        pairs(query).iter().map(|(name, value)| (escape(name, b"-_.~"), escape(value, b"-_.~"))).collect();
     escaped.sort();
-    let escaped: Vec<String> = escaped
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
+    let escaped: Vec<String> = escaped.iter().map(|(name, value)| format!("{name}={value}")).collect();
     escaped.join("&")
 }
 
@@ -283,11 +237,7 @@ fn string_to_sign(date: &str, scope: &str, canonical: &str) -> String {
 
 /// The secret key, turned into the key of the scope, one part after the other.
 fn signing_key(secret: &str, scope: &str) -> Vec<u8> {
-    scope
-        .split('/')
-        .fold(format!("AWS4{secret}").into_bytes(), |key, part| {
-            hmac(&key, part)
-        })
+    scope.split('/').fold(format!("AWS4{secret}").into_bytes(), |key, part| hmac(&key, part))
 }
 
 fn hmac(key: &[u8], text: &str) -> Vec<u8> {
@@ -318,10 +268,7 @@ mod tests {
     fn documented_request() -> Request {
         let headers = [
             ("Host", "iam.amazonaws.com"),
-            (
-                "Content-Type",
-                "application/x-www-form-urlencoded; charset=utf-8",
-            ),
+            ("Content-Type", "application/x-www-form-urlencoded; charset=utf-8"),
             ("X-Amz-Date", "20150830T123600Z"),
             (
                 "Authorization",
@@ -336,19 +283,13 @@ mod tests {
             path: "/".to_owned(),
             query: "Action=ListUsers&Version=2010-05-08".to_owned(),
             wants_close: false,
-            headers: headers
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .to_vec(),
+            headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
             body: Vec::new(),
         }
     }
 
     fn expected() -> Expected<'static> {
-        Expected {
-            service: "iam",
-            region: "us-east-1",
-            now: parse_compact("20150830T124000Z").unwrap(),
-        }
+        Expected { service: "iam", region: "us-east-1", now: parse_compact("20150830T124000Z").unwrap() }
     }
 
     fn code(result: Result<Credentials, Refusal>) -> &'static str {
@@ -365,39 +306,25 @@ mod tests {
     fn a_change_to_anything_signed_is_found() {
         let mut changed = documented_request();
         changed.body = b"x".to_vec();
-        assert_eq!(
-            code(verify(&changed, &expected(), documented_key)),
-            "SignatureDoesNotMatch"
-        );
+        assert_eq!(code(verify(&changed, &expected(), documented_key)), "SignatureDoesNotMatch");
 
         let mut changed = documented_request();
         changed.query.push('1');
-        assert_eq!(
-            code(verify(&changed, &expected(), documented_key)),
-            "SignatureDoesNotMatch"
-        );
+        assert_eq!(code(verify(&changed, &expected(), documented_key)), "SignatureDoesNotMatch");
 
         let mut changed = documented_request();
         changed.headers[0].1 = "sts.amazonaws.com".to_owned();
-        assert_eq!(
-            code(verify(&changed, &expected(), documented_key)),
-            "SignatureDoesNotMatch"
-        );
+        assert_eq!(code(verify(&changed, &expected(), documented_key)), "SignatureDoesNotMatch");
 
         let mut changed = documented_request();
         changed.method = "POST".to_owned();
-        assert_eq!(
-            code(verify(&changed, &expected(), documented_key)),
-            "SignatureDoesNotMatch"
-        );
+        assert_eq!(code(verify(&changed, &expected(), documented_key)), "SignatureDoesNotMatch");
     }
 
     #[test]
     fn an_unsigned_amz_header_is_refused() {
         let mut request = documented_request();
-        request
-            .headers
-            .push(("X-Amz-Extra".to_owned(), "1".to_owned()));
+        request.headers.push(("X-Amz-Extra".to_owned(), "1".to_owned()));
         let refusal = verify(&request, &expected(), documented_key).unwrap_err();
         assert!(refusal.message.contains("x-amz-extra"), "{refusal:?}");
     }
@@ -431,10 +358,7 @@ mod tests {
         let wrong = ("x-amz-content-sha256".to_owned(), "0".repeat(64));
         request.headers.push(wrong);
         let refusal = verify(&request, &expected(), documented_key).unwrap_err();
-        assert!(
-            refusal.message.contains("x-amz-content-sha256"),
-            "{refusal:?}"
-        );
+        assert!(refusal.message.contains("x-amz-content-sha256"), "{refusal:?}");
     }
 
     #[test]
@@ -445,42 +369,26 @@ mod tests {
             ("SignedHeaders=", "Headers="),
             ("Signature=", "Sign="),
             ("/aws4_request", ""),
-            (
-                "AKIDEXAMPLE/20150830/us-east-1/iam/aws4_request",
-                "AKIDEXAMPLE",
-            ),
+            ("AKIDEXAMPLE/20150830/us-east-1/iam/aws4_request", "AKIDEXAMPLE"),
         ] {
             let request = reauthorized(from, to);
-            assert_eq!(
-                code(verify(&request, &expected(), documented_key)),
-                "IncompleteSignature"
-            );
+            assert_eq!(code(verify(&request, &expected(), documented_key)), "IncompleteSignature");
         }
         let mut undated = documented_request();
         undated.headers.remove(2);
-        assert_eq!(
-            code(verify(&undated, &expected(), documented_key)),
-            "IncompleteSignature"
-        );
+        assert_eq!(code(verify(&undated, &expected(), documented_key)), "IncompleteSignature");
     }
 
     #[test]
     fn a_scope_for_another_service_region_or_day_is_refused() {
         for (service, region) in [("sts", "us-east-1"), ("iam", "eu-central-1")] {
-            let expected = Expected {
-                service,
-                region,
-                ..expected()
-            };
+            let expected = Expected { service, region, ..expected() };
             let refusal = verify(&documented_request(), &expected, documented_key).unwrap_err();
             assert!(refusal.message.contains("scoped"), "{refusal:?}");
         }
         let mut request = documented_request();
         request.headers[2].1 = "20150831T000000Z".to_owned();
-        assert_eq!(
-            code(verify(&request, &expected(), documented_key)),
-            "SignatureDoesNotMatch"
-        );
+        assert_eq!(code(verify(&request, &expected(), documented_key)), "SignatureDoesNotMatch");
     }
 
     #[test]
@@ -491,10 +399,7 @@ mod tests {
             ("20150830T122100Z", true),
             ("20150830T122059Z", false),
         ] {
-            let expected = Expected {
-                now: parse_compact(now).unwrap(),
-                ..expected()
-            };
+            let expected = Expected { now: parse_compact(now).unwrap(), ..expected() };
             let result = verify(&documented_request(), &expected, documented_key);
             assert_eq!(result.is_ok(), accepted, "{now}");
         }
@@ -503,41 +408,24 @@ mod tests {
     #[test]
     fn an_unknown_key_or_a_session_token_out_of_place_is_an_invalid_client_token() {
         let nobody = |_: &str| None;
-        assert_eq!(
-            code(verify(&documented_request(), &expected(), nobody)),
-            "InvalidClientTokenId"
-        );
+        assert_eq!(code(verify(&documented_request(), &expected(), nobody)), "InvalidClientTokenId");
         let with_token = |id: &str| {
-            documented_key(id).map(|credentials| Credentials {
-                session_token: Some("token".to_owned()),
-                ..credentials
-            })
+            documented_key(id).map(|credentials| Credentials { session_token: Some("token".to_owned()), ..credentials })
         };
-        assert_eq!(
-            code(verify(&documented_request(), &expected(), with_token)),
-            "InvalidClientTokenId"
-        );
+        assert_eq!(code(verify(&documented_request(), &expected(), with_token)), "InvalidClientTokenId");
     }
 
     #[test]
     fn expired_credentials_are_told_so() {
         let expired = |id: &str| {
-            documented_key(id).map(|credentials| Credentials {
-                expiration: parse_compact("20150830T123000Z"),
-                ..credentials
-            })
+            documented_key(id)
+                .map(|credentials| Credentials { expiration: parse_compact("20150830T123000Z"), ..credentials })
         };
-        assert_eq!(
-            code(verify(&documented_request(), &expected(), expired)),
-            "ExpiredToken"
-        );
+        assert_eq!(code(verify(&documented_request(), &expected(), expired)), "ExpiredToken");
     }
 
     #[test]
     fn a_query_is_sorted_by_name_then_value() {
-        assert_eq!(
-            canonical_query("b=2&a=%2f&b=1&a-b=x+y"),
-            "a=%2F&a-b=x%20y&b=1&b=2"
-        );
+        assert_eq!(canonical_query("b=2&a=%2f&b=1&a-b=x+y"), "a=%2F&a-b=x%20y&b=1&b=2");
     }
 }

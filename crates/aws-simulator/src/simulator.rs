@@ -35,17 +35,12 @@ impl Simulator {
         let address = listeners[0].local_addr()?;
         let ipv6_address = listeners.get(1).map(TcpListener::local_addr).transpose()?;
 
-        let mut simulator = Self {
-            state: Arc::new(State::new(options)?),
-            address,
-            ipv6_address,
-            acceptors: Vec::new(),
-        };
+        let mut simulator =
+            Self { state: Arc::new(State::new(options)?), address, ipv6_address, acceptors: Vec::new() };
         for listener in listeners {
             let state = Arc::clone(&simulator.state);
-            let acceptor = thread::Builder::new()
-                .name("simulator".to_owned())
-                .spawn(move || server::serve(&listener, &state))?;
+            let acceptor =
+                thread::Builder::new().name("simulator".to_owned()).spawn(move || server::serve(&listener, &state))?;
             simulator.acceptors.push(acceptor);
         }
         Ok(simulator)
@@ -254,10 +249,7 @@ const CANNOT_WRITE: &str = "write to the simulator's credentials directory";
 impl Drop for Simulator {
     fn drop(&mut self) {
         self.state.gate.stop();
-        for address in [Some(self.address), self.ipv6_address]
-            .into_iter()
-            .flatten()
-        {
+        for address in [Some(self.address), self.ipv6_address].into_iter().flatten() {
             // Wakes the acceptor. When the attempt fails, connections are waiting and it is awake anyhow.
             let _ = TcpStream::connect_timeout(&address, Duration::from_secs(1));
         }

@@ -45,10 +45,7 @@ impl SsoTokens {
     }
 
     fn accepts(&self, access_token: &str, now: SystemTime) -> bool {
-        lock(&self.state)
-            .access
-            .get(access_token)
-            .is_some_and(|end| end.is_none_or(|end| now < end))
+        lock(&self.state).access.get(access_token).is_some_and(|end| end.is_none_or(|end| now < end))
     }
 
     /// A new access token and the next refresh token; `None` when `refresh_token` is not the one that is due.
@@ -85,32 +82,17 @@ fn role_credentials(state: &State, request: &Request, call: &Call) -> io::Result
     if request.method != "GET" {
         return Ok(error(405, "InvalidRequestException", "Only GET is allowed"));
     }
-    let parameters = (
-        request.query_parameter("role_name"),
-        request.query_parameter("account_id"),
-    );
+    let parameters = (request.query_parameter("role_name"), request.query_parameter("account_id"));
     let (Some(role), Some(account)) = parameters else {
-        return Ok(error(
-            400,
-            "InvalidRequestException",
-            "role_name and account_id are required",
-        ));
+        return Ok(error(400, "InvalidRequestException", "role_name and account_id are required"));
     };
-    let accepted = request
-        .header("x-amz-sso_bearer_token")
-        .is_some_and(|token| state.sso_tokens.accepts(token, call.now));
+    let accepted =
+        request.header("x-amz-sso_bearer_token").is_some_and(|token| state.sso_tokens.accepts(token, call.now));
     if !accepted {
-        return Ok(error(
-            401,
-            "UnauthorizedException",
-            "Session token not found or invalid",
-        ));
+        return Ok(error(401, "UnauthorizedException", "Session token not found or invalid"));
     }
-    let principal =
-        format!("arn:aws:sts::{account}:assumed-role/AWSReservedSSO_{role}_0123456789abcdef/user");
-    let credentials = state
-        .issue_to(principal, state.options.lifetime, call.now)
-        .make(None)?;
+    let principal = format!("arn:aws:sts::{account}:assumed-role/AWSReservedSSO_{role}_0123456789abcdef/user");
+    let credentials = state.issue_to(principal, state.options.lifetime, call.now).make(None)?;
     let expiration = call.expiration(credentials.expiration);
     Ok(Response::json(
         200,
@@ -133,14 +115,8 @@ fn create_token(state: &State, request: &Request, call: &Call) -> Response {
         return oidc_error("InvalidRequestException", "invalid_request", "not JSON");
     };
     let field = |name: &str| input.get(name).and_then(Value::as_str).unwrap_or("");
-    if field("clientId") != state.options.sso_client_id
-        || field("clientSecret") != state.options.sso_client_secret
-    {
-        return oidc_error(
-            "InvalidClientException",
-            "invalid_client",
-            "unknown client, or not its secret",
-        );
+    if field("clientId") != state.options.sso_client_id || field("clientSecret") != state.options.sso_client_secret {
+        return oidc_error("InvalidClientException", "invalid_client", "unknown client, or not its secret");
     }
     if field("grantType") != "refresh_token" {
         return oidc_error(
@@ -150,15 +126,9 @@ fn create_token(state: &State, request: &Request, call: &Call) -> Response {
         );
     }
     let lifetime = state.options.sso_access_token_lifetime;
-    let tokens = state
-        .sso_tokens
-        .refresh(field("refreshToken"), call.now + lifetime);
+    let tokens = state.sso_tokens.refresh(field("refreshToken"), call.now + lifetime);
     let Some((access_token, refresh_token)) = tokens else {
-        return oidc_error(
-            "InvalidGrantException",
-            "invalid_grant",
-            "unknown or used refresh token",
-        );
+        return oidc_error("InvalidGrantException", "invalid_grant", "unknown or used refresh token");
     };
     Response::json(
         200,
@@ -172,9 +142,5 @@ fn create_token(state: &State, request: &Request, call: &Call) -> Response {
 }
 
 fn oidc_error(kind: &str, code: &str, description: &str) -> Response {
-    Response::json(
-        400,
-        &json!({"error": code, "error_description": description}),
-    )
-    .with_header("x-amzn-ErrorType", kind)
+    Response::json(400, &json!({"error": code, "error_description": description})).with_header("x-amzn-ErrorType", kind)
 }

@@ -94,33 +94,12 @@ impl State {
     }
 
     /// Credentials of a role session that are about to be issued.
-    pub(crate) fn issue(
-        &self,
-        role: &str,
-        session: &str,
-        lifetime: Duration,
-        now: SystemTime,
-    ) -> Issue<'_> {
-        self.issue_to(
-            format!("arn:aws:sts::{ACCOUNT_ID}:assumed-role/{role}/{session}"),
-            lifetime,
-            now,
-        )
+    pub(crate) fn issue(&self, role: &str, session: &str, lifetime: Duration, now: SystemTime) -> Issue<'_> {
+        self.issue_to(format!("arn:aws:sts::{ACCOUNT_ID}:assumed-role/{role}/{session}"), lifetime, now)
     }
 
-    pub(crate) fn issue_to(
-        &self,
-        principal: String,
-        lifetime: Duration,
-        now: SystemTime,
-    ) -> Issue<'_> {
-        Issue {
-            keys: &self.keys,
-            principal,
-            lifetime,
-            session_token_length: self.options.session_token_length,
-            now,
-        }
+    pub(crate) fn issue_to(&self, principal: String, lifetime: Duration, now: SystemTime) -> Issue<'_> {
+        Issue { keys: &self.keys, principal, lifetime, session_token_length: self.options.session_token_length, now }
     }
 
     /// New credentials at once, of instance and container; those of the instance are returned.
@@ -149,20 +128,12 @@ impl Call {
             Some(Fault::ClockOff(seconds)) => shifted(now, *seconds),
             _ => now,
         };
-        Self {
-            route,
-            now,
-            serves_expired: fault == Some(&Fault::ExpiredCredentials),
-        }
+        Self { route, now, serves_expired: fault == Some(&Fault::ExpiredCredentials) }
     }
 
     /// The expiration to write for credentials that really end then.
     pub(crate) fn expiration(&self, real: Option<SystemTime>) -> Option<SystemTime> {
-        if self.serves_expired {
-            Some(shifted(self.now, -3600))
-        } else {
-            real
-        }
+        if self.serves_expired { Some(shifted(self.now, -3600)) } else { real }
     }
 }
 

@@ -34,11 +34,7 @@ pub(crate) fn route(request: &Request) -> Option<Route> {
 pub(crate) fn answer(state: &State, request: &Request, call: &Call) -> io::Result<Response> {
     if request.form_parameter("Version").as_deref() != Some(VERSION) || call.route == Route::Sts {
         let action = request.form_parameter("Action").unwrap_or_default();
-        return Ok(error(
-            400,
-            "InvalidAction",
-            &format!("Could not find operation {action} for version {VERSION}"),
-        ));
+        return Ok(error(400, "InvalidAction", &format!("Could not find operation {action} for version {VERSION}")));
     }
     match call.route {
         Route::StsAssumeRole => assume_role(state, request, call),
@@ -76,19 +72,11 @@ fn assume_role(state: &State, request: &Request, call: &Call) -> io::Result<Resp
         ));
     }
     let credentials = session.issue(state, call)?;
-    let content = format!(
-        "{}{}",
-        credentials_element(&credentials, call),
-        session.user_element()
-    );
+    let content = format!("{}{}", credentials_element(&credentials, call), session.user_element());
     Ok(result("AssumeRole", &content))
 }
 
-fn assume_role_with_web_identity(
-    state: &State,
-    request: &Request,
-    call: &Call,
-) -> io::Result<Response> {
+fn assume_role_with_web_identity(state: &State, request: &Request, call: &Call) -> io::Result<Response> {
     let session = match RoleSession::of(request) {
         Ok(session) => session,
         Err(message) => return Ok(error(400, "ValidationError", &message)),
@@ -138,11 +126,7 @@ fn caller_identity(state: &State, request: &Request, call: &Call) -> Response {
 
 /// Who signed the request, or the answer to one that nobody did.
 fn caller(state: &State, request: &Request, call: &Call) -> Result<Credentials, Box<Response>> {
-    let expected = Expected {
-        service: "sts",
-        region: &state.options.region,
-        now: call.now,
-    };
+    let expected = Expected { service: "sts", region: &state.options.region, now: call.now };
     sigv4::verify(request, &expected, |id| state.keys.find(id))
         .map_err(|refusal| Box::new(error(refusal.status, refusal.code, &refusal.message)))
 }
@@ -174,9 +158,7 @@ impl RoleSession {
             return Err(format!("{role_arn} is invalid"));
         }
 
-        let name = request
-            .form_parameter("RoleSessionName")
-            .unwrap_or_default();
+        let name = request.form_parameter("RoleSessionName").unwrap_or_default();
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_+=,.@-".contains(&byte);
         if !(2..=64).contains(&name.len()) || !name.bytes().all(allowed) {
             return Err(format!(
@@ -187,16 +169,12 @@ impl RoleSession {
 
         let seconds = match request.form_parameter("DurationSeconds") {
             None => DEFAULT_DURATION,
-            Some(text) => text
-                .parse()
-                .ok()
-                .filter(|seconds| (900..=43_200).contains(seconds))
-                .ok_or_else(|| {
-                    format!(
-                        "1 validation error detected: Value '{text}' at 'durationSeconds' failed to satisfy \
+            Some(text) => text.parse().ok().filter(|seconds| (900..=43_200).contains(seconds)).ok_or_else(|| {
+                format!(
+                    "1 validation error detected: Value '{text}' at 'durationSeconds' failed to satisfy \
                          constraint: Member must have value between 900 and 43200"
-                    )
-                })?,
+                )
+            })?,
         };
         Ok(Self {
             partition: partition.to_owned(),
@@ -209,10 +187,7 @@ impl RoleSession {
     }
 
     fn arn(&self) -> String {
-        format!(
-            "arn:{}:sts::{}:assumed-role/{}/{}",
-            self.partition, self.account, self.role, self.name
-        )
+        format!("arn:{}:sts::{}:assumed-role/{}/{}", self.partition, self.account, self.role, self.name)
     }
 
     fn issue(&self, state: &State, call: &Call) -> io::Result<Credentials> {
@@ -272,8 +247,5 @@ fn xml(status: u16, document: String) -> Response {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

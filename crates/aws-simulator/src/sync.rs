@@ -45,10 +45,7 @@ impl Gate {
         state.held += 1;
         self.changed.notify_all();
         while !state.stopped && state.releases == seen {
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.held -= 1;
         !state.stopped
@@ -56,9 +53,7 @@ impl Gate {
 
     /// Whether `count` answers were held at once before the time was over.
     pub(crate) fn wait_for_held(&self, count: usize, timeout: Duration) -> bool {
-        wait_until(&self.state, &self.changed, timeout, |state| {
-            state.held >= count
-        })
+        wait_until(&self.state, &self.changed, timeout, |state| state.held >= count)
     }
 
     /// Lets time pass; false when the simulator ended meanwhile.
@@ -84,9 +79,6 @@ pub(crate) fn wait_until<T>(
         if left.is_zero() {
             return false;
         }
-        state = changed
-            .wait_timeout(state, left)
-            .unwrap_or_else(PoisonError::into_inner)
-            .0;
+        state = changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
     }
 }

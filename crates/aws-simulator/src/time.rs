@@ -32,31 +32,20 @@ pub(crate) fn from_unix_seconds(seconds: i64) -> SystemTime {
 /// `time` moved by a signed number of seconds.
 pub(crate) fn shifted(time: SystemTime, seconds: i64) -> SystemTime {
     let distance = Duration::from_secs(seconds.unsigned_abs());
-    if seconds < 0 {
-        time - distance
-    } else {
-        time + distance
-    }
+    if seconds < 0 { time - distance } else { time + distance }
 }
 
 /// `2026-01-31T23:59:59Z`
 pub(crate) fn iso8601(time: SystemTime) -> String {
     let (days, rest) = split(time);
     let (year, month, day) = date_of(days);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
-        rest / 3600,
-        rest / 60 % 60,
-        rest % 60
-    )
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
 }
 
 /// `Sat, 31 Jan 2026 23:59:59 GMT`
 pub(crate) fn http_date(time: SystemTime) -> String {
     const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let (days, rest) = split(time);
     let (year, month, day) = date_of(days);
     format!(
@@ -76,10 +65,9 @@ pub(crate) fn parse_compact(text: &str) -> Option<SystemTime> {
         return None;
     }
     let number = |range: std::ops::Range<usize>| {
-        bytes[range].iter().try_fold(0_i64, |sum, byte| {
-            byte.is_ascii_digit()
-                .then(|| sum * 10 + i64::from(byte - b'0'))
-        })
+        bytes[range]
+            .iter()
+            .try_fold(0_i64, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + i64::from(byte - b'0')))
     };
     let (year, month, day) = (number(0..4)?, number(4..6)?, number(6..8)?);
     let (hour, minute, second) = (number(9..11)?, number(11..13)?, number(13..15)?);
@@ -90,17 +78,12 @@ pub(crate) fn parse_compact(text: &str) -> Option<SystemTime> {
     if date_of(days) != (year, month, day) {
         return None;
     }
-    Some(from_unix_seconds(
-        days * SECONDS_A_DAY + hour * 3600 + minute * 60 + second,
-    ))
+    Some(from_unix_seconds(days * SECONDS_A_DAY + hour * 3600 + minute * 60 + second))
 }
 
 fn split(time: SystemTime) -> (i64, i64) {
     let seconds = unix_seconds(time);
-    (
-        seconds.div_euclid(SECONDS_A_DAY),
-        seconds.rem_euclid(SECONDS_A_DAY),
-    )
+    (seconds.div_euclid(SECONDS_A_DAY), seconds.rem_euclid(SECONDS_A_DAY))
 }
 
 /// Year, month and day of a day number. The year is counted from March, so that the leap day comes last.
@@ -108,16 +91,11 @@ fn date_of(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     (year, month, day)
 }
@@ -140,27 +118,16 @@ mod tests {
         let time = from_unix_seconds(1_440_938_160);
         assert_eq!(iso8601(time), "2015-08-30T12:36:00Z");
         assert_eq!(http_date(time), "Sun, 30 Aug 2015 12:36:00 GMT");
-        assert_eq!(
-            iso8601(from_unix_seconds(951_782_400)),
-            "2000-02-29T00:00:00Z"
-        );
+        assert_eq!(iso8601(from_unix_seconds(951_782_400)), "2000-02-29T00:00:00Z");
         assert_eq!(iso8601(from_unix_seconds(-1)), "1969-12-31T23:59:59Z");
     }
 
     #[test]
     fn the_compact_form_is_read_and_impossible_dates_are_refused() {
-        assert_eq!(
-            parse_compact("20150830T123600Z"),
-            Some(from_unix_seconds(1_440_938_160))
-        );
-        for wrong in [
-            "",
-            "20150830T123600",
-            "20150230T123600Z",
-            "20151330T123600Z",
-            "20150830T243600Z",
-            "2015083xT123600Z",
-        ] {
+        assert_eq!(parse_compact("20150830T123600Z"), Some(from_unix_seconds(1_440_938_160)));
+        for wrong in
+            ["", "20150830T123600", "20150230T123600Z", "20151330T123600Z", "20150830T243600Z", "2015083xT123600Z"]
+        {
             assert_eq!(parse_compact(wrong), None, "{wrong}");
         }
     }

@@ -22,22 +22,13 @@ impl Process {
             .spawn()
             .expect("start the process");
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("a pipe"))
-            .read_line(&mut line)
-            .expect("a line");
-        Self {
-            input: child.stdin.take(),
-            child,
-            line,
-        }
+        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+        Self { input: child.stdin.take(), child, line }
     }
 
     fn request(&self, method: &str, target: &str, body: &str) -> Answer {
-        let port = self
-            .line
-            .trim_end()
-            .strip_prefix("ready url=http://127.0.0.1:")
-            .expect("the line that tells the port");
+        let port =
+            self.line.trim_end().strip_prefix("ready url=http://127.0.0.1:").expect("the line that tells the port");
         let mut client = Client::connect_to(port.parse().expect("a port"));
         client.send(method, target, &[], body).expect("send");
         client.receive().expect("an answer")
@@ -80,12 +71,7 @@ fn faults_and_log_are_at_hand_over_http() {
     assert_ne!(process.request("GET", "/get-credentials", "").body, b"");
 
     let log = process.control("GET", "/requests", Value::Null).json();
-    let statuses: Vec<&Value> = log
-        .as_array()
-        .expect("a list")
-        .iter()
-        .map(|entry| &entry["status"])
-        .collect();
+    let statuses: Vec<&Value> = log.as_array().expect("a list").iter().map(|entry| &entry["status"]).collect();
     assert_eq!(statuses, [503, 200, 200, 200]);
     assert_eq!(log[0]["fault"], json!({"status": 503}));
     assert_eq!(log[0]["route"], "container");
@@ -134,10 +120,7 @@ fn registered_credentials_are_written_to_the_directory() {
     assert_eq!(process.control("POST", "/credentials", user).status, 200);
     assert!(directory.path().join("AKIAEXAMPLE.json").is_file());
     let escaping = json!({"access_key_id": "../x", "secret_access_key": "secret"});
-    assert_eq!(
-        process.control("POST", "/credentials", escaping).status,
-        400
-    );
+    assert_eq!(process.control("POST", "/credentials", escaping).status, 400);
 }
 
 #[test]

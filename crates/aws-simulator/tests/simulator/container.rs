@@ -6,20 +6,13 @@ use crate::support::*;
 fn both_kinds_of_path_give_the_credentials_of_the_task() {
     let simulator = start();
     let issued = simulator.container_credentials();
-    for path in [
-        "/v2/credentials/0f3b9c1e-7a51-4b39-b9a0-6a9a0b1c2d3e",
-        "/v1/credentials",
-        "/get-credentials",
-    ] {
+    for path in ["/v2/credentials/0f3b9c1e-7a51-4b39-b9a0-6a9a0b1c2d3e", "/v1/credentials", "/get-credentials"] {
         let document = request(&simulator, "GET", path, &[], "").json();
         assert_eq!(document["AccessKeyId"], issued.access_key_id, "{path}");
         assert_eq!(document["SecretAccessKey"], issued.secret_access_key);
         assert_eq!(document["Token"], issued.session_token.clone().unwrap());
         assert_eq!(document["Expiration"], "2026-01-31T18:00:00Z");
-        assert_eq!(
-            document["RoleArn"],
-            "arn:aws:iam::123456789012:role/task-role"
-        );
+        assert_eq!(document["RoleArn"], "arn:aws:iam::123456789012:role/task-role");
     }
     assert_eq!(simulator.requests_for(Route::Container).len(), 3);
 }
@@ -27,10 +20,7 @@ fn both_kinds_of_path_give_the_credentials_of_the_task() {
 #[test]
 fn instance_and_container_hand_out_different_credentials() {
     let simulator = start();
-    assert_ne!(
-        simulator.instance_credentials().access_key_id,
-        simulator.container_credentials().access_key_id
-    );
+    assert_ne!(simulator.instance_credentials().access_key_id, simulator.container_credentials().access_key_id);
 }
 
 #[test]
@@ -43,10 +33,7 @@ fn a_configured_token_must_be_the_authorization_header_exactly() {
     assert_eq!(ask("Basic abc"), 200);
     assert_eq!(ask("Basic abcd"), 401);
     assert_eq!(ask("Bearer Basic abc"), 401);
-    assert_eq!(
-        request(&simulator, "GET", "/get-credentials", &[], "").status,
-        401
-    );
+    assert_eq!(request(&simulator, "GET", "/get-credentials", &[], "").status, 401);
     simulator.set_container_token(Some("rotated"));
     assert_eq!(ask("Basic abc"), 401);
     assert_eq!(ask("rotated"), 200);
@@ -55,9 +42,6 @@ fn a_configured_token_must_be_the_authorization_header_exactly() {
 #[test]
 fn a_path_of_no_service_is_not_found() {
     let simulator = start();
-    assert_eq!(
-        request(&simulator, "GET", "/v3/credentials", &[], "").status,
-        404
-    );
+    assert_eq!(request(&simulator, "GET", "/v3/credentials", &[], "").status, 404);
     assert_eq!(simulator.requests_for(Route::Other).len(), 1);
 }

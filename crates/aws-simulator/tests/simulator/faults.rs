@@ -32,9 +32,7 @@ fn met_by(fault: Fault) -> (String, ErrorKind) {
 
 fn ask(simulator: &Simulator) -> Client {
     let mut client = Client::connect(simulator);
-    client
-        .send("GET", "/get-credentials", &[], "")
-        .expect("send the request");
+    client.send("GET", "/get-credentials", &[], "").expect("send the request");
     client
 }
 
@@ -48,19 +46,13 @@ fn answer_under(fault: Fault) -> Answer {
 #[track_caller]
 fn body_and_promise(received: &str) -> (&str, usize) {
     let (head, body) = received.split_once("\r\n\r\n").expect("a whole head");
-    let length = head
-        .lines()
-        .find_map(|line| line.strip_prefix("Content-Length: "))
-        .expect("a length");
+    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).expect("a length");
     (body, length.parse().expect("a number"))
 }
 
 #[test]
 fn hang_before_answer_reads_and_says_nothing() {
-    assert_eq!(
-        met_by(Fault::HangBeforeAnswer),
-        (String::new(), ErrorKind::WouldBlock)
-    );
+    assert_eq!(met_by(Fault::HangBeforeAnswer), (String::new(), ErrorKind::WouldBlock));
 }
 
 #[test]
@@ -104,10 +96,7 @@ fn reset_breaks_the_connection_within_the_body() {
 
 #[test]
 fn refuse_on_a_route_resets_without_an_answer() {
-    assert_eq!(
-        met_by(Fault::Refuse),
-        (String::new(), ErrorKind::ConnectionReset)
-    );
+    assert_eq!(met_by(Fault::Refuse), (String::new(), ErrorKind::ConnectionReset));
 }
 
 #[test]
@@ -118,20 +107,13 @@ fn refuse_on_any_route_resets_the_connection_once_accepted() {
     assert_eq!((received.len(), end), (0, ErrorKind::ConnectionReset));
     assert_eq!(simulator.connections(), 1);
     assert!(simulator.requests().is_empty());
-    assert_eq!(
-        request(&simulator, "GET", "/get-credentials", &[], "").status,
-        200
-    );
+    assert_eq!(request(&simulator, "GET", "/get-credentials", &[], "").status, 200);
 }
 
 #[test]
 fn split_and_dripped_answers_arrive_whole() {
     let tick = Duration::from_micros(10);
-    for fault in [
-        Fault::SplitBody,
-        Fault::Drip { interval: tick },
-        Fault::DripHeader { interval: tick },
-    ] {
+    for fault in [Fault::SplitBody, Fault::Drip { interval: tick }, Fault::DripHeader { interval: tick }] {
         let document = answer_under(fault.clone()).json();
         assert!(document["AccessKeyId"].is_string(), "{fault:?}");
     }
@@ -233,16 +215,10 @@ fn held_answers_wait_for_their_release() {
     let simulator = start();
     simulator.inject(Route::Container, Fault::Hold, 3);
     thread::scope(|scope| {
-        let waiting: Vec<_> = (0..3)
-            .map(|_| scope.spawn(|| request(&simulator, "GET", "/get-credentials", &[], "").status))
-            .collect();
+        let waiting: Vec<_> =
+            (0..3).map(|_| scope.spawn(|| request(&simulator, "GET", "/get-credentials", &[], "").status)).collect();
         assert!(simulator.wait_for_held(3, PATIENCE));
-        assert!(
-            simulator
-                .requests()
-                .iter()
-                .all(|entry| entry.status.is_none())
-        );
+        assert!(simulator.requests().iter().all(|entry| entry.status.is_none()));
         simulator.release();
         for thread in waiting {
             assert_eq!(thread.join().expect("an answer"), 200);

@@ -25,10 +25,7 @@ fn a_token_then_the_role_then_its_credentials() {
             "Expiration": "2026-01-31T18:00:00Z",
         })
     );
-    assert_eq!(
-        issued.principal,
-        "arn:aws:sts::123456789012:assumed-role/app-server-role/i-0123456789abcdef0"
-    );
+    assert_eq!(issued.principal, "arn:aws:sts::123456789012:assumed-role/app-server-role/i-0123456789abcdef0");
 }
 
 #[test]
@@ -54,43 +51,25 @@ fn the_answer_tells_the_lifetime_of_the_session_token() {
     let answer = request(&simulator, "GET", REGION_PATH, &[token], "");
     assert_eq!((answer.status, answer.header(ttl)), (200, Some("1")));
     simulator.set_clock_offset(60);
-    assert_eq!(
-        request(&simulator, "GET", REGION_PATH, &[token], "").status,
-        401
-    );
+    assert_eq!(request(&simulator, "GET", REGION_PATH, &[token], "").status, 401);
 }
 
 #[test]
 fn a_session_token_needs_a_lifetime_between_one_second_and_six_hours() {
     let simulator = start();
     let ttl = "X-aws-ec2-metadata-token-ttl-seconds";
-    for (value, status) in [
-        ("0", 400),
-        ("1", 200),
-        ("21600", 200),
-        ("21601", 400),
-        ("x", 400),
-    ] {
+    for (value, status) in [("0", 400), ("1", 200), ("21600", 200), ("21601", 400), ("x", 400)] {
         let answer = request(&simulator, "PUT", "/latest/api/token", &[(ttl, value)], "");
         assert_eq!(answer.status, status, "{value}");
     }
-    assert_eq!(
-        request(&simulator, "PUT", "/latest/api/token", &[], "").status,
-        400
-    );
-    assert_eq!(
-        request(&simulator, "GET", "/latest/api/token", &[(ttl, "60")], "").status,
-        405
-    );
+    assert_eq!(request(&simulator, "PUT", "/latest/api/token", &[], "").status, 400);
+    assert_eq!(request(&simulator, "GET", "/latest/api/token", &[(ttl, "60")], "").status, 405);
 }
 
 #[test]
 fn a_session_token_asked_for_through_a_forwarding_proxy_is_refused_with_403() {
     let simulator = start();
-    let headers = [
-        ("X-aws-ec2-metadata-token-ttl-seconds", "60"),
-        ("X-Forwarded-For", "10.0.0.1"),
-    ];
+    let headers = [("X-aws-ec2-metadata-token-ttl-seconds", "60"), ("X-Forwarded-For", "10.0.0.1")];
     let answer = request(&simulator, "PUT", "/latest/api/token", &headers, "");
     assert_eq!(answer.status, 403);
 }
@@ -99,17 +78,10 @@ fn a_session_token_asked_for_through_a_forwarding_proxy_is_refused_with_403() {
 fn a_request_without_a_session_token_is_refused_with_401() {
     let simulator = start();
     for path in [LIST_PATH, ROLE_PATH, REGION_PATH, "/latest/meta-data/"] {
-        assert_eq!(
-            request(&simulator, "GET", path, &[], "").status,
-            401,
-            "{path}"
-        );
+        assert_eq!(request(&simulator, "GET", path, &[], "").status, 401, "{path}");
     }
     let unknown = [("X-aws-ec2-metadata-token", "unknown")];
-    assert_eq!(
-        request(&simulator, "GET", REGION_PATH, &unknown, "").status,
-        401
-    );
+    assert_eq!(request(&simulator, "GET", REGION_PATH, &unknown, "").status, 401);
 }
 
 #[test]
@@ -117,15 +89,9 @@ fn a_revoked_session_token_is_refused_with_401() {
     let simulator = start();
     let token = imds_token(&simulator);
     let headers = [("X-aws-ec2-metadata-token", token.as_str())];
-    assert_eq!(
-        request(&simulator, "GET", REGION_PATH, &headers, "").status,
-        200
-    );
+    assert_eq!(request(&simulator, "GET", REGION_PATH, &headers, "").status, 200);
     simulator.revoke_imds_tokens();
-    assert_eq!(
-        request(&simulator, "GET", REGION_PATH, &headers, "").status,
-        401
-    );
+    assert_eq!(request(&simulator, "GET", REGION_PATH, &headers, "").status, 401);
 }
 
 #[test]
@@ -141,10 +107,7 @@ fn region_and_identity_document_name_the_configured_region() {
 fn the_info_document_names_the_instance_profile() {
     let simulator = start();
     let document = metadata(&simulator, "/latest/meta-data/iam/info").json();
-    assert_eq!(
-        document["InstanceProfileArn"],
-        "arn:aws:iam::123456789012:instance-profile/app-server-role"
-    );
+    assert_eq!(document["InstanceProfileArn"], "arn:aws:iam::123456789012:instance-profile/app-server-role");
 }
 
 #[test]
@@ -245,10 +208,7 @@ fn the_log_shows_what_was_asked() {
     let routes: Vec<Route> = log.iter().map(|entry| entry.route).collect();
     assert_eq!(routes, [Route::ImdsToken, Route::ImdsCredentials]);
     assert_eq!(log[0].method, "PUT");
-    assert_eq!(
-        log[0].header("x-aws-ec2-metadata-token-ttl-seconds"),
-        Some("21600")
-    );
+    assert_eq!(log[0].header("x-aws-ec2-metadata-token-ttl-seconds"), Some("21600"));
     assert_eq!(log[1].path, ROLE_PATH);
     assert_eq!(log[1].service, Service::Imds);
     assert_eq!(log[1].status, Some(200));

@@ -13,9 +13,7 @@ use crate::support::*;
 fn connections_close_after_one_answer_by_default() {
     let simulator = start();
     let mut client = Client::connect(&simulator);
-    client
-        .send("GET", "/get-credentials", &[], "")
-        .expect("send");
+    client.send("GET", "/get-credentials", &[], "").expect("send");
     let answer = client.receive().expect("an answer");
     assert_eq!(answer.header("connection"), Some("close"));
     assert_eq!(client.drain(), (Vec::new(), ErrorKind::UnexpectedEof));
@@ -26,18 +24,12 @@ fn connections_carry_several_requests_when_kept_alive() {
     let simulator = start_with(|options| options.keep_alive = true);
     let mut client = Client::connect(&simulator);
     for _ in 0..3 {
-        client
-            .send("GET", "/get-credentials", &[], "")
-            .expect("send");
+        client.send("GET", "/get-credentials", &[], "").expect("send");
         let answer = client.receive().expect("an answer");
         assert_eq!(answer.header("connection"), Some("keep-alive"));
         assert!(client.received().is_empty());
     }
-    let connections: Vec<u64> = simulator
-        .requests()
-        .iter()
-        .map(|entry| entry.connection)
-        .collect();
+    let connections: Vec<u64> = simulator.requests().iter().map(|entry| entry.connection).collect();
     assert_eq!(connections, [1, 1, 1]);
 }
 
@@ -63,9 +55,7 @@ fn the_end_comes_promptly_whatever_connections_are_stuck_in() {
         let simulator = start_with(|options| options.keep_alive = true);
         simulator.inject(Route::Container, fault.clone(), 1);
         let mut stuck = Client::connect(&simulator);
-        stuck
-            .send("GET", "/get-credentials", &[], "")
-            .expect("send");
+        stuck.send("GET", "/get-credentials", &[], "").expect("send");
         let _idle = Client::connect(&simulator);
         assert!(simulator.wait_for_requests(1, PATIENCE));
         let begin = Instant::now();
@@ -111,10 +101,7 @@ fn every_credential_issued_is_a_file() {
     );
     assert_eq!(content(&rotated)["access_key_id"], rotated.access_key_id);
     let user = content(&user);
-    assert_eq!(
-        (&user["session_token"], &user["expiration"]),
-        (&Value::Null, &Value::Null)
-    );
+    assert_eq!((&user["session_token"], &user["expiration"]), (&Value::Null, &Value::Null));
     let drafts = fs::read_dir(&path)
         .expect("a directory")
         .filter(|entry| {
@@ -164,20 +151,14 @@ fn a_request_meant_for_a_proxy_is_answered_and_told_by_its_target() {
     let target = "http://169.254.170.2/v2/credentials/id";
     assert_eq!(request(&simulator, "GET", target, &[], "").status, 200);
     let entry = &simulator.requests()[0];
-    assert_eq!(
-        (entry.target.as_str(), entry.path.as_str()),
-        (target, "/v2/credentials/id")
-    );
+    assert_eq!((entry.target.as_str(), entry.path.as_str()), (target, "/v2/credentials/id"));
 }
 
 #[test]
 fn a_second_listener_serves_ipv6() {
     if std::net::TcpListener::bind("[::1]:0").is_err() {
         // Without IPv6 the wish for it must be an error, not a silent lack.
-        let options = aws_simulator::SimulatorOptions {
-            ipv6: true,
-            ..Default::default()
-        };
+        let options = aws_simulator::SimulatorOptions { ipv6: true, ..Default::default() };
         assert!(aws_simulator::Simulator::start(options).is_err());
         return;
     }
@@ -185,8 +166,6 @@ fn a_second_listener_serves_ipv6() {
     let url = simulator.url_ipv6().expect("a second address");
     let address = url.strip_prefix("http://").expect("a URL");
     let mut stream = TcpStream::connect(address).expect("connect");
-    stream
-        .write_all(b"GET /get-credentials HTTP/1.1\r\n\r\n")
-        .expect("send");
+    stream.write_all(b"GET /get-credentials HTTP/1.1\r\n\r\n").expect("send");
     assert!(simulator.wait_for_requests(1, PATIENCE));
 }

@@ -3,8 +3,7 @@ use serde_json::{Value, json};
 
 use crate::support::*;
 
-const ROLE_CREDENTIALS: &str =
-    "/federation/credentials?role_name=Developer&account_id=123456789012";
+const ROLE_CREDENTIALS: &str = "/federation/credentials?role_name=Developer&account_id=123456789012";
 
 fn role_credentials(simulator: &Simulator, token: &str) -> Answer {
     let headers = [("x-amz-sso_bearer_token", token)];
@@ -46,24 +45,15 @@ fn an_unknown_access_token_is_refused_with_401() {
     let simulator = start();
     let answer = role_credentials(&simulator, "unknown");
     assert_eq!(answer.status, 401);
-    assert_eq!(
-        answer.header("x-amzn-ErrorType"),
-        Some("UnauthorizedException")
-    );
-    assert_eq!(
-        answer.json()["message"],
-        "Session token not found or invalid"
-    );
+    assert_eq!(answer.header("x-amzn-ErrorType"), Some("UnauthorizedException"));
+    assert_eq!(answer.json()["message"], "Session token not found or invalid");
 }
 
 #[test]
 fn role_and_account_must_be_named() {
     let simulator = start();
     let headers = [("x-amz-sso_bearer_token", "simulated-sso-access-token")];
-    for target in [
-        "/federation/credentials",
-        "/federation/credentials?role_name=Developer",
-    ] {
+    for target in ["/federation/credentials", "/federation/credentials?role_name=Developer"] {
         assert_eq!(request(&simulator, "GET", target, &headers, "").status, 400);
     }
 }
@@ -89,10 +79,7 @@ fn a_refresh_token_is_good_once_and_brings_the_next() {
     let document = create_token(&simulator, "simulated-sso-refresh-token").json();
     let again = create_token(&simulator, "simulated-sso-refresh-token");
     assert_eq!(again.status, 400);
-    assert_eq!(
-        again.header("x-amzn-ErrorType"),
-        Some("InvalidGrantException")
-    );
+    assert_eq!(again.header("x-amzn-ErrorType"), Some("InvalidGrantException"));
     assert_eq!(again.json()["error"], "invalid_grant");
     let next = document["refreshToken"].as_str().expect("a string");
     assert_eq!(create_token(&simulator, next).status, 200);
@@ -117,14 +104,8 @@ fn a_wrong_client_or_grant_is_refused_by_name() {
 fn revoked_access_tokens_leave_the_refresh_token_good() {
     let simulator = start();
     simulator.revoke_sso_access_tokens();
-    assert_eq!(
-        role_credentials(&simulator, "simulated-sso-access-token").status,
-        401
-    );
-    assert_eq!(
-        create_token(&simulator, "simulated-sso-refresh-token").status,
-        200
-    );
+    assert_eq!(role_credentials(&simulator, "simulated-sso-access-token").status, 401);
+    assert_eq!(create_token(&simulator, "simulated-sso-refresh-token").status, 200);
 }
 
 #[test]
@@ -133,10 +114,7 @@ fn each_service_throttles_in_its_own_words() {
     simulator.inject(Route::Any, Fault::Throttling, 2);
     let portal = role_credentials(&simulator, "simulated-sso-access-token");
     assert_eq!(portal.status, 429);
-    assert_eq!(
-        portal.header("x-amzn-ErrorType"),
-        Some("TooManyRequestsException")
-    );
+    assert_eq!(portal.header("x-amzn-ErrorType"), Some("TooManyRequestsException"));
     let oidc = create_token(&simulator, "simulated-sso-refresh-token");
     assert_eq!(oidc.status, 400);
     assert_eq!(oidc.json()["error"], "slow_down");

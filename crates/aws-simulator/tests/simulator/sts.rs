@@ -36,27 +36,17 @@ fn signed(simulator: &Simulator, credentials: &Credentials, form: &str) -> Answe
 fn signed_at(simulator: &Simulator, credentials: &Credentials, form: &str, date: &str) -> Answer {
     let content_type = "application/x-www-form-urlencoded; charset=utf-8";
     let host = format!("127.0.0.1:{}", simulator.port());
-    let mut headers = vec![
-        ("content-type", content_type),
-        ("host", host.as_str()),
-        ("x-amz-date", date),
-    ];
+    let mut headers = vec![("content-type", content_type), ("host", host.as_str()), ("x-amz-date", date)];
     if let Some(token) = &credentials.session_token {
         headers.push(("x-amz-security-token", token));
     }
     let names: Vec<&str> = headers.iter().map(|(name, _)| *name).collect();
     let names = names.join(";");
-    let lines: String = headers
-        .iter()
-        .map(|(name, value)| format!("{name}:{value}\n"))
-        .collect();
+    let lines: String = headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
     let payload = hex(&Sha256::digest(form.as_bytes()));
     let canonical = format!("POST\n/\n\n{lines}\n{names}\n{payload}");
     let scope = format!("{}/eu-central-1/sts/aws4_request", &date[..8]);
-    let text = format!(
-        "AWS4-HMAC-SHA256\n{date}\n{scope}\n{}",
-        hex(&Sha256::digest(canonical.as_bytes()))
-    );
+    let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hex(&Sha256::digest(canonical.as_bytes())));
     let mut key = format!("AWS4{}", credentials.secret_access_key).into_bytes();
     for part in scope.split('/') {
         key = hmac(&key, part);
@@ -91,14 +81,9 @@ fn assume_role_gives_credentials_of_the_role_session() {
     let arn = "arn:aws:sts::123456789012:assumed-role/reader/pgiam";
     assert_eq!(answer.element("Arn"), arn);
     assert_eq!(answer.element("Expiration"), "2026-01-31T13:00:00Z");
-    let issued = simulator
-        .find_credentials(answer.element("AccessKeyId"))
-        .expect("recorded");
+    let issued = simulator.find_credentials(answer.element("AccessKeyId")).expect("recorded");
     assert_eq!(answer.element("SecretAccessKey"), issued.secret_access_key);
-    assert_eq!(
-        Some(answer.element("SessionToken")),
-        issued.session_token.as_deref()
-    );
+    assert_eq!(Some(answer.element("SessionToken")), issued.session_token.as_deref());
     assert_eq!(issued.principal, arn);
 
     let identity = "Action=GetCallerIdentity&Version=2011-06-15";
@@ -123,10 +108,7 @@ fn a_stranger_and_a_wrong_session_token_are_invalid_client_tokens() {
     let answer = signed(&simulator, &stranger, &assume_role_form());
     assert_refused(&answer, 403, "InvalidClientTokenId");
     for token in [None, Some("another".to_owned())] {
-        let caller = Credentials {
-            session_token: token,
-            ..simulator.instance_credentials()
-        };
+        let caller = Credentials { session_token: token, ..simulator.instance_credentials() };
         let answer = signed(&simulator, &caller, &assume_role_form());
         assert_refused(&answer, 403, "InvalidClientTokenId");
     }
@@ -184,11 +166,7 @@ fn a_role_assumed_from_a_role_lasts_an_hour_at_most() {
     let caller = simulator.instance_credentials();
     for (seconds, status) in [("3600", 200), ("3601", 400)] {
         let form = format!("{}&DurationSeconds={seconds}", assume_role_form());
-        assert_eq!(
-            signed(&simulator, &caller, &form).status,
-            status,
-            "{seconds}"
-        );
+        assert_eq!(signed(&simulator, &caller, &form).status, status, "{seconds}");
     }
 }
 
@@ -203,9 +181,7 @@ fn a_malformed_role_or_session_name_is_a_validation_error() {
         ("arn:aws:iam::123456789012:role/reader", "p"),
         ("arn:aws:iam::123456789012:role/reader", "with%20space"),
     ] {
-        let form = format!(
-            "Action=AssumeRole&Version=2011-06-15&RoleArn={role}&RoleSessionName={session}"
-        );
+        let form = format!("Action=AssumeRole&Version=2011-06-15&RoleArn={role}&RoleSessionName={session}");
         let answer = signed(&simulator, &caller, &form);
         assert_refused(&answer, 400, "ValidationError");
     }
@@ -229,11 +205,7 @@ fn a_web_identity_token_gives_credentials_without_a_signature() {
     let form = web_identity_form("simulated-web-identity-token");
     let answer = request(&simulator, "POST", "/", &[], &form);
     assert_eq!(answer.status, 200, "{}", answer.text());
-    assert!(
-        answer
-            .text()
-            .starts_with("<AssumeRoleWithWebIdentityResponse ")
-    );
+    assert!(answer.text().starts_with("<AssumeRoleWithWebIdentityResponse "));
     let id = answer.element("AccessKeyId");
     assert!(simulator.find_credentials(id).is_some());
     assert_eq!(simulator.requests_for(Route::StsWebIdentity).len(), 1);
@@ -266,11 +238,7 @@ fn errors_come_on_command() {
 #[test]
 fn an_unknown_action_or_version_is_refused() {
     let simulator = start();
-    for form in [
-        "Action=GetSessionToken&Version=2011-06-15",
-        "Action=AssumeRole&Version=2010-05-08",
-        "",
-    ] {
+    for form in ["Action=GetSessionToken&Version=2011-06-15", "Action=AssumeRole&Version=2010-05-08", ""] {
         let answer = request(&simulator, "POST", "/", &[], form);
         assert_refused(&answer, 400, "InvalidAction");
     }

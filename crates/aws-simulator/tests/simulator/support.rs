@@ -19,10 +19,7 @@ pub(crate) fn start() -> Simulator {
 }
 
 pub(crate) fn start_with(change: impl FnOnce(&mut SimulatorOptions)) -> Simulator {
-    let mut options = SimulatorOptions {
-        now: Arc::new(|| at(NOON)),
-        ..SimulatorOptions::default()
-    };
+    let mut options = SimulatorOptions { now: Arc::new(|| at(NOON)), ..SimulatorOptions::default() };
     change(&mut options);
     Simulator::start(options).expect("start the simulator")
 }
@@ -59,9 +56,7 @@ impl Answer {
     /// What stands between `<name>` and `</name>`.
     pub(crate) fn element(&self, name: &str) -> &str {
         let text = self.text();
-        let inside = text
-            .split_once(&format!("<{name}>"))
-            .and_then(|(_, rest)| rest.split_once(&format!("</{name}>")));
+        let inside = text.split_once(&format!("<{name}>")).and_then(|(_, rest)| rest.split_once(&format!("</{name}>")));
         inside.unwrap_or_else(|| panic!("no <{name}> in {text}")).0
     }
 }
@@ -79,27 +74,16 @@ impl Client {
 
     pub(crate) fn connect_to(port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("connect to the simulator");
-        let client = Self {
-            stream,
-            received: Vec::new(),
-        };
+        let client = Self { stream, received: Vec::new() };
         client.set_patience(PATIENCE);
         client
     }
 
     pub(crate) fn set_patience(&self, patience: Duration) {
-        self.stream
-            .set_read_timeout(Some(patience))
-            .expect("set the read timeout");
+        self.stream.set_read_timeout(Some(patience)).expect("set the read timeout");
     }
 
-    pub(crate) fn send(
-        &mut self,
-        method: &str,
-        target: &str,
-        headers: &[(&str, &str)],
-        body: &str,
-    ) -> io::Result<()> {
+    pub(crate) fn send(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> io::Result<()> {
         let mut request = format!("{method} {target} HTTP/1.1\r\n");
         if !headers.iter().any(|(name, _)| *name == "Host") {
             request.push_str("Host: simulator\r\n");
@@ -114,25 +98,15 @@ impl Client {
     /// One answer by its `Content-Length`.
     pub(crate) fn receive(&mut self) -> io::Result<Answer> {
         let end = loop {
-            if let Some(end) = self
-                .received
-                .windows(4)
-                .position(|four| four == b"\r\n\r\n")
-            {
+            if let Some(end) = self.received.windows(4).position(|four| four == b"\r\n\r\n") {
                 break end + 4;
             }
             self.more()?;
         };
         let head: Vec<u8> = self.received.drain(..end).collect();
         let head = String::from_utf8(head).expect("the head is UTF-8");
-        let mut answer = Answer {
-            status: head[9..12].parse().expect("a status"),
-            head,
-            body: Vec::new(),
-        };
-        let length: usize = answer
-            .header("content-length")
-            .map_or(usize::MAX, |text| text.parse().expect("a length"));
+        let mut answer = Answer { status: head[9..12].parse().expect("a status"), head, body: Vec::new() };
+        let length: usize = answer.header("content-length").map_or(usize::MAX, |text| text.parse().expect("a length"));
         while self.received.len() < length {
             self.more()?;
         }
