@@ -56,8 +56,7 @@ struct PamConversation {
     data: *mut c_void,
 }
 
-type GetItem =
-    unsafe extern "C" fn(handle: *const PamHandle, item: c_int, value: *mut *const c_void) -> c_int;
+type GetItem = unsafe extern "C" fn(handle: *const PamHandle, item: c_int, value: *mut *const c_void) -> c_int;
 
 /// Checks the token that the client sends as its password.
 ///
@@ -78,13 +77,8 @@ pub(crate) unsafe extern "C" fn pam_sm_authenticate(
         let configuration = Configuration::read(&path).map_err(Failure::service)?;
         // SAFETY: the caller's promise.
         let token = unsafe { ask_for_password(handle)? };
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_err(Failure::service)?;
-        match configuration
-            .login(&token, &user, now.as_secs() as i64)
-            .map_err(Failure::service)?
-        {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(Failure::service)?;
+        match configuration.login(&token, &user, now.as_secs() as i64).map_err(Failure::service)? {
             Ok(_) => Ok(()),
             // The log has the reason.
             Err(_) => Err(Failure::silent(PAM_AUTH_ERR)),
@@ -144,27 +138,18 @@ struct Failure {
 
 impl Failure {
     fn silent(code: c_int) -> Self {
-        Self {
-            code,
-            complaint: None,
-        }
+        Self { code, complaint: None }
     }
 
     fn service(complaint: impl ToString) -> Self {
-        Self {
-            code: PAM_SERVICE_ERR,
-            complaint: Some(complaint.to_string()),
-        }
+        Self { code: PAM_SERVICE_ERR, complaint: Some(complaint.to_string()) }
     }
 }
 
 /// No panic may reach libpam's C.
 fn guarded(work: impl FnOnce() -> Result<(), Failure>) -> c_int {
-    let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        Err(Failure::service(
-            "a panic, which is a defect of this module",
-        ))
-    });
+    let outcome = catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(Failure::service("a panic, which is a defect of this module")));
     match outcome {
         Ok(()) => PAM_SUCCESS,
         Err(Failure { code, complaint }) => {
@@ -195,9 +180,7 @@ unsafe fn read_arguments(count: c_int, arguments: *const *const c_char) -> Vec<V
     (0..count)
         .map(|index| {
             // SAFETY: the index is below the count, and each element is a C string, by the caller's promise.
-            unsafe { CStr::from_ptr(*arguments.add(index)) }
-                .to_bytes()
-                .to_vec()
+            unsafe { CStr::from_ptr(*arguments.add(index)) }.to_bytes().to_vec()
         })
         .collect()
 }
@@ -212,11 +195,7 @@ fn pam_get_item() -> Result<GetItem, Failure> {
         if symbol.is_null() {
             // A host may have loaded libpam for itself alone.
             let libpam = libc::dlopen(c"libpam.so.0".as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD);
-            if libpam.is_null() {
-                ptr::null_mut()
-            } else {
-                libc::dlsym(libpam, name)
-            }
+            if libpam.is_null() { ptr::null_mut() } else { libc::dlsym(libpam, name) }
         } else {
             symbol
         }
@@ -264,20 +243,11 @@ unsafe fn ask_for_password(handle: *mut PamHandle) -> Result<Vec<u8>, Failure> {
     // SAFETY: the caller's promise.
     let conversation = unsafe { get_item(handle, PAM_CONV)? }.cast::<PamConversation>();
     // SAFETY: the item is null or points to the structure that the program gave to pam_start, which lives on.
-    let Some(PamConversation {
-        converse: Some(converse),
-        data,
-    }) = (unsafe { conversation.as_ref() })
-    else {
-        return Err(Failure::service(
-            "the program gave no conversation function",
-        ));
+    let Some(PamConversation { converse: Some(converse), data }) = (unsafe { conversation.as_ref() }) else {
+        return Err(Failure::service("the program gave no conversation function"));
     };
 
-    let message = PamMessage {
-        style: PAM_PROMPT_ECHO_OFF,
-        text: c"Password: ".as_ptr(),
-    };
+    let message = PamMessage { style: PAM_PROMPT_ECHO_OFF, text: c"Password: ".as_ptr() };
     let mut messages = ptr::from_ref(&message);
     let mut response: *mut PamResponse = ptr::null_mut();
     // SAFETY: one message is announced and one is given; all of it outlives the call.

@@ -47,32 +47,22 @@ pub struct CredentialDirectory {
 impl CredentialDirectory {
     /// Nothing is read before the first look-up.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self {
-            directory: directory.into(),
-        }
+        Self { directory: directory.into() }
     }
 }
 
 impl CredentialStore for CredentialDirectory {
     fn find(&self, access_key_id: &str) -> Result<Credential, String> {
         // It comes from the client and is about to become a file name.
-        let well_formed = access_key_id
-            .bytes()
-            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+        let well_formed = access_key_id.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
         if !well_formed || !(8..=128).contains(&access_key_id.len()) {
             return Err("not 8 to 128 capital letters and digits".to_owned());
         }
         let path = self.directory.join(format!("{access_key_id}.json"));
-        let content =
-            fs::read(&path).map_err(|error| format!("unknown: {}: {error}", path.display()))?;
+        let content = fs::read(&path).map_err(|error| format!("unknown: {}: {error}", path.display()))?;
         // serde_json quotes nothing but a value of the wrong type, which a secret could be: keep its position only.
         let credential: Credential = serde_json::from_slice(&content).map_err(|error| {
-            format!(
-                "{}: not a credential file, see line {} column {}",
-                path.display(),
-                error.line(),
-                error.column()
-            )
+            format!("{}: not a credential file, see line {} column {}", path.display(), error.line(), error.column())
         })?;
         if credential.access_key_id == access_key_id {
             Ok(credential)
@@ -95,9 +85,7 @@ mod tests {
     fn a_key_is_found_by_its_file() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("ASIAEXAMPLE.json"), FILE).unwrap();
-        let found = CredentialDirectory::new(directory.path())
-            .find("ASIAEXAMPLE")
-            .unwrap();
+        let found = CredentialDirectory::new(directory.path()).find("ASIAEXAMPLE").unwrap();
         assert_eq!(found.secret_access_key, "s");
         assert_eq!(found.allowed_users, None);
     }
@@ -127,9 +115,7 @@ mod tests {
     fn a_file_that_holds_another_key_is_not_believed() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("ASIAANOTHER.json"), FILE).unwrap();
-        let why = CredentialDirectory::new(directory.path())
-            .find("ASIAANOTHER")
-            .unwrap_err();
+        let why = CredentialDirectory::new(directory.path()).find("ASIAANOTHER").unwrap_err();
         assert!(why.contains("another access key"), "{why}");
     }
 
@@ -138,9 +124,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let broken = FILE.replace(r#"null,"principal""#, r#""the secret","principal""#);
         fs::write(directory.path().join("ASIAEXAMPLE.json"), broken).unwrap();
-        let why = CredentialDirectory::new(directory.path())
-            .find("ASIAEXAMPLE")
-            .unwrap_err();
+        let why = CredentialDirectory::new(directory.path()).find("ASIAEXAMPLE").unwrap_err();
         assert!(why.contains("line 2"), "{why}");
         assert!(!why.contains("the secret"), "{why}");
     }

@@ -37,10 +37,7 @@ pub struct ConfigurationError {
 
 impl ConfigurationError {
     fn new(path: &Path, problem: impl fmt::Display) -> Self {
-        Self {
-            path: path.to_owned(),
-            problem: problem.to_string(),
-        }
+        Self { path: path.to_owned(), problem: problem.to_string() }
     }
 }
 
@@ -61,12 +58,7 @@ impl Configuration {
 
     /// Verifies `token` for `user` at `now`, in Unix seconds, and logs the decision. A decision that cannot be logged is
     /// an error: a test would look for its line in vain.
-    pub fn login(
-        &self,
-        token: &[u8],
-        user: &str,
-        now: i64,
-    ) -> Result<Result<Accepted, Refused>, ConfigurationError> {
+    pub fn login(&self, token: &[u8], user: &str, now: i64) -> Result<Result<Accepted, Refused>, ConfigurationError> {
         let decision = self.decide(token, user, now);
         append(&self.log, &log_line(&decision, user, now))
             .map_err(|error| ConfigurationError::new(&self.log, error))?;
@@ -86,10 +78,7 @@ impl Configuration {
             service: self.service,
             max_token_age_seconds: self.max_token_age_seconds,
         };
-        let checks = self
-            .checks_left_out
-            .iter()
-            .fold(Checks::all(), |checks, check| checks.without(*check));
+        let checks = self.checks_left_out.iter().fold(Checks::all(), |checks, check| checks.without(*check));
         let credentials = CredentialDirectory::new(&self.credentials_dir);
         verify(token, user, &server, &credentials, now, &checks)
     }
@@ -107,44 +96,22 @@ struct Line<'a> {
 
 fn log_line(decision: &Result<Accepted, Refused>, user: &str, now: i64) -> String {
     let (result, access_key_id, check, detail) = match decision {
-        Ok(accepted) => (
-            "accepted",
-            Some(&accepted.access_key_id),
-            None,
-            accepted.principal.as_deref().unwrap_or(""),
-        ),
-        Err(refused) => (
-            "refused",
-            refused.access_key_id.as_ref(),
-            Some(refused.check.name()),
-            refused.detail.as_str(),
-        ),
+        Ok(accepted) => ("accepted", Some(&accepted.access_key_id), None, accepted.principal.as_deref().unwrap_or("")),
+        Err(refused) => {
+            ("refused", refused.access_key_id.as_ref(), Some(refused.check.name()), refused.detail.as_str())
+        }
     };
-    let line = Line {
-        time: iso8601(now),
-        user,
-        access_key_id,
-        result,
-        check,
-        detail,
-    };
+    let line = Line { time: iso8601(now), user, access_key_id, result, check, detail };
     serde_json::to_string(&line).expect("texts can be written as JSON") + "\n"
 }
 
 /// One write at the end of the file, so that lines of logins at the same time do not mix.
 fn append(path: &Path, line: &str) -> io::Result<()> {
-    let written = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(path)?
-        .write(line.as_bytes())?;
+    let written = OpenOptions::new().append(true).create(true).open(path)?.write(line.as_bytes())?;
     if written == line.len() {
         Ok(())
     } else {
-        Err(io::Error::new(
-            io::ErrorKind::WriteZero,
-            "the line was written in part",
-        ))
+        Err(io::Error::new(io::ErrorKind::WriteZero, "the line was written in part"))
     }
 }
 
@@ -182,21 +149,11 @@ mod tests {
             &X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=ASIAEXAMPLE%2F20240826%2Fus-east-1%2Frds-db%2Faws4_request\
             &X-Amz-Date=20240826T220000Z&X-Amz-Expires=900&X-Amz-Security-Token=SESSIONTOKEN&X-Amz-SignedHeaders=host\
             &X-Amz-Signature=dd0cba843009474347af724090233265628ace491ea17ce3eb3da098b983ad89";
-        for attempt in [
-            token.as_bytes(),
-            b"a password typed\nby mistake",
-            b"\xff\xfe",
-        ] {
-            configuration
-                .login(attempt, "jane\n@corp", 1_724_709_600)
-                .unwrap()
-                .unwrap_err();
+        for attempt in [token.as_bytes(), b"a password typed\nby mistake", b"\xff\xfe"] {
+            configuration.login(attempt, "jane\n@corp", 1_724_709_600).unwrap().unwrap_err();
         }
         let log = fs::read_to_string(directory.path().join("log")).unwrap();
-        let lines: Vec<Value> = log
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
+        let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len(), 3);
         assert_eq!(lines[0]["time"], "2024-08-26T22:00:00Z");
         assert_eq!(lines[0]["user"], "jane\n@corp");
@@ -240,10 +197,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut content = configuration(directory.path());
         content["log"] = json!(directory.path().join("missing/log"));
-        let error = read(directory.path(), &content)
-            .unwrap()
-            .login(b"", "peccy", 0)
-            .unwrap_err();
+        let error = read(directory.path(), &content).unwrap().login(b"", "peccy", 0).unwrap_err();
         assert!(error.to_string().contains("missing/log"), "{error}");
     }
 }

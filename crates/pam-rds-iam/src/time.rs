@@ -10,11 +10,10 @@ pub(crate) fn parse_compact(text: &str) -> Option<i64> {
     }
     let number = |from: usize, to: usize| -> Option<i64> {
         let digits = &bytes[from..to];
-        digits.iter().all(u8::is_ascii_digit).then(|| {
-            digits
-                .iter()
-                .fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0'))
-        })
+        digits
+            .iter()
+            .all(u8::is_ascii_digit)
+            .then(|| digits.iter().fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0')))
     };
     let (year, month, day) = (number(0, 4)?, number(4, 6)?, number(6, 8)?);
     let (hour, minute, second) = (number(9, 11)?, number(11, 13)?, number(13, 15)?);
@@ -23,20 +22,14 @@ pub(crate) fn parse_compact(text: &str) -> Option<i64> {
     }
     let days = days_from_civil(year, month, day);
     // 30 February would silently become 1 or 2 March.
-    (civil_from_days(days) == (year, month, day))
-        .then_some(days * SECONDS_A_DAY + hour * 3600 + minute * 60 + second)
+    (civil_from_days(days) == (year, month, day)).then_some(days * SECONDS_A_DAY + hour * 3600 + minute * 60 + second)
 }
 
 /// `2016-01-07T17:39:33Z`.
 pub(crate) fn iso8601(seconds: i64) -> String {
     let (year, month, day) = civil_from_days(seconds.div_euclid(SECONDS_A_DAY));
     let of_day = seconds.rem_euclid(SECONDS_A_DAY);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
-        of_day / 3600,
-        of_day / 60 % 60,
-        of_day % 60
-    )
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", of_day / 3600, of_day / 60 % 60, of_day % 60)
 }
 
 /// Days since 1 January 1970 in the Gregorian calendar; years begin in March, so that the leap day is a year's last.
@@ -53,8 +46,7 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month + 2) / 5 + 1;

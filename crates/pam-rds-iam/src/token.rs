@@ -82,15 +82,7 @@ impl<'a> Token<'a> {
         }
         drop(names);
 
-        let mut token = Self {
-            host,
-            port,
-            parameters,
-            scope: Scope::default(),
-            date: 0,
-            expires: 0,
-            fault: None,
-        };
+        let mut token = Self { host, port, parameters, scope: Scope::default(), date: 0, expires: 0, fault: None };
         token.scope = faults.scope(token.text("X-Amz-Credential"));
         token.date = parse_compact(token.text("X-Amz-Date")).unwrap_or_else(|| {
             faults.note("X-Amz-Date is not of the form 20160107T173933Z");
@@ -106,9 +98,7 @@ impl<'a> Token<'a> {
 
     /// The first parameter of that name.
     pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
-        self.parameters
-            .iter()
-            .find_map(|(known, value)| (known == name).then_some(value.as_str()))
+        self.parameters.iter().find_map(|(known, value)| (known == name).then_some(value.as_str()))
     }
 
     /// The same, empty if there is none.
@@ -131,12 +121,7 @@ impl<'a> Token<'a> {
             hex(&Sha256::digest(self.canonical_request())),
         );
         let mut key = format!("AWS4{secret_access_key}").into_bytes();
-        for part in [
-            &scope.date,
-            &scope.region,
-            &scope.service,
-            &scope.terminator,
-        ] {
+        for part in [&scope.date, &scope.region, &scope.service, &scope.terminator] {
             key = hmac(&key, part.as_bytes());
         }
         let expected = hex(&hmac(&key, string_to_sign.as_bytes()));
@@ -151,10 +136,7 @@ impl<'a> Token<'a> {
             .map(|(name, value)| (escape(name), escape(value)))
             .collect();
         query.sort();
-        let query: Vec<String> = query
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
+        let query: Vec<String> = query.iter().map(|(name, value)| format!("{name}={value}")).collect();
         // The default port of https does not belong into a host header.
         let host = match self.port {
             Some("443") | None => self.host.to_owned(),
@@ -166,11 +148,7 @@ impl<'a> Token<'a> {
             .split(';')
             .map(|name| format!("{name}:{}\n", if name == "host" { &host } else { "" }))
             .collect();
-        format!(
-            "GET\n/\n{}\n{headers}\n{signed_headers}\n{}",
-            query.join("&"),
-            hex(&Sha256::digest(b"")),
-        )
+        format!("GET\n/\n{}\n{headers}\n{signed_headers}\n{}", query.join("&"), hex(&Sha256::digest(b"")),)
     }
 }
 
@@ -188,9 +166,7 @@ impl Faults {
         while let Some((&first, after)) = rest.split_first() {
             rest = after;
             match (first, after) {
-                (b'%', [high, low, after @ ..])
-                    if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
-                {
+                (b'%', [high, low, after @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
                     bytes.push(hex_digit(*high) << 4 | hex_digit(*low));
                     rest = after;
                 }
@@ -256,10 +232,7 @@ fn hmac(key: &[u8], message: &[u8]) -> Vec<u8> {
 
 /// Looks at every byte wherever the first difference is; only the length, which is public, shows in the time taken.
 pub(crate) fn equal_in_constant_time(left: &[u8], right: &[u8]) -> bool {
-    let difference = left
-        .iter()
-        .zip(right)
-        .fold(0, |sum, (left, right)| sum | (left ^ right));
+    let difference = left.iter().zip(right).fold(0, |sum, (left, right)| sum | (left ^ right));
     left.len() == right.len() && std::hint::black_box(difference) == 0
 }
 
@@ -269,36 +242,20 @@ mod tests {
 
     #[test]
     fn a_token_that_is_no_token_is_read_to_its_end() {
-        for text in [
-            "",
-            "/",
-            "/?",
-            "h/?",
-            "password",
-            "h:1/?%",
-            "h:1/?a=%4",
-            "h:1/?a=%zz&&=",
-            "é/?ü=ß",
-        ] {
+        for text in ["", "/", "/?", "h/?", "password", "h:1/?%", "h:1/?a=%4", "h:1/?a=%zz&&=", "é/?ü=ß"] {
             assert!(Token::read(text, &[]).fault.is_some(), "{text}");
         }
     }
 
     #[test]
     fn only_letters_digits_and_four_marks_stay_as_they_are() {
-        assert_eq!(
-            escape("aZ09-._~ *+/=@é"),
-            "aZ09-._~%20%2A%2B%2F%3D%40%C3%A9"
-        );
+        assert_eq!(escape("aZ09-._~ *+/=@é"), "aZ09-._~%20%2A%2B%2F%3D%40%C3%A9");
     }
 
     #[test]
     fn equality_is_that_of_slices() {
         for (left, right) in [("", ""), ("a", ""), ("", "a"), ("ab", "ab"), ("ab", "aB")] {
-            assert_eq!(
-                equal_in_constant_time(left.as_bytes(), right.as_bytes()),
-                left == right
-            );
+            assert_eq!(equal_in_constant_time(left.as_bytes(), right.as_bytes()), left == right);
         }
     }
 }

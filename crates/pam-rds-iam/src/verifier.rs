@@ -226,19 +226,11 @@ pub fn verify(
         })
     };
     let demand_equal = |check: Check, found: &str, wanted: &str| {
-        demand(check, found == wanted, &|| {
-            format!("{:?} instead of {wanted:?}", quote(found))
-        })
+        demand(check, found == wanted, &|| format!("{:?} instead of {wanted:?}", quote(found)))
     };
 
-    demand(Check::Format, token.fault.is_none(), &|| {
-        token.fault.clone().unwrap_or_default()
-    })?;
-    demand_equal(
-        Check::Algorithm,
-        token.text("X-Amz-Algorithm"),
-        "AWS4-HMAC-SHA256",
-    )?;
+    demand(Check::Format, token.fault.is_none(), &|| token.fault.clone().unwrap_or_default())?;
+    demand_equal(Check::Algorithm, token.text("X-Amz-Algorithm"), "AWS4-HMAC-SHA256")?;
     let day = token.text("X-Amz-Date").split('T').next().unwrap_or("");
     demand_equal(Check::CredentialDate, &scope.date, &quote(day))?;
     demand_equal(Check::Region, &scope.region, &server.region)?;
@@ -251,14 +243,9 @@ pub fn verify(
         Service::Dsql => None,
     };
     demand(Check::Port, token.port == port.as_deref(), &|| {
-        let tell =
-            |port: Option<&str>| port.map_or("no port".to_owned(), |port| format!("{port:?}"));
+        let tell = |port: Option<&str>| port.map_or("no port".to_owned(), |port| format!("{port:?}"));
         let found = token.port.map(quote);
-        format!(
-            "{} instead of {}",
-            tell(found.as_deref()),
-            tell(port.as_deref())
-        )
+        format!("{} instead of {}", tell(found.as_deref()), tell(port.as_deref()))
     })?;
     let action = match (server.service, pg_user) {
         (Service::RdsDb, _) => "connect",
@@ -268,40 +255,25 @@ pub fn verify(
     demand_equal(Check::Action, token.text("Action"), action)?;
     match server.service {
         Service::RdsDb => demand_equal(Check::User, token.text("DBUser"), pg_user)?,
-        Service::Dsql => demand(Check::User, token.parameter("DBUser").is_none(), &|| {
-            "a DSQL token names no user".to_owned()
-        })?,
+        Service::Dsql => {
+            demand(Check::User, token.parameter("DBUser").is_none(), &|| "a DSQL token names no user".to_owned())?
+        }
     }
-    demand_equal(
-        Check::SignedHeaders,
-        token.text("X-Amz-SignedHeaders"),
-        "host",
-    )?;
+    demand_equal(Check::SignedHeaders, token.text("X-Amz-SignedHeaders"), "host")?;
 
-    demand(
-        Check::ExpiresLimit,
-        (1..=LONGEST_EXPIRES_SECONDS).contains(&token.expires),
-        &|| {
-            format!(
-                "{} s instead of 1 to {LONGEST_EXPIRES_SECONDS} s",
-                token.expires
-            )
-        },
-    )?;
+    demand(Check::ExpiresLimit, (1..=LONGEST_EXPIRES_SECONDS).contains(&token.expires), &|| {
+        format!("{} s instead of 1 to {LONGEST_EXPIRES_SECONDS} s", token.expires)
+    })?;
     let age = now.saturating_sub(token.date);
     demand(Check::NotYetValid, age >= -CLOCK_SKEW_SECONDS, &|| {
         format!("dated {} s ahead of the server's clock", -age)
     })?;
-    demand(
-        Check::Expired,
-        token.date.saturating_add(token.expires) >= now,
-        &|| format!("made {age} s ago, good for {} s", token.expires),
-    )?;
+    demand(Check::Expired, token.date.saturating_add(token.expires) >= now, &|| {
+        format!("made {age} s ago, good for {} s", token.expires)
+    })?;
     if let Some(oldest) = server.max_token_age_seconds {
         let oldest = i64::try_from(oldest).unwrap_or(i64::MAX);
-        demand(Check::TokenAge, age <= oldest, &|| {
-            format!("made {age} s ago, this server allows {oldest} s")
-        })?;
+        demand(Check::TokenAge, age <= oldest, &|| format!("made {age} s ago, this server allows {oldest} s"))?;
     }
 
     let found = credentials.find(&scope.access_key_id);
@@ -309,10 +281,7 @@ pub fn verify(
         Ok(credential) => credential,
         Err(why) => {
             demand(Check::AccessKey, false, &|| why.clone())?;
-            return Ok(Accepted {
-                access_key_id,
-                principal: None,
-            });
+            return Ok(Accepted { access_key_id, principal: None });
         }
     };
     let session_token = token.parameter("X-Amz-Security-Token");
@@ -337,19 +306,12 @@ pub fn verify(
     }
     if let Some(allowed) = &credential.allowed_users {
         let is_allowed = allowed.iter().any(|user| user == pg_user);
-        demand(Check::Policy, is_allowed, &|| {
-            format!("rds-db:connect is not allowed for {:?}", quote(pg_user))
-        })?;
+        demand(Check::Policy, is_allowed, &|| format!("rds-db:connect is not allowed for {:?}", quote(pg_user)))?;
     }
-    demand(
-        Check::Signature,
-        token.is_signed_with(&credential.secret_access_key),
-        &|| "not what the secret key makes of the rest of the token".to_owned(),
-    )?;
-    Ok(Accepted {
-        access_key_id,
-        principal: Some(credential.principal),
-    })
+    demand(Check::Signature, token.is_signed_with(&credential.secret_access_key), &|| {
+        "not what the secret key makes of the rest of the token".to_owned()
+    })?;
+    Ok(Accepted { access_key_id, principal: Some(credential.principal) })
 }
 
 /// A client's text, short enough for a line of the log.

@@ -86,15 +86,11 @@ impl Recipe {
         let day = 26 + days - NOW / 86_400;
         let date = format!("202408{day:02}");
         let time = format!("{:02}{:02}{:02}", time / 3600, time / 60 % 60, time % 60);
-        self.scope(0, &date)
-            .with("X-Amz-Date", &format!("{date}T{time}Z"))
+        self.scope(0, &date).with("X-Amz-Date", &format!("{date}T{time}Z"))
     }
 
     fn parameter(&self, name: &str) -> &str {
-        let mut found = self
-            .parameters
-            .iter()
-            .filter(|parameter| parameter.0 == name);
+        let mut found = self.parameters.iter().filter(|parameter| parameter.0 == name);
         found.next().map_or("", |parameter| &parameter.1)
     }
 
@@ -105,10 +101,7 @@ impl Recipe {
         let mut parameters = self.parameters.clone();
         parameters.push(("X-Amz-Credential", credential));
         parameters.sort();
-        let query: Vec<String> = parameters
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
+        let query: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let headers = self.parameter("X-Amz-SignedHeaders").replace("%3B", ";");
         let header_lines: String = headers
             .split(';')
@@ -144,10 +137,7 @@ impl Recipe {
 }
 
 fn assemble(authority: &str, parameters: &[(&str, String)]) -> String {
-    let query: Vec<String> = parameters
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
+    let query: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
     format!("{authority}/?{}", query.join("&"))
 }
 
@@ -190,12 +180,7 @@ impl Login {
     }
 
     fn with_token(token: String) -> Self {
-        Self {
-            token,
-            user: "app_user",
-            server: server(),
-            credential: credential(),
-        }
+        Self { token, user: "app_user", server: server(), credential: credential() }
     }
 
     fn try_with(&self, checks: &Checks) -> Result<Accepted, Refused> {
@@ -239,15 +224,11 @@ fn one_fault(check: Check) -> Login {
         Check::Region => Login::with(valid().scope(1, "eu-west-1")),
         Check::Service => Login::with(valid().scope(2, "rds")),
         Check::Terminator => Login::with(valid().scope(3, "aws5_request")),
-        Check::Host => {
-            Login::with(valid().authority("other.abc123.eu-central-1.rds.amazonaws.com:5432"))
-        }
+        Check::Host => Login::with(valid().authority("other.abc123.eu-central-1.rds.amazonaws.com:5432")),
         Check::Port => Login::with(valid().authority(&format!("{HOST}:5433"))),
         Check::Action => Login::with(valid().with("Action", "DbConnect")),
         Check::User => Login::with(valid().with("DBUser", "other_user")),
-        Check::SignedHeaders => {
-            Login::with(valid().with("X-Amz-SignedHeaders", "host%3Bx-amz-date"))
-        }
+        Check::SignedHeaders => Login::with(valid().with("X-Amz-SignedHeaders", "host%3Bx-amz-date")),
         Check::ExpiresLimit => Login::with(valid().with("X-Amz-Expires", "901")),
         Check::NotYetValid => Login::with(valid().at(NOW + 301)),
         Check::Expired => Login::with(valid().at(NOW - 901)),
@@ -310,8 +291,7 @@ fn times_are_good_up_to_their_last_second() {
     Login::with(Recipe::new().at(NOW - 900)).assert_accepted("900 s old");
     Login::with(Recipe::new().at(NOW + 300)).assert_accepted("300 s ahead");
     Login::with(Recipe::new().with("X-Amz-Expires", "1")).assert_accepted("good for 1 s");
-    Login::with(Recipe::new().at(NOW - 2).with("X-Amz-Expires", "1"))
-        .assert_refused(Check::Expired);
+    Login::with(Recipe::new().at(NOW - 2).with("X-Amz-Expires", "1")).assert_refused(Check::Expired);
     let mut login = Login::with(Recipe::new().at(NOW - 60));
     login.server.max_token_age_seconds = Some(60);
     login.assert_accepted("as old as allowed");
@@ -322,8 +302,7 @@ fn times_are_good_up_to_their_last_second() {
 #[test]
 fn expires_is_between_one_second_and_fifteen_minutes() {
     for expires in ["0", "-1", "901", "9223372036854775807"] {
-        Login::with(Recipe::new().with("X-Amz-Expires", expires))
-            .assert_refused(Check::ExpiresLimit);
+        Login::with(Recipe::new().with("X-Amz-Expires", expires)).assert_refused(Check::ExpiresLimit);
     }
 }
 
@@ -350,14 +329,7 @@ fn lower_case_escapes_and_needless_ones_mean_the_same() {
 
 #[test]
 fn every_parameter_that_is_needed_must_be_there() {
-    for name in [
-        "Action",
-        "DBUser",
-        "X-Amz-Algorithm",
-        "X-Amz-Date",
-        "X-Amz-Expires",
-        "X-Amz-SignedHeaders",
-    ] {
+    for name in ["Action", "DBUser", "X-Amz-Algorithm", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders"] {
         Login::with(Recipe::new().without(name)).assert_refused(Check::Format);
     }
     for name in ["X-Amz-Credential", "X-Amz-Signature"] {
@@ -443,11 +415,8 @@ fn a_change_to_any_signed_field_breaks_the_signature() {
 
 #[test]
 fn port_443_is_in_the_text_and_not_in_the_signature() {
-    let mut login = Login::with(Recipe {
-        authority: format!("{HOST}:443"),
-        signed_authority: HOST.into(),
-        ..Recipe::new()
-    });
+    let mut login =
+        Login::with(Recipe { authority: format!("{HOST}:443"), signed_authority: HOST.into(), ..Recipe::new() });
     login.server.port = 443;
     login.assert_accepted("left out");
     login.token = Recipe::new().authority(&format!("{HOST}:443")).token();
@@ -456,12 +425,7 @@ fn port_443_is_in_the_text_and_not_in_the_signature() {
 
 #[test]
 fn a_port_is_compared_as_text() {
-    for authority in [
-        HOST.to_owned(),
-        format!("{HOST}:"),
-        format!("{HOST}:05432"),
-        format!("{HOST}:70968"),
-    ] {
+    for authority in [HOST.to_owned(), format!("{HOST}:"), format!("{HOST}:05432"), format!("{HOST}:70968")] {
         Login::with(Recipe::new().authority(&authority)).assert_only_refused(Check::Port);
     }
 }
@@ -469,8 +433,7 @@ fn a_port_is_compared_as_text() {
 #[test]
 fn a_host_is_compared_letter_by_letter() {
     for host in [HOST.to_uppercase(), format!("{HOST}."), String::new()] {
-        Login::with(Recipe::new().authority(&format!("{host}:5432")))
-            .assert_only_refused(Check::Host);
+        Login::with(Recipe::new().authority(&format!("{host}:5432"))).assert_only_refused(Check::Host);
     }
 }
 
@@ -530,11 +493,7 @@ fn dsql_tokens_name_neither_port_nor_user() {
     dsql(admin(), "admin").assert_accepted("admin");
     dsql(admin(), "app_user").assert_only_refused(Check::Action);
     dsql(Recipe::dsql(), "admin").assert_only_refused(Check::Action);
-    dsql(
-        Recipe::dsql().authority(&format!("{HOST}:5432")),
-        "app_user",
-    )
-    .assert_only_refused(Check::Port);
+    dsql(Recipe::dsql().authority(&format!("{HOST}:5432")), "app_user").assert_only_refused(Check::Port);
     dsql(Recipe::dsql().scope(2, "rds-db"), "app_user").assert_only_refused(Check::Service);
     let mut named = Recipe::dsql();
     named.parameters.push(("DBUser", "app_user".into()));
@@ -608,13 +567,8 @@ fn published_tokens_are_accepted() {
             Some((host, port)) => (host, port.parse().unwrap(), Service::RdsDb),
             None => (authority, 5432, Service::Dsql),
         };
-        let server = Server {
-            host: host.into(),
-            port,
-            region: published.region.into(),
-            service,
-            max_token_age_seconds: None,
-        };
+        let server =
+            Server { host: host.into(), port, region: published.region.into(), service, max_token_age_seconds: None };
         let (access_key_id, secret_access_key, session_token) = published.keys;
         let known: &[Credential] = &[Credential {
             access_key_id: access_key_id.into(),
@@ -623,14 +577,7 @@ fn published_tokens_are_accepted() {
             expiration: None,
             ..credential()
         }];
-        let verdict = verify(
-            published.token,
-            published.user,
-            &server,
-            &known,
-            published.now,
-            &Checks::all(),
-        );
+        let verdict = verify(published.token, published.user, &server, &known, published.now, &Checks::all());
         if let Err(refused) = verdict {
             panic!("{}: {refused}", published.source);
         }
@@ -641,10 +588,7 @@ fn published_tokens_are_accepted() {
 #[test]
 fn a_published_token_for_the_wrong_service_is_refused() {
     let token = "db.example.com:5432/?Action=connect&DBUser=app&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20260910%2Feu-central-1%2Frds%2Faws4_request&X-Amz-Date=20260910T120000Z&X-Amz-Expires=900&X-Amz-SignedHeaders=host&X-Amz-Signature=e4943e0b870c23b37ece1bf6e52ad3e0ede0f941fd45b59dab24ad3a9535f63c";
-    let server = Server {
-        host: "db.example.com".into(),
-        ..server()
-    };
+    let server = Server { host: "db.example.com".into(), ..server() };
     let known: &[Credential] = &[Credential {
         access_key_id: "AKIAIOSFODNN7EXAMPLE".into(),
         secret_access_key: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY".into(),
