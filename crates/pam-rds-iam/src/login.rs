@@ -56,8 +56,8 @@ impl Configuration {
         serde_json::from_slice(&content).map_err(|error| ConfigurationError::new(path, error))
     }
 
-    /// Verifies `token` for `user` at `now`, in Unix seconds, and logs the decision. A decision that cannot be logged is
-    /// an error: a test would look for its line in vain.
+    /// Verifies `token` for `user` at `now`, in Unix seconds, and logs the decision. A decision that cannot be logged
+    /// is an error: a test would look for its line in vain.
     pub fn login(&self, token: &[u8], user: &str, now: i64) -> Result<Result<Accepted, Refused>, ConfigurationError> {
         let decision = self.decide(token, user, now);
         append(&self.log, &log_line(&decision, user, now))

@@ -1,8 +1,8 @@
 //! Decides whether a token lets a user in: what RDS is known to refuse, one check a fault.
 //!
-//! A check looks at its own field and at nothing else, and the signature is computed from what the token says of itself.
-//! So a token with one fault is refused by one check, and accepted when that check is left out. That is what lets a
-//! test show that every check is there and that none is covered by another.
+//! A check looks at its own field and at nothing else, and the signature is computed from what the token says of
+//! itself. So a token with one fault is refused by one check, and accepted when that check is left out. That is what
+//! lets a test show that every check is there and that none is covered by another.
 
 use std::fmt;
 
