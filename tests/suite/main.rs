@@ -2,5 +2,11 @@
 //!
 //! One program, so that all of it shares one server. Each module tells one part of the story.
 
+mod abi;
+mod c_programs;
+mod exports;
 mod header;
+mod layering;
+mod logins;
 mod support;
+mod tokens;

@@ -50,7 +50,11 @@ pub(crate) fn texts(output: &Output) -> (String, String) {
 pub(crate) fn products() -> &'static Path {
     static PRODUCTS: OnceLock<PathBuf> = OnceLock::new();
     PRODUCTS.get_or_init(|| {
-        run(env!("CARGO"), ["build", "--workspace", "--quiet", "--locked", "--manifest-path"], Some(root().join("Cargo.toml")));
+        run(
+            env!("CARGO"),
+            ["build", "--workspace", "--quiet", "--locked", "--manifest-path"],
+            Some(root().join("Cargo.toml")),
+        );
         let test = std::env::current_exe().expect("the test's own path");
         test.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST").to_owned()
     })

@@ -68,13 +68,13 @@ fn accept(provided: Provided, now: i64) -> Result<Provided, Error> {
             ),
         ));
     }
-    // Header and query values cannot hold these; a key that does was pasted wrong.
+    // No real key has one; this one was pasted wrong.
     for (what, value) in
         [("access key id", Some(credentials.access_key_id())), ("session token", credentials.session_token())]
     {
-        if value.is_some_and(|value| value.chars().any(|c| c.is_control() || c == ' ')) {
+        if value.is_some_and(|value| value.chars().any(|c| c.is_control())) {
             return Err(invalid_configuration(format!(
-                "{}: the {what} has a space or control character",
+                "{}: the {what} has a control character",
                 provided.source.name()
             )));
         }

@@ -1,0 +1,20 @@
+/* Faults on purpose, to see that Valgrind and AddressSanitizer notice: a token that is never freed, or with an argument
+ * one that is read after it was freed. */
+#include <pgiam.h>
+#include <stdio.h>
+#include <string.h>
+
+int main(int argc, char **argv)
+{
+    char *token = NULL;
+    (void)argv;
+    if (pgiam_generate_token("mypg.c9akciq32rpa.eu-central-1.rds.amazonaws.com", 5432, NULL, "app_user", &token, NULL))
+        return 1;
+    if (argc > 1) {
+        pgiam_string_free(token);
+        printf("%d\n", token[0]);
+        return 0;
+    }
+    memset(&token, 0, sizeof token);
+    return 0;
+}

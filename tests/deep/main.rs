@@ -1,0 +1,57 @@
+//! The C programs under Valgrind and AddressSanitizer: no leak, no stray access across the boundary. `make check-deep`.
+
+#[path = "../suite/c_programs.rs"]
+mod c_programs;
+#[allow(dead_code)]
+#[path = "../suite/support.rs"]
+mod support;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use c_programs::{abi_environment, build};
+use support::{clean_command, expect_success, products, temporary_directory, texts};
+
+fn with_library(command: &mut Command) -> Output {
+    command.envs(abi_environment()).env("LD_LIBRARY_PATH", products()).output().expect("it runs")
+}
+
+fn under_valgrind(program: &Path) -> Output {
+    let mut command = clean_command("valgrind");
+    command.args(["--error-exitcode=99", "--leak-check=full", "--show-leak-kinds=definite,indirect"]);
+    command.args(["--errors-for-leak-kinds=definite,indirect", "--quiet"]).arg(program);
+    with_library(&mut command)
+}
+
+const SANITIZE: [&str; 2] = ["-fsanitize=address", "-fno-omit-frame-pointer"];
+
+#[test]
+fn the_c_abi_keeps_its_promises_under_valgrind() {
+    let directory = temporary_directory();
+    let output = under_valgrind(&build("abi.c", directory.path(), &[]));
+    assert!(expect_success("abi.c under valgrind", &output).contains("all promises kept"));
+}
+
+#[test]
+fn the_c_abi_keeps_its_promises_under_address_sanitizer() {
+    let directory = temporary_directory();
+    let output = with_library(&mut clean_command(build("abi.c", directory.path(), &SANITIZE)));
+    assert!(expect_success("abi.c under AddressSanitizer", &output).contains("all promises kept"));
+}
+
+/// Both tools must be seen to bark: a program with a fault of each kind.
+#[test]
+fn the_tools_are_really_on() {
+    let directory = temporary_directory();
+    let output = under_valgrind(&build("faulty.c", directory.path(), &["-O0"]));
+    let (_, err) = texts(&output);
+    assert!(!output.status.success() && err.contains("definitely lost"), "{err}");
+
+    let output = with_library(&mut clean_command(build("faulty.c", directory.path(), &SANITIZE)));
+    let (_, err) = texts(&output);
+    assert!(!output.status.success() && err.contains("LeakSanitizer: detected memory leaks"), "{err}");
+
+    let output = with_library(clean_command(build("faulty.c", directory.path(), &SANITIZE)).arg("overrun"));
+    let (_, err) = texts(&output);
+    assert!(!output.status.success() && err.contains("AddressSanitizer: heap-"), "{err}");
+}

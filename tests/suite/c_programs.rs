@@ -1,0 +1,28 @@
+//! The C programs of `tests/c`, built against the library as Cargo leaves it.
+
+use std::path::{Path, PathBuf};
+
+use crate::support::{products, root, run};
+
+/// Static keys: the promises of the ABI do not hang on where credentials come from.
+pub(crate) fn abi_environment() -> [(&'static str, &'static str); 2] {
+    [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")]
+}
+
+/// Compiles a program into `directory`. The SONAME's name is put beside the library, as an installation would.
+pub(crate) fn build(source: &str, directory: &Path, flags: &[&str]) -> PathBuf {
+    let library = products();
+    let link = library.join("libpgiam.so.0");
+    // Several tests may do this at the same time; whoever is second finds it done.
+    std::os::unix::fs::symlink("libpgiam.so", &link).ok();
+    let program = directory.join("program");
+    let mut arguments: Vec<String> =
+        ["-std=gnu99", "-g", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-pthread"].map(str::to_owned).into();
+    arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
+    arguments.push(format!("-I{}", root().join("include").display()));
+    arguments.push(root().join("tests/c").join(source).display().to_string());
+    arguments.push(format!("-L{}", library.display()));
+    arguments.extend(["-lpgiam".to_owned(), "-o".to_owned()]);
+    run("cc", arguments, Some(&program));
+    program
+}

@@ -1,0 +1,38 @@
+//! Only the designed names leave the library, and it is linked as a C library should be.
+
+use std::collections::BTreeSet;
+
+use crate::support::{product, root, run};
+
+/// The functions that the header declares.
+fn declared() -> BTreeSet<String> {
+    let header = std::fs::read_to_string(root().join("include/pgiam.h")).unwrap();
+    header
+        .lines()
+        .filter(|line| line.ends_with('(') || line.contains('('))
+        .filter(|line| !line.trim_start().starts_with(['*', '/', '#']))
+        .filter_map(|line| line.split('(').next()?.rsplit([' ', '*']).next().map(str::to_owned))
+        .filter(|name| name.starts_with("pgiam_"))
+        .collect()
+}
+
+#[test]
+fn the_library_exports_exactly_what_the_header_declares() {
+    let symbols = run("nm", ["-D", "--defined-only", "--format=posix"], Some(product("libpgiam.so")));
+    let exported: BTreeSet<String> =
+        symbols.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect();
+    let declared = declared();
+    assert_eq!(declared.len(), 11, "{declared:?}");
+    assert_eq!(exported, declared);
+}
+
+#[test]
+fn the_library_has_a_soname_stays_loaded_and_needs_libc_alone() {
+    let dynamic = run("readelf", ["-dW"], Some(product("libpgiam.so")));
+    assert!(dynamic.contains("Library soname: [libpgiam.so.0]"), "{dynamic}");
+    assert!(dynamic.contains("NODELETE"), "{dynamic}");
+    for line in dynamic.lines().filter(|line| line.contains("(NEEDED)")) {
+        let known = ["libc.so", "libgcc_s.so", "ld-linux", "libpthread.so", "libdl.so", "libm.so"];
+        assert!(known.iter().any(|library| line.contains(library)), "{line}");
+    }
+}

@@ -1,0 +1,127 @@
+//! Calls go down only. The compiler keeps the walls between crates; inside the core this test reads the imports.
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::root;
+
+/// The floors of the core, the hall first. A module may use those below it, never one above or beside it.
+const FLOORS: &[&[&str]] = &[
+    &["lib"],
+    &["client"],
+    &["token", "region"],
+    &["credentials::cache", "credentials::chain"],
+    &["credentials::environment", "credentials::profile", "credentials::imds"],
+    &["credentials"],
+    &["database_endpoint", "metadata_service"],
+    &["config"],
+    &["config::settings", "config::profile_files"],
+    &["config::environment"],
+    &["flight", "sigv4", "http", "retry"],
+    &["time", "secret", "sys"],
+    &["error"],
+];
+
+/// Exceptions, with their reasons.
+const ALLOWED: &[(&str, &str)] = &[
+    // The token says where its region came from; the region module does not know tokens.
+    ("token", "region"),
+    // The parent module declares its files; that is not a call.
+    ("credentials", "credentials::cache"),
+    ("credentials", "credentials::chain"),
+    ("credentials", "credentials::environment"),
+    ("credentials", "credentials::profile"),
+    ("credentials", "credentials::imds"),
+    ("config", "config::environment"),
+    ("config", "config::profile_files"),
+    ("config", "config::settings"),
+    // What a region may look like is told in one place.
+    ("config::settings", "region"),
+];
+
+fn floor(module: &str) -> usize {
+    FLOORS
+        .iter()
+        .position(|floor| floor.contains(&module))
+        .unwrap_or_else(|| panic!("the module {module} has no floor: give it one in tests/suite/layering.rs"))
+}
+
+/// The longest known module that an import path begins with.
+fn module_of(path: &str) -> String {
+    let words: Vec<&str> = path.split("::").collect();
+    let two = words.iter().take(2).copied().collect::<Vec<_>>().join("::");
+    if FLOORS.iter().any(|floor| floor.contains(&two.as_str())) { two } else { words[0].to_owned() }
+}
+
+fn sources(directory: &Path, prefix: &str, into: &mut Vec<(String, String)>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let stem = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        if path.is_dir() {
+            sources(&path, &format!("{stem}::"), into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") && !stem.ends_with("tests") {
+            let module =
+                if stem == "mod" { prefix.trim_end_matches(':').to_owned() } else { format!("{prefix}{stem}") };
+            // A module's own tests may use what they like.
+            let text = fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]\nmod tests").next().unwrap().to_owned();
+            into.push((module, code));
+        }
+    }
+}
+
+/// The modules that a text imports or names: `use crate::a::b`, `crate::a::b(…)`, `use super::x`, groups included.
+fn uses(module: &str, code: &str) -> Vec<String> {
+    let code: String = code
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .map(|line| line.split(" // ").next().unwrap_or_default())
+        .collect::<Vec<_>>()
+        .join("\n");
+    let parent = module.rsplit_once("::").map_or("", |(parent, _)| parent);
+    let code =
+        code.replace("super::", &if parent.is_empty() { "crate::".into() } else { format!("crate::{parent}::") });
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        let path: String = rest.chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':')).collect();
+        match rest[path.len()..].strip_prefix('{') {
+            None => found.push(module_of(path.trim_end_matches(':'))),
+            Some(group) => {
+                for name in group.split('}').next().unwrap_or_default().split(',') {
+                    let name = name.trim();
+                    if !name.is_empty() && name != "self" {
+                        found.push(module_of(&format!("{path}{name}")));
+                    }
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_module_of_the_core_never_imports_one_above_it() {
+    let mut files = Vec::new();
+    sources(&root().join("crates/pgiam-core/src"), "", &mut files);
+    assert!(files.len() > 15, "the core's files were found");
+    for (module, code) in files.iter().filter(|(module, _)| module != "lib") {
+        for used in uses(module, code) {
+            let known_type = used.chars().next().is_some_and(char::is_uppercase);
+            assert!(!known_type, "{module} uses {used} through the crate's re-exports; name the module");
+            let allowed = ALLOWED.contains(&(module.as_str(), used.as_str())) || *module == used;
+            assert!(allowed || floor(module) < floor(&used), "{module} imports {used}, which is not below it");
+        }
+    }
+}
+
+#[test]
+fn unsafe_stands_at_the_boundaries_only() {
+    let mut files = Vec::new();
+    sources(&root().join("crates/pgiam-core/src"), "", &mut files);
+    for (module, code) in files {
+        assert!(module == "sys" || !code.contains("unsafe {"), "{module} has unsafe code; it belongs into sys.rs");
+    }
+    let core = fs::read_to_string(root().join("crates/pgiam-core/src/lib.rs")).unwrap();
+    assert!(core.contains("#![deny(unsafe_code)]"));
+}
