@@ -1,2 +1,7 @@
-//! The main function.
+//! The helper `pgiam`: prints IAM tokens for psql, pg_dump, shell scripts and pgAdmin.
+#![deny(unsafe_code)]
+#![allow(dead_code)]
+
+mod conninfo;
+
 fn main() {}
