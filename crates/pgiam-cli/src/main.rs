@@ -3,5 +3,8 @@
 #![allow(dead_code)]
 
 mod conninfo;
+mod failure;
+mod postgres_arguments;
+mod service_file;
 
 fn main() {}
