@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 #![allow(dead_code)]
 
+mod connection;
 mod conninfo;
 mod failure;
 mod postgres_arguments;
