@@ -13,7 +13,7 @@ use crate::database_endpoint::{self, EndpointKind};
 use crate::error::Error;
 use crate::flight::{Flight, Poll};
 use crate::region::{self, Located, RegionSource};
-use crate::time::{Clock, Deadline, SigningTime};
+use crate::time::{Clock, Deadline, SigningTime, unix_seconds};
 use crate::token::{LIFETIME_SECONDS, Target, Token};
 
 /// What a token is for.
@@ -47,6 +47,32 @@ struct Inner {
     credentials: Arc<Cache>,
     instance_region: ArcSwapOption<String>,
     region_flight: Arc<Flight<Arc<String>>>,
+}
+
+/// What [`Client::explain`] found.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// The sources looked at, in order, and what each said.
+    pub steps: Vec<(&'static str, String)>,
+    /// The credentials that serve, or why none do.
+    pub outcome: Result<Serving, Error>,
+    /// The region for names that carry none, and where it came from.
+    pub region: Result<(String, RegionSource), Error>,
+}
+
+/// The credentials in use, without their secrets.
+#[derive(Clone, Debug)]
+pub struct Serving {
+    /// The place in the chain.
+    pub source: &'static str,
+    /// How they were come by.
+    pub by: String,
+    /// Whose they are, when the source told: an ARN, or a role and an account.
+    pub identity: Option<String>,
+    /// The access key's id.
+    pub access_key_id: String,
+    /// When they end, in Unix seconds; `None` for keys without an end.
+    pub expires_at: Option<i64>,
 }
 
 /// Makes a [`Client`] whose surroundings are given instead of read from the process.
@@ -96,12 +122,7 @@ impl ClientBuilder {
 
 impl Fetch for Inner {
     fn fetch(&self) -> Result<Provided, Error> {
-        let config = self.config.load_full();
-        chain::provide(&Context {
-            deadline: Deadline::after(config.settings.timeout()),
-            now: self.clock.now(),
-            config: &config,
-        })
+        self.fetch_with_trail(&mut Vec::new())
     }
 
     fn files_changed(&self) -> bool {
@@ -184,6 +205,27 @@ impl Client {
         inner.credentials.try_get(inner, now, |held| sign(&target, &region, source, held, now))
     }
 
+    /// Looks at the sources in their order, now, and tells what each said and which one serves: for people who wonder
+    /// why. Never a secret. What the client holds is not touched.
+    #[must_use]
+    pub fn explain(&self) -> Explanation {
+        let mut trail = Vec::new();
+        let outcome = self.inner.fetch_with_trail(&mut trail);
+        let config = self.inner.config.load_full();
+        let deadline = Deadline::after(config.settings.timeout());
+        Explanation {
+            steps: trail.into_iter().map(|step| (step.source, step.said)).collect(),
+            outcome: outcome.map(|provided| Serving {
+                source: provided.source.name(),
+                by: provided.by,
+                identity: provided.identity,
+                access_key_id: provided.credentials.access_key_id().to_owned(),
+                expires_at: provided.credentials.expiry().map(unix_seconds),
+            }),
+            region: region::without_endpoint(&config, deadline),
+        }
+    }
+
     /// Reads the environment and the profile files again and fetches credentials now. Credentials that are held stay in
     /// use if that fails. Do not change the environment in another thread meanwhile.
     ///
@@ -201,6 +243,13 @@ impl Client {
 }
 
 impl Inner {
+    fn fetch_with_trail(&self, trail: &mut Vec<chain::Step>) -> Result<Provided, Error> {
+        let config = self.config.load_full();
+        let context =
+            Context { deadline: Deadline::after(config.settings.timeout()), now: self.clock.now(), config: &config };
+        chain::provide(&context, trail)
+    }
+
     fn fetch_region(&self, host: &str) -> Result<Arc<String>, Error> {
         let config = self.config.load_full();
         let deadline = Deadline::after(config.settings.timeout());

@@ -1,17 +1,23 @@
 //! HTTP as the credential sources need it: blocking, small answers, one deadline, no redirects, no proxy unless given.
 //!
+//! TLS is set up only when an https address is asked; the system's trust store is then read once per process.
+//!
 //! An [`Http`] belongs to one fetch and is dropped with it: within the fetch a connection is used again if the server
 //! allows, and none is left open for a forked child to inherit. Literal addresses are not looked up, so no resolver
 //! thread is started for the link-local services.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use ureq::Agent;
+use once_cell::race::OnceBox;
 use ureq::config::Config;
 use ureq::http::Uri;
+use ureq::tls::{PemItem, RootCerts, TlsConfig};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::{Agent, Proxy};
 use zeroize::Zeroizing;
 
 use crate::time::Deadline;
@@ -23,6 +29,9 @@ const MAX_BODY: u64 = 256 * 1024;
 pub(crate) struct Http {
     agent: Agent,
 }
+
+/// Whether an address may be connected to.
+pub(crate) type AddressRule = fn(IpAddr) -> bool;
 
 /// One request. Header values must not hold control characters.
 pub(crate) struct Request<'a> {
@@ -59,6 +68,8 @@ pub(crate) enum Failure {
     Broken(String),
     /// More came than any real answer has.
     TooLarge,
+    /// TLS could not be agreed on, or the server's certificate is not trusted.
+    NotTrusted,
     /// The address or a header cannot be sent.
     BadRequest(String),
 }
@@ -71,23 +82,55 @@ impl Failure {
             Self::AnswerTimeout => "no whole answer within the time allowed".into(),
             Self::Broken(why) => format!("the connection broke: {why}"),
             Self::TooLarge => format!("the answer is larger than {} KiB", MAX_BODY / 1024),
+            Self::NotTrusted => "TLS failed: the server's certificate is not trusted (AWS_CA_BUNDLE names the trust \
+                                 store to use instead of the system's)"
+                .into(),
             Self::BadRequest(why) => format!("the request cannot be sent: {why}"),
         }
     }
 }
 
 impl Http {
-    /// Straight to the server, whatever proxies the environment names.
+    /// Straight to the server, whatever proxies the environment names. Plain HTTP.
     pub(crate) fn without_proxy() -> Self {
-        let config = Agent::config_builder()
+        Self::build(LiteralFirst::default(), None, None)
+    }
+
+    /// Straight to the server, and to no address that `rule` forbids: every address that a name resolves to is judged,
+    /// and only what was judged is connected to.
+    pub(crate) fn to_addresses(rule: AddressRule) -> Self {
+        Self::build(LiteralFirst { rule: Some(rule), ..LiteralFirst::default() }, None, None)
+    }
+
+    /// Over TLS, through a proxy if one is given. `Err`: the proxy's address makes no sense.
+    pub(crate) fn over_tls(proxy: Option<&str>, roots: RootCerts) -> Result<Self, Failure> {
+        let proxy = match proxy {
+            None => None,
+            // The address may hold a password and is not repeated.
+            Some(address) => Some(
+                Proxy::new(address)
+                    .map_err(|_| Failure::BadRequest("the proxy's address is not like http://proxy:3128".into()))?,
+            ),
+        };
+        let tls = TlsConfig::builder()
+            .root_certs(roots)
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .build();
+        Ok(Self::build(LiteralFirst::default(), proxy, Some(tls)))
+    }
+
+    fn build(resolver: LiteralFirst, proxy: Option<Proxy>, tls: Option<TlsConfig>) -> Self {
+        let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
-            .proxy(None)
+            .proxy(proxy)
             .user_agent(concat!("pgiam/", env!("CARGO_PKG_VERSION")))
-            .accept("*/*")
-            .build();
-        Self { agent: Agent::with_parts(config, DefaultConnector::default(), LiteralFirst::default()) }
+            .accept("*/*");
+        if let Some(tls) = tls {
+            config = config.tls_config(tls);
+        }
+        Self { agent: Agent::with_parts(config.build(), DefaultConnector::default(), resolver) }
     }
 
     /// Sends one request and reads its whole answer.
@@ -138,6 +181,9 @@ fn failure(error: ureq::Error) -> Failure {
             }
             kind => Failure::Broken(kind.to_string()),
         },
+        ureq::Error::BadUri(why) if why == FORBIDDEN_ADDRESS => Failure::BadRequest(why),
+        ureq::Error::Tls(_) | ureq::Error::Rustls(_) => Failure::NotTrusted,
+        ureq::Error::InvalidProxyUrl => Failure::BadRequest("the proxy's address is not a URL".into()),
         ureq::Error::BadUri(_) => Failure::BadRequest("the address is not a URL".into()),
         ureq::Error::Http(error) => Failure::BadRequest(error.to_string()),
         ureq::Error::Protocol(_) => Failure::Broken("the answer is not HTTP".into()),
@@ -147,20 +193,69 @@ fn failure(error: ureq::Error) -> Failure {
 
 /// Takes literal addresses as they are; looks other names up, on a thread, since the system's resolver knows no deadline.
 #[derive(Debug, Default)]
-struct LiteralFirst(DefaultResolver);
+struct LiteralFirst {
+    names: DefaultResolver,
+    rule: Option<AddressRule>,
+}
 
 impl Resolver for LiteralFirst {
     fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let host = uri.host().unwrap_or_default();
         let literal: Result<IpAddr, _> = host.trim_start_matches('[').trim_end_matches(']').parse();
-        match literal {
+        let addresses = match literal {
             Ok(address) => {
                 let default_port = if uri.scheme_str() == Some("https") { 443 } else { 80 };
                 let mut addresses = self.empty();
                 addresses.push(SocketAddr::new(address, uri.port_u16().unwrap_or(default_port)));
-                Ok(addresses)
+                addresses
             }
-            Err(_) => self.0.resolve(uri, config, timeout),
+            Err(_) => self.names.resolve(uri, config, timeout)?,
+        };
+        if let Some(rule) = self.rule
+            && !addresses.iter().all(|address| rule(address.ip()))
+        {
+            return Err(ureq::Error::BadUri(FORBIDDEN_ADDRESS.into()));
         }
+        Ok(addresses)
     }
+}
+
+const FORBIDDEN_ADDRESS: &str = "the name leads to an address that credentials are not asked from over plain http";
+
+/// The trust store: a bundle of one's own, which then is the only one, or the system's.
+pub(crate) fn roots(bundle: Option<&Path>) -> Result<RootCerts, String> {
+    if let Some(path) = bundle {
+        return read_roots(path);
+    }
+    static SYSTEM: OnceBox<RootCerts> = OnceBox::new();
+    SYSTEM
+        .get_or_try_init(|| {
+            SYSTEM_BUNDLES.iter().find_map(|path| read_roots(Path::new(path)).ok()).map(Box::new).ok_or_else(|| {
+                "no trust store is installed (package ca-certificates); AWS_CA_BUNDLE names one of your own".to_owned()
+            })
+        })
+        .cloned()
+}
+
+/// Where distributions keep their bundle: Debian and Alpine, Fedora and RHEL, older RHEL, openSUSE, BSD's place.
+const SYSTEM_BUNDLES: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+fn read_roots(path: &Path) -> Result<RootCerts, String> {
+    let pem = std::fs::read(path).map_err(|error| format!("{}: {}", path.display(), error.kind()))?;
+    let certificates: Vec<_> = ureq::tls::parse_pem(&pem)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if certificates.is_empty() {
+        return Err(format!("{}: no certificate in PEM form is in it", path.display()));
+    }
+    Ok(RootCerts::from(certificates))
 }

@@ -30,6 +30,7 @@
 //! * the cellar: signing, HTTP, retries, single flights, time, secrets, errors and the operating system.
 #![deny(unsafe_code)]
 
+mod aws_endpoint;
 pub mod client;
 pub mod config;
 pub mod credentials;
@@ -46,7 +47,7 @@ pub mod sys;
 pub mod time;
 pub mod token;
 
-pub use client::{Client, ClientBuilder, TokenRequest};
+pub use client::{Client, ClientBuilder, Explanation, Serving, TokenRequest};
 pub use config::environment::Environment;
 pub use config::settings::{Service, Settings};
 pub use error::{Error, ErrorKind};

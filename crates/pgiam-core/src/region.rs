@@ -26,6 +26,21 @@ pub enum RegionSource {
     InstanceMetadata,
 }
 
+impl RegionSource {
+    /// In words, for people.
+    #[must_use]
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Argument => "the argument",
+            Self::EndpointName => "the endpoint's name",
+            Self::Client => "the region setting",
+            Self::Environment => "AWS_REGION or AWS_DEFAULT_REGION",
+            Self::Profile => "the profile",
+            Self::InstanceMetadata => "instance metadata",
+        }
+    }
+}
+
 /// A region found without asking the network, or the news that only instance metadata can tell.
 pub(crate) enum Located {
     Known(String, RegionSource),
@@ -69,6 +84,11 @@ pub(crate) fn locate(host: &str, argument: Option<&str>, config: &Config) -> Res
     if let Some(region) = in_name {
         return Ok(Located::Known(region.to_owned(), RegionSource::EndpointName));
     }
+    configured(config)
+}
+
+/// The region for names that carry none, as far as that needs no network.
+fn configured(config: &Config) -> Result<Located, Error> {
     if let Some(region) = config.settings.region() {
         return Ok(Located::Known(region.to_owned(), RegionSource::Client));
     }
@@ -88,6 +108,16 @@ pub(crate) fn locate(host: &str, argument: Option<&str>, config: &Config) -> Res
         return Ok(Located::Known(region.to_owned(), RegionSource::Profile));
     }
     Ok(Located::AskInstanceMetadata)
+}
+
+/// The region for names that carry none, asking instance metadata if need be.
+pub(crate) fn without_endpoint(config: &Config, deadline: Deadline) -> Result<(String, RegionSource), Error> {
+    match configured(config)? {
+        Located::Known(region, source) => Ok((region, source)),
+        Located::AskInstanceMetadata => {
+            from_instance_metadata(config, "a name", deadline).map(|region| (region, RegionSource::InstanceMetadata))
+        }
+    }
 }
 
 /// Asks the instance metadata for the region of this machine.

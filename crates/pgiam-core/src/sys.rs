@@ -59,6 +59,38 @@ impl Drop for SignalsBlocked {
     }
 }
 
+/// Waits until something can be read from `file`, or its other end is closed, but no longer than `most`.
+#[must_use]
+pub fn wait_readable(file: &impl std::os::fd::AsFd, most: std::time::Duration) -> bool {
+    use std::os::fd::AsRawFd;
+    // Rounded up: a wait of less than a millisecond must not become a busy loop.
+    let milliseconds = i32::try_from(most.as_millis()).unwrap_or(i32::MAX).saturating_add(1);
+    let mut poll = libc::pollfd { fd: file.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: `poll` is one entry that lives for the call.
+    unsafe { libc::poll(&raw mut poll, 1, milliseconds) > 0 }
+}
+
+/// Gives a child the default for `SIGCHLD`: a host that ignores the signal would hand that on through `exec`, and
+/// shells and interpreters then cannot wait for their own children.
+pub fn default_child_signal(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: signal() is async-signal-safe and the closure does nothing else.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+            Ok(())
+        });
+    }
+}
+
+/// Kills a child that leads a process group of its own, with all that it started.
+pub fn kill_group(leader: u32) {
+    if let Ok(leader @ 2..) = i32::try_from(leader) {
+        // SAFETY: kill takes any numbers; a group that is gone already is an error that does not matter.
+        unsafe { libc::kill(-leader, libc::SIGKILL) };
+    }
+}
+
 /// The name and home directory that the password database has for the effective user, if it has any.
 fn password_entry() -> Option<(String, PathBuf)> {
     let mut buffer = vec![0_u8; 16 * 1024];

@@ -21,9 +21,17 @@ pub(crate) struct Locations {
     pub(crate) credentials: Option<PathBuf>,
 }
 
-/// What the file system says of the two files: device, inode, size and time of change of each.
+/// What the file system says of the two files.
 #[derive(PartialEq, Eq, Debug)]
-pub(crate) struct Fingerprint([Option<(u64, u64, u64, i64, i64)>; 2]);
+pub(crate) struct Fingerprint([Option<FileState>; 2]);
+
+#[derive(PartialEq, Eq, Debug)]
+struct FileState {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
 
 impl Locations {
     /// `AWS_CONFIG_FILE` and `AWS_SHARED_CREDENTIALS_FILE`, else `.aws/config` and `.aws/credentials` at home. A leading
@@ -46,7 +54,12 @@ impl Locations {
     pub(crate) fn fingerprint(&self) -> Fingerprint {
         Fingerprint([&self.config, &self.credentials].map(|path| {
             let meta = std::fs::metadata(path.as_ref()?).ok()?;
-            Some((meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
+            Some(FileState {
+                device: meta.dev(),
+                inode: meta.ino(),
+                size: meta.size(),
+                modified: (meta.mtime(), meta.mtime_nsec()),
+            })
         }))
     }
 }
@@ -131,6 +144,18 @@ impl ProfileFiles {
         self.profiles.get(name)
     }
 
+    pub(crate) fn sso_session(&self, name: &str) -> Option<&Profile> {
+        self.sso_sessions.get(name)
+    }
+
+    /// A `[services NAME]` section's setting for one service.
+    pub(crate) fn service_setting(&self, section: &str, service: &str, setting: &str) -> Option<&str> {
+        self.services.get(section)?.get(service)?.lines().find_map(|line| {
+            let (name, value) = line.split_once('=')?;
+            (name.trim().eq_ignore_ascii_case(setting)).then(|| value.trim())
+        })
+    }
+
     /// The files that were looked at, for messages: `a and b`.
     pub(crate) fn looked_at(&self) -> String {
         let paths: Vec<String> = self.looked_at.iter().map(|path| path.display().to_string()).collect();
@@ -189,8 +214,8 @@ fn parse(text: &str, path: &Path, kind: FileKind) -> Result<Parsed, Error> {
         if trimmed.is_empty() || line.starts_with(['#', ';']) {
             continue;
         }
-        if line.starts_with('[') {
-            let inside = line[1..]
+        if let Some(rest) = line.strip_prefix('[') {
+            let inside = rest
                 .split_once(']')
                 .map(|(inside, _)| inside.trim())
                 .ok_or_else(|| fault("Profile definition must end with ']'"))?;
@@ -201,9 +226,8 @@ fn parse(text: &str, path: &Path, kind: FileKind) -> Result<Parsed, Error> {
                     default_is_prefixed |= prefixed;
                     in_unprefixed_default = !prefixed;
                 }
-                if !in_unprefixed_default {
-                    parsed.profiles.entry(name.clone()).or_default();
-                } else if !default_is_prefixed {
+                // Where `[profile default]` stands, `[default]` does not count.
+                if !(in_unprefixed_default && default_is_prefixed) {
                     parsed.profiles.entry(name.clone()).or_default();
                 }
             }

@@ -21,19 +21,31 @@ pub enum Service {
 #[derive(Clone, Debug)]
 pub struct Settings {
     profile: Option<String>,
+    role_arn: Option<String>,
+    external_id: Option<String>,
+    role_session_name: Option<String>,
     region: Option<String>,
     service: Service,
     timeout: Duration,
 }
 
 /// The keywords that [`Settings::set`] takes.
-pub const KEYWORDS: [&str; 4] = ["profile", "region", "service", "timeout_ms"];
+pub const KEYWORDS: [&str; 7] =
+    ["profile", "region", "service", "timeout_ms", "role_arn", "external_id", "role_session_name"];
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { profile: None, region: None, service: Service::Auto, timeout: DEFAULT_TIMEOUT }
+        Self {
+            profile: None,
+            role_arn: None,
+            external_id: None,
+            role_session_name: None,
+            region: None,
+            service: Service::Auto,
+            timeout: DEFAULT_TIMEOUT,
+        }
     }
 }
 
@@ -46,6 +58,9 @@ impl Settings {
     /// | `region` | the region for endpoint names that carry none |
     /// | `service` | `auto` (default), `rds` or `dsql` |
     /// | `timeout_ms` | milliseconds that one call may wait, 1 to 3,600,000 (default 10,000) |
+    /// | `role_arn` | a role to assume with the credentials found, through STS |
+    /// | `external_id` | the external id that the role's trust policy asks for |
+    /// | `role_session_name` | the name of that session in AWS' logs (default `pgiam-` and the time) |
     ///
     /// # Errors
     ///
@@ -55,11 +70,19 @@ impl Settings {
         let default = Self::default();
         let given = Some(value).filter(|value| !value.is_empty());
         match keyword {
-            "profile" => {
+            "profile" | "role_arn" | "external_id" | "role_session_name" => {
                 if value.chars().any(char::is_control) {
-                    return Err(invalid_configuration("setting profile: the name holds a control character"));
+                    return Err(invalid_configuration(format!(
+                        "setting {keyword}: the value holds a control character"
+                    )));
                 }
-                self.profile = given.map(str::to_owned);
+                let place = match keyword {
+                    "profile" => &mut self.profile,
+                    "role_arn" => &mut self.role_arn,
+                    "external_id" => &mut self.external_id,
+                    _ => &mut self.role_session_name,
+                };
+                *place = given.map(str::to_owned);
             }
             "region" => {
                 if let Some(value) = given {
@@ -102,6 +125,18 @@ impl Settings {
 
     pub(crate) fn profile(&self) -> Option<&str> {
         self.profile.as_deref()
+    }
+
+    pub(crate) fn role_arn(&self) -> Option<&str> {
+        self.role_arn.as_deref()
+    }
+
+    pub(crate) fn external_id(&self) -> Option<&str> {
+        self.external_id.as_deref()
+    }
+
+    pub(crate) fn role_session_name(&self) -> Option<&str> {
+        self.role_session_name.as_deref()
     }
 
     pub(crate) fn region(&self) -> Option<&str> {
@@ -148,6 +183,7 @@ mod tests {
             ("service", "RDS"),
             ("region", "eu west"),
             ("profile", "a\nb"),
+            ("role_arn", "a\nb"),
         ] {
             let error = Settings::default().set(keyword, value).unwrap_err();
             assert!(error.message().contains(keyword), "{keyword}={value}: {error}");

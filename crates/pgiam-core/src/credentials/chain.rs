@@ -1,54 +1,80 @@
-//! The order of the sources: environment, profile, (web identity and container endpoint,) instance metadata.
+//! The order of the sources: environment, profile, web identity, container endpoint, instance metadata; and the role that
+//! the client itself was told to assume with what they give.
 //!
 //! *Not configured* goes on to the next source; *configured and failing* stops with an error that names the source.
 
-use crate::credentials::{Context, Outcome, Provided, Source, environment, imds, profile};
+use crate::credentials::sts::{self, Role};
+use crate::credentials::{Context, Outcome, Provided, Source, container, environment, imds, profile};
 use crate::error::{Error, ErrorKind, invalid_configuration};
 use crate::time::unix_seconds;
 
-/// Variables of sources that this version does not take. A program that has them runs in a container with a role of its
-/// own and must not end up with its machine's.
-const NOT_TAKEN: [&str; 3] =
-    ["AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"];
-
 type Provider = fn(&Context<'_>) -> Outcome;
 
-const SOURCES: [(Source, Provider); 3] = [
+const SOURCES: [(Source, Provider); 5] = [
     (Source::Environment, environment::provide),
     (Source::Profile, profile::provide),
+    (Source::WebIdentity, sts::web_identity_from_environment),
+    (Source::Container, container::provide),
     (Source::InstanceMetadata, imds::provide),
 ];
 
-pub(crate) fn provide(context: &Context<'_>) -> Result<Provided, Error> {
-    let mut trail = Vec::with_capacity(SOURCES.len());
+/// One source that was looked at, and what it said.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    pub(crate) source: &'static str,
+    pub(crate) said: String,
+}
+
+/// Credentials of the first source that is configured. `trail` receives what each source said.
+pub(crate) fn provide(context: &Context<'_>, trail: &mut Vec<Step>) -> Result<Provided, Error> {
+    let provided = first(context, trail)?;
+    let Some(arn) = context.config.settings.role_arn() else { return Ok(provided) };
+    let settings = &context.config.settings;
+    let role = Role {
+        arn,
+        session_name: settings.role_session_name(),
+        external_id: settings.external_id(),
+        duration_seconds: None,
+        profile: context.config.profile().ok().flatten(),
+    };
+    let assumed = sts::assume_role(context, &role, &provided.credentials)
+        .map_err(|error| with_context("setting role_arn", &error))
+        .inspect_err(|error| trail.push(Step { source: "role_arn", said: error.message().to_owned() }))?;
+    trail.push(Step { source: "role_arn", said: format!("serves, by {}", assumed.by) });
+    accept(Provided { source: Source::Role, ..assumed }, context.now)
+}
+
+fn first(context: &Context<'_>, trail: &mut Vec<Step>) -> Result<Provided, Error> {
     for (source, provide) in SOURCES {
-        if source == Source::InstanceMetadata
-            && let Some(variable) = NOT_TAKEN.iter().find(|variable| context.config.environment.get(variable).is_some())
-        {
-            return Err(invalid_configuration(format!(
-                "{variable} is set, and this version of pgiam does not support that source; export the credentials \
-                 into the environment instead (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN)"
-            )));
-        }
+        let name = source.name();
         match provide(context) {
-            Outcome::Provided(provided) => return accept(provided, context.now),
-            Outcome::NotConfigured(why) => trail.push(format!("{}: {why}", source.name())),
-            Outcome::Failed(error) if error.kind() == ErrorKind::NoCredentials => {
-                trail.push(format!("{}: {}", source.name(), error.message()));
-                let failed = Error::new(ErrorKind::NoCredentials, no_credentials(&trail));
-                return Err(if error.is_source_unavailable() { failed.source_unavailable() } else { failed });
+            Outcome::Provided(provided) => {
+                trail.push(Step { source: name, said: format!("serves, by {}", provided.by) });
+                return accept(provided, context.now);
             }
+            Outcome::NotConfigured(why) => trail.push(Step { source: name, said: why }),
             Outcome::Failed(error) => {
-                let named = Error::new(error.kind(), format!("{}: {}", source.name(), error.message()));
-                return Err(if error.is_source_unavailable() { named.source_unavailable() } else { named });
+                trail.push(Step { source: name, said: error.message().to_owned() });
+                // The last of the chain, and nobody is there: that is no failure of a source but the lack of one.
+                if source == Source::InstanceMetadata && error.kind() == ErrorKind::NoCredentials {
+                    let none = no_credentials(trail);
+                    return Err(if error.is_source_unavailable() { none.source_unavailable() } else { none });
+                }
+                return Err(with_context(name, &error));
             }
         }
     }
-    Err(Error::new(ErrorKind::NoCredentials, no_credentials(&trail)))
+    Err(no_credentials(trail))
 }
 
-fn no_credentials(trail: &[String]) -> String {
-    format!("no credentials: {}", trail.join("; "))
+fn with_context(name: &str, error: &Error) -> Error {
+    let named = Error::new(error.kind(), format!("{name}: {}", error.message()));
+    if error.is_source_unavailable() { named.source_unavailable() } else { named }
+}
+
+fn no_credentials(trail: &[Step]) -> Error {
+    let steps: Vec<String> = trail.iter().map(|step| format!("{}: {}", step.source, step.said)).collect();
+    Error::new(ErrorKind::NoCredentials, format!("no credentials: {}", steps.join("; ")))
 }
 
 /// Expired credentials are of no use, except where the cache may serve them on.

@@ -3,15 +3,21 @@
 
 use aws_credential_types::Credentials;
 
+use crate::config::Config;
 use crate::credentials::{Context, Outcome, Provided, Source};
 use crate::error::invalid_configuration;
 use crate::time::{parse_rfc3339, system_time};
 
 pub(crate) fn provide(context: &Context<'_>) -> Outcome {
-    let environment = &context.config.environment;
     if context.config.settings.profile().is_some() {
         return Outcome::NotConfigured("skipped, a profile is given".into());
     }
+    keys(context.config)
+}
+
+/// The environment's keys, also for a profile whose `credential_source` they are.
+pub(crate) fn keys(config: &Config) -> Outcome {
+    let environment = &config.environment;
     let (id, secret) = match (environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")) {
         (Some(id), Some(secret)) => (id, secret),
         (None, None) => return Outcome::NotConfigured("AWS_ACCESS_KEY_ID not set".into()),
@@ -38,6 +44,8 @@ pub(crate) fn provide(context: &Context<'_>) -> Outcome {
             "environment",
         ),
         source: Source::Environment,
+        identity: None,
+        by: "AWS_ACCESS_KEY_ID".into(),
     })
 }
 

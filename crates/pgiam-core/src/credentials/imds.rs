@@ -54,5 +54,7 @@ fn provide_or_fail(context: &Context<'_>) -> Result<Outcome, Error> {
             "instance metadata",
         ),
         source: Source::InstanceMetadata,
+        identity: Some(format!("instance role {role}")),
+        by: "IMDSv2".into(),
     }))
 }

@@ -5,9 +5,13 @@
 
 pub(crate) mod cache;
 pub(crate) mod chain;
+mod container;
 mod environment;
 mod imds;
+mod process;
 mod profile;
+mod sso;
+mod sts;
 
 use arc_swap::ArcSwapOption;
 use aws_credential_types::Credentials;
@@ -44,6 +48,10 @@ impl From<Result<Outcome, Error>> for Outcome {
 pub(crate) struct Provided {
     pub(crate) credentials: Credentials,
     pub(crate) source: Source,
+    /// Whose they are, when the source told: an ARN, or a role and an account.
+    pub(crate) identity: Option<String>,
+    /// How they were come by, for people; never a secret.
+    pub(crate) by: String,
 }
 
 /// A place in the chain.
@@ -51,7 +59,11 @@ pub(crate) struct Provided {
 pub(crate) enum Source {
     Environment,
     Profile,
+    WebIdentity,
+    Container,
     InstanceMetadata,
+    /// The role that the client itself was told to assume.
+    Role,
 }
 
 impl Source {
@@ -59,14 +71,17 @@ impl Source {
         match self {
             Self::Environment => "environment",
             Self::Profile => "profile",
+            Self::WebIdentity => "web identity",
+            Self::Container => "container",
             Self::InstanceMetadata => "instance metadata",
+            Self::Role => "role_arn",
         }
     }
 
     /// Whether credentials past their end may be served on while the source is down, as the SDKs do for sources that the
     /// machine itself provides.
     pub(crate) fn may_be_extended(self) -> bool {
-        self == Self::InstanceMetadata
+        matches!(self, Self::InstanceMetadata | Self::Container)
     }
 }
 
