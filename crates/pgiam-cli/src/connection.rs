@@ -224,7 +224,9 @@ fn one_host(host: Option<Given>, address: Option<Given>) -> Result<String, Failu
     }
     if source == Source::ConnectionString && host.find('@').is_some_and(|at| at > 0) {
         // Not shown: it may be the end of a password.
-        return Err(Failure::usage("the connection string's host has an '@'; in a URI, write '@' of a password as %40"));
+        return Err(Failure::usage(
+            "the connection string's host has an '@'; in a URI, write '@' of a password as %40",
+        ));
     }
     if host.starts_with(['/', '@']) {
         return Err(Failure::usage(format!(

@@ -1,11 +1,71 @@
 //! The helper `pgiam`: prints IAM tokens for psql, pg_dump, shell scripts and pgAdmin.
+//!
+//! Downwards: [`token_command`] reads the flags and prints; [`connection`] composes where to connect from
+//! [`postgres_arguments`], [`conninfo`] and [`service_file`]; the token is `pgiam-core`'s. The process' surroundings are
+//! read here and nowhere else.
 #![deny(unsafe_code)]
-#![allow(dead_code)]
 
 mod connection;
 mod conninfo;
 mod failure;
 mod postgres_arguments;
 mod service_file;
+mod token_command;
 
-fn main() {}
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Arg, ArgAction, Command};
+
+use crate::connection::{Environment, Surroundings};
+
+fn command() -> Command {
+    Command::new("pgiam")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("AWS IAM tokens for PostgreSQL on Amazon RDS, Aurora and Aurora DSQL")
+        .after_help("pgiam token --help shows examples. psql-iam runs psql with a fresh token.")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_flag(true)
+        .disable_help_subcommand(true)
+        .propagate_version(true)
+        // -h is the host, as in psql.
+        .arg(Arg::new("help").long("help").action(ArgAction::Help).help("Show this help"))
+        .subcommand(token_command::command())
+}
+
+fn main() -> ExitCode {
+    let matches = match command().try_get_matches_from(std::env::args_os()) {
+        Ok(matches) => matches,
+        Err(error) if error.use_stderr() => {
+            let _ = write!(io::stderr(), "{error}");
+            return ExitCode::from(2);
+        }
+        // Help or the version was asked for.
+        Err(asked) => {
+            let mut out = io::stdout().lock();
+            return match write!(out, "{asked}").and_then(|()| out.flush()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::from(1),
+            };
+        }
+    };
+    let environment = Environment::new(std::env::vars_os());
+    let surroundings = Surroundings {
+        environment: &environment,
+        user_name: pgiam_core::sys::user_name(),
+        home_directory: pgiam_core::sys::home_directory(),
+        read: &|path| std::fs::read(path),
+    };
+    let result = match matches.subcommand() {
+        Some(("token", matches)) => token_command::run(matches, &surroundings),
+        _ => Ok(()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = writeln!(io::stderr(), "pgiam: {failure}");
+            ExitCode::from(failure.exit_status())
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! `pgiam token`: flags and a connection string, or a PostgreSQL program's arguments, in; the token on standard output.
+//! Everything else, warnings included, goes to standard error.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use pgiam_core::{Client, ErrorKind, RegionSource, Settings, Token, TokenRequest};
+
+use crate::connection::{self, Connection, Surroundings};
+use crate::failure::Failure;
+use crate::postgres_arguments::{PROGRAMS, Program};
+
+const EXAMPLES: &str = "\
+Examples:
+  pgiam token -h mydb.c9akciq32rpa.eu-central-1.rds.amazonaws.com -U app_user
+  pgiam token \"host=mydb.c9akciq32rpa.eu-central-1.rds.amazonaws.com user=app_user\"
+  pgiam token postgresql://app_user@mydb.c9akciq32rpa.eu-central-1.rds.amazonaws.com:5432/app
+  pgiam token --hostname db.example.com --port 5432 --username app_user --region eu-central-1
+  PGSERVICE=app pgiam token --profile production --json
+  PGPASSWORD=$(pgiam token -h \"$HOST\" -U app_user) pg_dump -h \"$HOST\" -U app_user app
+
+What is not given comes from the service file, then from PGHOST, PGPORT and PGUSER, as for psql. The user is
+otherwise the operating system's, the port 5432. AWS credentials and the region are found as the AWS command
+line finds them; the region is read from the endpoint's name where it has one.
+
+With --for, an sslmode that could send the token in clear is refused, and so is a password that would be used
+instead of it; nothing is printed where the program would not connect (psql --help).
+
+A token is a password for 15 minutes: send it over TLS only (sslmode=verify-full, or at least require).
+
+Exit status: 0, 1 when no token could be made, 2 when the arguments must be changed.";
+
+/// The subcommand's flags.
+pub(crate) fn command() -> Command {
+    Command::new("token")
+        .about("Print a fresh token: the password for one host, port and user")
+        .after_help(EXAMPLES)
+        .disable_help_flag(true)
+        .args_override_self(true)
+        .arg(
+            Arg::new("connection")
+                .value_name("CONNECTION")
+                .help("A conninfo string (\"host=… user=…\") or a postgresql:// URI"),
+        )
+        .arg(
+            Arg::new("host")
+                .short('h')
+                .long("host")
+                .visible_alias("hostname")
+                .value_name("HOST")
+                .help("The database endpoint's name [PGHOST]"),
+        )
+        .arg(Arg::new("port").short('p').long("port").value_name("PORT").help("The port [PGPORT, 5432]"))
+        .arg(
+            Arg::new("user")
+                .short('U')
+                .long("user")
+                .visible_alias("username")
+                .value_name("USER")
+                .help("The database user that was granted rds_iam [PGUSER]"),
+        )
+        .arg(Arg::new("region").short('r').long("region").value_name("REGION").help("The database's AWS region"))
+        .arg(
+            Arg::new("profile")
+                .long("profile")
+                .value_name("NAME")
+                .help("A profile of the AWS config and credentials files [AWS_PROFILE]"),
+        )
+        .arg(
+            Arg::new("service")
+                .long("service")
+                .value_name("SERVICE")
+                .value_parser(["auto", "rds", "dsql"])
+                .help("The kind of token; auto tells by the endpoint's name [auto]"),
+        )
+        .arg(
+            Arg::new("timeout-ms")
+                .long("timeout-ms")
+                .value_name("MILLISECONDS")
+                .help("How long to wait for AWS credentials [10000]"),
+        )
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .action(ArgAction::SetTrue)
+                .help("Print an object: token, host, port, user, region, expires_at (Unix seconds)"),
+        )
+        .arg(
+            Arg::new("for")
+                .long("for")
+                .value_name("PROGRAM")
+                .value_parser(PROGRAMS.iter().map(|program| program.name()).collect::<Vec<_>>())
+                .conflicts_with_all(["connection", "host", "port", "user"])
+                .help("Read this program's arguments, after --; see below"),
+        )
+        .arg(
+            Arg::new("arguments")
+                .value_name("ARGUMENT")
+                .last(true)
+                .num_args(0..)
+                .value_parser(value_parser!(OsString))
+                .requires("for")
+                .help("The program's own arguments"),
+        )
+        .arg(Arg::new("help").long("help").action(ArgAction::Help).help("Show this help"))
+}
+
+/// Makes the token and prints it.
+pub(crate) fn run(matches: &ArgMatches, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
+    let text = |name: &str| matches.get_one::<String>(name).cloned();
+    let connection = match text("for") {
+        None => {
+            let flags = [("host", "-h", text("host")), ("port", "-p", text("port")), ("user", "-U", text("user"))];
+            let explicit = connection::explicit(flags, text("connection").as_deref())?;
+            connection::resolve(explicit, surroundings)?
+        }
+        Some(name) => {
+            let program = PROGRAMS.iter().find(|program| program.name() == name);
+            let program = program.ok_or_else(|| Failure::usage(format!("--for {name}: unknown program")))?;
+            let arguments: Vec<OsString> = matches.get_many("arguments").unwrap_or_default().cloned().collect();
+            match connection_of_program(program, &arguments, surroundings)? {
+                Some(connection) => connection,
+                None => return Ok(()),
+            }
+        }
+    };
+
+    let mut settings = Settings::default();
+    for (keyword, flag) in [("profile", "profile"), ("service", "service"), ("timeout_ms", "timeout-ms")] {
+        if let Some(value) = text(flag) {
+            settings.set(keyword, &value).map_err(|error| Failure::usage(format!("--{flag}: {error}")))?;
+        }
+    }
+    let region = text("region");
+    let request = TokenRequest {
+        host: &connection.host,
+        port: connection.port.into(),
+        region: region.as_deref(),
+        user: &connection.user,
+    };
+    let token = Client::new(settings).generate_token(&request).map_err(|error| match error.kind() {
+        ErrorKind::InvalidArgument => Failure::usage(error.message()),
+        _ => Failure::failed(error.message()),
+    })?;
+    if let Some(warning) = doubtful_region(&token) {
+        // A warning that cannot be written is no reason to withhold the token.
+        let _ = writeln!(io::stderr(), "pgiam: warning: {warning}");
+    }
+    print(&token, &connection.user, matches.get_flag("json"))
+        .map_err(|error| Failure::failed(format!("cannot write the token to standard output: {error}")))
+}
+
+/// `None`: the program would not connect.
+fn connection_of_program(
+    program: &Program,
+    arguments: &[OsString],
+    surroundings: &Surroundings<'_>,
+) -> Result<Option<Connection>, Failure> {
+    let posixly_correct = surroundings.environment.has("POSIXLY_CORRECT");
+    let Some(arguments) = program.read(arguments, posixly_correct)? else { return Ok(None) };
+    if arguments.asks_for_password {
+        return Err(Failure::usage(format!(
+            "{} would ask for a password (-W) and use it instead of the token; leave -W out",
+            program.name()
+        )));
+    }
+    let connection = connection::resolve(connection::explicit_of_program(arguments)?, surroundings)?;
+    check_token_is_safe(&connection)?;
+    Ok(Some(connection))
+}
+
+/// Refuses what would send the token in clear, or something else instead of it.
+fn check_token_is_safe(connection: &Connection) -> Result<(), Failure> {
+    match &connection.sslmode {
+        Some(given) if matches!(given.value.as_str(), "disable" | "allow" | "prefer") => {
+            return Err(Failure::usage(format!(
+                "sslmode={} (from {}) could send the token in clear, and a token is a password; use \
+                 sslmode=verify-full with sslrootcert=FILE, or at least sslmode=require",
+                given.value, given.source
+            )));
+        }
+        Some(given) if !given.value.is_empty() => {}
+        _ => {
+            // libpq refuses it with the wrapper's sslmode=require.
+            if let Some(given) = connection.sslrootcert.as_ref().filter(|given| given.value == "system") {
+                return Err(Failure::usage(format!(
+                    "sslrootcert=system (from {}) works with sslmode=verify-full only; add it, or set \
+                     PGSSLMODE=verify-full",
+                    given.source
+                )));
+            }
+        }
+    }
+    if let Some(source) = &connection.password {
+        return Err(Failure::usage(format!(
+            "{source} has a password, which would be used instead of the token; leave the password out"
+        )));
+    }
+    Ok(())
+}
+
+/// Says so when the region is a guess: the server accepts the token only if the guess is right.
+fn doubtful_region(token: &Token) -> Option<String> {
+    let source = match token.region_source() {
+        RegionSource::Argument | RegionSource::EndpointName => return None,
+        RegionSource::Client => "the client's settings",
+        RegionSource::Environment => "the environment",
+        RegionSource::Profile => "the profile",
+        RegionSource::InstanceMetadata => "this machine's instance metadata",
+    };
+    let (host, region) = (token.host(), token.region());
+    Some(if token.endpoint_recognized() {
+        format!(
+            "{host} does not tell its region; {region} is from {source}. The token is valid only if the database is \
+             there: pass --region to be sure"
+        )
+    } else {
+        format!(
+            "{host} is not an endpoint name of RDS, Aurora or Aurora DSQL, and region {region} is from {source}. The \
+             token is valid only if they are the server's own name and region: pass the endpoint's name, or --region"
+        )
+    })
+}
+
+fn print(token: &Token, user: &str, json: bool) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if json {
+        let object = serde_json::json!({
+            "token": token.as_str(),
+            "host": token.host(),
+            "port": token.port(),
+            "user": user,
+            "region": token.region(),
+            "expires_at": token.expires_at(),
+        });
+        writeln!(out, "{object}")?;
+    } else {
+        writeln!(out, "{}", token.as_str())?;
+    }
+    out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        command().debug_assert();
+    }
+}

@@ -1,0 +1,283 @@
+//! The helper from outside, with static keys and no network.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
+use std::process::{Command, Output, Stdio};
+
+const HOST: &str = "mydb.c9akciq32rpa.eu-central-1.rds.amazonaws.com";
+
+/// A command in an environment that has nothing but keys.
+fn surrounded(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("HOME", "/nonexistent")
+        .env("PGSYSCONFDIR", "/nonexistent")
+        .env("AWS_CONFIG_FILE", "/dev/null")
+        .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+        .env("AWS_SECRET_ACCESS_KEY", "hushhush");
+    command
+}
+
+fn pgiam(arguments: &[&str]) -> Command {
+    let mut command = surrounded(env!("CARGO_BIN_EXE_pgiam"));
+    command.args(arguments);
+    command
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// Standard output of a success that said nothing on standard error.
+fn printed(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""), "{command:?}");
+    text(&output.stdout).to_owned()
+}
+
+/// The message of a failure that printed nothing on standard output.
+fn refused(command: &mut Command, status: i32) -> String {
+    let Output { status: was, stdout, stderr } = command.output().unwrap();
+    assert_eq!((was.code(), text(&stdout)), (Some(status), ""), "{command:?}: {}", text(&stderr));
+    assert!(!text(&stderr).contains("hush"), "{}", text(&stderr));
+    assert!(!text(&stderr).contains("panicked"), "{}", text(&stderr));
+    text(&stderr).to_owned()
+}
+
+/// Whether a line is a token for these, whole.
+fn is_token(line: &str, host: &str, port: u16, user: &str, region: &str) -> bool {
+    let start = format!(
+        "{host}:{port}/?Action=connect&DBUser={user}&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIDEXAMPLE%2F"
+    );
+    let Some(rest) = line.strip_prefix(&start) else { return false };
+    let Some((date, rest)) = rest.split_at_checked(8) else { return false };
+    let Some(rest) = rest.strip_prefix(&format!("%2F{region}%2Frds-db%2Faws4_request&X-Amz-Date={date}T")) else {
+        return false;
+    };
+    let Some((time, rest)) = rest.split_once("Z&X-Amz-Expires=900&X-Amz-SignedHeaders=host&X-Amz-Signature=") else {
+        return false;
+    };
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let Some(signature) = rest.strip_suffix('\n') else { return false };
+    digits(date)
+        && time.len() == 6
+        && digits(time)
+        && signature.len() == 64
+        && signature.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+#[track_caller]
+fn assert_token(line: &str, port: u16, user: &str) {
+    assert!(is_token(line, HOST, port, user, "eu-central-1"), "{line:?}");
+}
+
+#[test]
+fn the_token_alone_is_printed_however_the_connection_is_written() {
+    let conninfo = format!("host={HOST} port=5433 user='app user' dbname=app sslmode=disable");
+    let uri = format!("postgresql://app%20user@{HOST}:5433/app?connect_timeout=3");
+    for arguments in [
+        &["token", "-h", HOST, "-p", "5433", "-U", "app user"][..],
+        &["token", "--host", HOST, "--port=5433", "--user", "app user"],
+        &["token", "--hostname", HOST, "--port", "5433", "--username", "app user", "--region", "eu-central-1"],
+        &["token", "--hostname", HOST, "--port", "5433", "--username", "app user", "-r", "eu-central-1"],
+        &["token", "-h", "other", "-h", HOST, "-p5433", "-Uapp user", "--service", "rds", "--timeout-ms", "5000"],
+        &["token", &conninfo],
+        &["token", &uri],
+        &["token", "--for", "psql", "--", "-qAth", HOST, "-p5433", "app", "app user"],
+        &["token", "--for", "psql", "--", &uri, "-c", "SELECT '-h x'"],
+    ] {
+        assert_token(&printed(&mut pgiam(arguments)), 5433, "app%20user");
+    }
+}
+
+#[test]
+fn what_is_not_given_comes_from_the_environment_as_for_psql() {
+    let with = |arguments: &[&str]| {
+        let mut command = pgiam(arguments);
+        command.envs([("PGHOST", HOST), ("PGPORT", "6000"), ("PGUSER", "env_user")]);
+        printed(&mut command)
+    };
+    assert_token(&with(&["token"]), 6000, "env_user");
+    assert_token(&with(&["token", "-U", "u"]), 6000, "u");
+    assert_token(&with(&["token", "port=1"]), 1, "env_user");
+    assert_token(&with(&["token", "--for", "psql"]), 6000, "env_user");
+    assert_token(&with(&["token", "--for", "psql", "--", "-p", "7", "app"]), 7, "env_user");
+}
+
+#[test]
+fn the_user_is_otherwise_the_operating_systems_and_the_port_5432() {
+    let name = Command::new("id").arg("-un").output().unwrap();
+    assert_token(&printed(&mut pgiam(&["token", "-h", HOST])), 5432, text(&name.stdout).trim());
+}
+
+#[test]
+fn a_service_file_names_the_connection() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join(".pg_service.conf"), format!("[app]\nhost={HOST}\nport=5555\nuser=su\n")).unwrap();
+    let named = home.path().join("named.conf");
+    fs::write(&named, format!("[app]\nhost={HOST}\nuser=named\nsslmode=prefer\n")).unwrap();
+    let mut by_variable = pgiam(&["token"]);
+    assert_token(&printed(by_variable.env("PGSERVICE", "app").env("HOME", home.path())), 5555, "su");
+    let mut by_keyword = pgiam(&["token", "service=app user=u"]);
+    assert_token(&printed(by_keyword.env("PGSERVICEFILE", &named)), 5432, "u");
+    let mut unsafe_mode = pgiam(&["token", "--for", "psql", "--", "service=app"]);
+    let message = refused(unsafe_mode.env("PGSERVICEFILE", &named), 2);
+    assert!(message.contains("sslmode=prefer") && message.contains("named.conf"), "{message}");
+    let message = refused(pgiam(&["token", "service=none"]).env("HOME", home.path()), 1);
+    assert!(message.contains("\"none\"") && message.contains(".pg_service.conf"), "{message}");
+}
+
+#[test]
+fn json_is_one_object_with_what_was_signed() {
+    let before = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let line = printed(&mut pgiam(&["token", "--json", "-h", &HOST.to_uppercase(), "-U", "a\"b"]));
+    let object: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(object["host"], HOST);
+    assert_eq!(object["port"], 5432);
+    assert_eq!(object["user"], "a\"b");
+    assert_eq!(object["region"], "eu-central-1");
+    let lifetime = object["expires_at"].as_u64().unwrap() - before;
+    assert!((900..960).contains(&lifetime), "{lifetime}");
+    assert_token(&format!("{}\n", object["token"].as_str().unwrap()), 5432, "a%22b");
+    assert_eq!(object.as_object().unwrap().len(), 6);
+    assert_eq!(line.lines().count(), 1);
+}
+
+#[test]
+fn a_dsql_endpoint_gets_a_dsql_token() {
+    let host = "abc0123456789.dsql.us-east-1.on.aws";
+    assert!(
+        printed(&mut pgiam(&["token", "-h", host, "-U", "admin"]))
+            .starts_with(&format!("{host}/?Action=DbConnectAdmin&"))
+    );
+    let arguments = ["token", "-h", HOST, "-U", "app", "--service", "dsql"];
+    assert!(printed(&mut pgiam(&arguments)).contains("?Action=DbConnect&"));
+}
+
+#[test]
+fn a_guessed_region_is_warned_of_on_standard_error() {
+    let cname = "db.example.com";
+    let output = pgiam(&["token", "-h", cname, "-U", "u"]).env("AWS_REGION", "eu-west-3").output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(is_token(text(&output.stdout), cname, 5432, "u", "eu-west-3"));
+    let warning = text(&output.stderr);
+    assert!(warning.contains(cname) && warning.contains("eu-west-3") && warning.contains("only if"), "{warning}");
+
+    let global = "db.global-abc123.global.rds.amazonaws.com";
+    let output = pgiam(&["token", "-h", global, "-U", "u"]).env("AWS_REGION", "eu-west-3").output().unwrap();
+    assert!(text(&output.stderr).contains("does not tell its region"), "{}", text(&output.stderr));
+
+    printed(&mut pgiam(&["token", "-h", cname, "-U", "u", "--region", "eu-west-3"]));
+}
+
+#[test]
+fn what_the_caller_must_change_exits_with_2() {
+    for (arguments, why) in [
+        (&["token"][..], "no host"),
+        (&["token", "-h"], "--host"),
+        (&["token", "--bogus"], "--bogus"),
+        (&["token", "-h", HOST, "-p", "0"], "65535"),
+        (&["token", "-h", HOST, "-p", "x"], "-p"),
+        (&["token", "-h", "/tmp"], "Unix socket"),
+        (&["token", "-h", "10.0.0.1"], "IP address"),
+        (&["token", "-h", "a,b"], "one host"),
+        (&["token", "-h", HOST, "--region", "us-east-1"], "contradicts"),
+        (&["token", "-h", HOST, "--service", "mysql"], "mysql"),
+        (&["token", "-h", HOST, "--timeout-ms", "0"], "--timeout-ms"),
+        (&["token", "app"], "-h"),
+        (&["token", "host=a", "host=b"], "host=b"),
+        (&["token", "host=h usr=u"], "\"usr\""),
+        (&["token", "-h", "a", "host=b"], "-h"),
+        (&["token", "--for", "psql", "-h", HOST], "--for"),
+        (&["token", "--for", "mysql", "--"], "mysql"),
+        (&["token", "--", "-h", HOST], "--for"),
+        (&["token", "--for", "psql", "--", "--hst", HOST], "--hst"),
+        (&["tokne"], "tokne"),
+        (&[], "Usage"),
+    ] {
+        let message = refused(&mut pgiam(arguments), 2);
+        assert!(message.contains(why), "{arguments:?}: {message}");
+    }
+}
+
+#[test]
+fn arguments_that_are_not_utf_8_are_a_usage_error() {
+    refused(pgiam(&["token", "-h"]).arg(OsStr::from_bytes(b"\xff")), 2);
+    refused(pgiam(&["token"]).arg(OsStr::from_bytes(b"host=\xff")), 2);
+    refused(pgiam(&["token", "--for", "psql", "--", "-U"]).arg(OsStr::from_bytes(b"\xff")), 2);
+    refused(pgiam(&["token", "-h", HOST]).env("PGUSER", OsStr::from_bytes(b"\xff")), 2);
+}
+
+#[test]
+fn missing_credentials_exit_with_1() {
+    let mut command = pgiam(&["token", "-h", HOST, "-U", "u"]);
+    command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+    refused(&mut command, 1);
+    let message = refused(&mut pgiam(&["token", "-h", HOST, "-U", "u", "--profile", "nosuch"]), 1);
+    assert!(message.contains("nosuch"), "{message}");
+}
+
+#[test]
+fn a_standard_output_that_takes_nothing_exits_with_1_and_no_panic() {
+    for arguments in [&["token", "-h", HOST, "-U", "u"][..], &["token", "-h", HOST, "--json"], &["token", "--help"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        for stdout in [Stdio::from(writer), Stdio::from(File::create("/dev/full").unwrap())] {
+            refused(pgiam(arguments).stdout(stdout), 1);
+        }
+    }
+}
+
+#[test]
+fn help_and_version_are_printed_on_standard_output() {
+    let help = printed(&mut pgiam(&["token", "--help"]));
+    assert!(help.contains("Examples:") && help.contains("--hostname") && help.contains("Exit status"), "{help}");
+    assert!(printed(&mut pgiam(&["--help"])).contains("token"));
+    let version = format!("pgiam {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(printed(&mut pgiam(&["--version"])), version);
+}
+
+#[test]
+fn for_psql_an_sslmode_that_could_send_the_token_in_clear_is_refused() {
+    let host = format!("host={HOST}");
+    let uri = format!("postgresql://u@{HOST}/app");
+    for mode in ["disable", "allow", "prefer"] {
+        let places = [
+            (format!("{host} sslmode={mode}"), None, "connection string"),
+            (format!("{uri}?sslmode={mode}"), None, "connection string"),
+            (uri.clone(), Some(mode), "PGSSLMODE"),
+        ];
+        for (connection, variable, place) in places {
+            let mut command = pgiam(&["token", "--for", "psql", "--", &connection]);
+            let message = refused(command.envs(variable.map(|mode| ("PGSSLMODE", mode))), 2);
+            let expected = [&format!("sslmode={mode}"), place, "in clear", "verify-full"];
+            assert!(expected.iter().all(|part| message.contains(*part)), "{message}");
+        }
+    }
+    for mode in ["require", "verify-ca", "verify-full"] {
+        let connection = format!("{uri}?sslmode={mode}");
+        printed(pgiam(&["token", "--for", "psql", "--", &connection]).env("PGSSLMODE", "disable"));
+    }
+    let system = refused(&mut pgiam(&["token", "--for", "psql", "--", &format!("{uri}?sslrootcert=system")]), 2);
+    assert!(system.contains("verify-full"), "{system}");
+}
+
+#[test]
+fn for_psql_a_password_that_would_win_over_the_token_is_refused() {
+    for connection in [
+        format!("host={HOST} password=hush"),
+        format!("host={HOST} password=''"),
+        format!("postgresql://u:hush@{HOST}/"),
+        format!("postgresql://u@{HOST}/?password=hush"),
+    ] {
+        let message = refused(&mut pgiam(&["token", "--for", "psql", "--", &connection]), 2);
+        assert!(message.contains("password"), "{message}");
+        printed(&mut pgiam(&["token", &connection]));
+    }
+    assert!(refused(&mut pgiam(&["token", "--for", "psql", "--", "-W", "-h", HOST]), 2).contains("-W"));
+}
