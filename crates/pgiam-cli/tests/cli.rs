@@ -1,11 +1,15 @@
-//! The helper from outside, with static keys and no network.
+//! The helper and the wrapper from outside, with static keys and no network. psql is a stand-in that writes down what it
+//! was given.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 const HOST: &str = "mydb.c9akciq32rpa.eu-central-1.rds.amazonaws.com";
+const WRAPPER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/psql-iam");
 
 /// A command in an environment that has nothing but keys.
 fn surrounded(program: impl AsRef<OsStr>) -> Command {
@@ -280,4 +284,119 @@ fn for_psql_a_password_that_would_win_over_the_token_is_refused() {
         printed(&mut pgiam(&["token", &connection]));
     }
     assert!(refused(&mut pgiam(&["token", "--for", "psql", "--", "-W", "-h", HOST]), 2).contains("-W"));
+}
+
+/// A directory with a psql that writes down its arguments, and its token and sslmode, each ended by NUL.
+fn with_fake_psql() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let psql = directory.path().join("psql");
+    let script = "#!/bin/sh\nprintf '%s\\0' \"${PGPASSWORD-unset}\" \"${PGSSLMODE-unset}\" \"$@\"\nexit 3\n";
+    fs::write(&psql, script).unwrap();
+    fs::set_permissions(&psql, fs::Permissions::from_mode(0o755)).unwrap();
+    directory
+}
+
+fn path_with(directories: &[&Path]) -> String {
+    let mut path: Vec<_> = directories.iter().map(|directory| directory.to_str().unwrap()).collect();
+    path.extend(["/usr/bin", "/bin"]);
+    path.join(":")
+}
+
+/// The wrapper under a shell, with pgiam on PATH and psql a stand-in.
+fn wrapper(shell: &str, psql: &Path, arguments: &[&str]) -> Command {
+    let mut command = surrounded(shell);
+    let pgiam = Path::new(env!("CARGO_BIN_EXE_pgiam")).parent().unwrap();
+    command.arg(WRAPPER).args(arguments).env("PATH", path_with(&[psql, pgiam]));
+    command
+}
+
+/// Token, sslmode and arguments that psql got.
+fn psql_got(command: &mut Command) -> (String, String, Vec<String>) {
+    let output = command.output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(3), ""), "psql's own status: {command:?}");
+    let mut got = text(&output.stdout).strip_suffix('\0').unwrap().split('\0').map(str::to_owned);
+    (got.next().unwrap(), got.next().unwrap(), got.collect())
+}
+
+fn owned(arguments: &[&str]) -> Vec<String> {
+    arguments.iter().map(|argument| (*argument).to_owned()).collect()
+}
+
+const SHELLS: [&str; 2] = ["dash", "bash"];
+
+#[test]
+fn the_wrapper_gives_psql_a_token_in_its_environment_and_its_arguments_untouched() {
+    let psql = with_fake_psql();
+    let conninfo = format!("host={HOST} user='u' sslmode=verify-full");
+    let uri = format!("postgresql://u@{HOST}/d");
+    for shell in SHELLS {
+        for arguments in [
+            &["-h", HOST, "-U", "u", "db", "-c", "SELECT 'it''s', \"a b\", $1 * `x` \\ \n\n"][..],
+            &[&conninfo, "-v", "x= ", "", "*"],
+            &["-d", &uri, "--", "~", "%s"],
+            &["-qXh", HOST, "-U", "u"],
+        ] {
+            let (token, sslmode, got) = psql_got(&mut wrapper(shell, psql.path(), arguments));
+            assert_token(&format!("{token}\n"), 5432, "u");
+            assert_eq!((sslmode.as_str(), got.as_slice()), ("require", owned(arguments).as_slice()), "{shell}");
+        }
+        let mut by_environment = wrapper(shell, psql.path(), &[]);
+        by_environment.envs([("PGHOST", HOST), ("PGUSER", "u"), ("PGSSLMODE", "verify-full"), ("PGPASSWORD", "old")]);
+        let (token, sslmode, got) = psql_got(&mut by_environment);
+        assert_token(&format!("{token}\n"), 5432, "u");
+        assert_eq!((sslmode.as_str(), got.as_slice()), ("verify-full", &[][..]));
+    }
+}
+
+#[test]
+fn the_wrapper_does_not_start_psql_without_a_token() {
+    let psql = with_fake_psql();
+    for shell in SHELLS {
+        let mut unsafe_mode = wrapper(shell, psql.path(), &[&format!("host={HOST} sslmode=prefer")]);
+        assert!(refused(&mut unsafe_mode, 2).contains("sslmode=prefer"));
+        refused(wrapper(shell, psql.path(), &["-h", HOST]).env("PGSSLMODE", "disable"), 2);
+        refused(&mut wrapper(shell, psql.path(), &[]), 2);
+        refused(wrapper(shell, psql.path(), &["-h", HOST]).env_remove("AWS_SECRET_ACCESS_KEY"), 1);
+        refused(wrapper(shell, psql.path(), &["-h", HOST]).env("PATH", path_with(&[psql.path()])), 127);
+    }
+}
+
+#[test]
+fn the_wrapper_lets_psql_show_its_help_and_version() {
+    let psql = with_fake_psql();
+    for shell in SHELLS {
+        for argument in ["--help", "--version", "-?", "-V", "--help=commands"] {
+            let mut command = wrapper(shell, psql.path(), &[argument]);
+            command.env_remove("AWS_ACCESS_KEY_ID");
+            assert_eq!(psql_got(&mut command).2, [argument], "{shell}");
+        }
+    }
+}
+
+#[test]
+fn the_wrapper_finds_pgiam_beside_itself_through_symbolic_links() {
+    let psql = with_fake_psql();
+    let installed = tempfile::tempdir().unwrap();
+    let directory = installed.path().join("lib a b");
+    fs::create_dir(&directory).unwrap();
+    fs::copy(WRAPPER, directory.join("psql-iam")).unwrap();
+    symlink(env!("CARGO_BIN_EXE_pgiam"), directory.join("pgiam")).unwrap();
+    symlink("psql-iam", directory.join("relative")).unwrap();
+    let bin = installed.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    symlink("../lib a b/relative", bin.join("link")).unwrap();
+    symlink(bin.join("link"), bin.join("psql-iam")).unwrap();
+
+    let path = path_with(&[psql.path(), &bin]);
+    let mut by_path = surrounded("dash");
+    by_path.arg("-c").arg("psql-iam \"$@\"").arg("sh").args(["-h", HOST, "-U", "u"]).env("PATH", &path);
+    assert_token(&format!("{}\n", psql_got(&mut by_path).0), 5432, "u");
+    for shell in SHELLS {
+        for (script, here) in [("./psql-iam", &bin), ("psql-iam", &directory), ("../bin/link", &bin)] {
+            let mut command = surrounded(shell);
+            command.arg(script).args(["-h", HOST, "-U", "u"]).current_dir(here);
+            command.env("PATH", path_with(&[psql.path()]));
+            assert_token(&format!("{}\n", psql_got(&mut command).0), 5432, "u");
+        }
+    }
 }
