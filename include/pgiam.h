@@ -2,8 +2,9 @@
  * pgiam: AWS IAM tokens as PostgreSQL passwords.
  *
  * Amazon RDS, Aurora and Aurora DSQL accept, in place of a password, a token that lives 15 minutes: a request signed
- * with the program's AWS credentials. This library finds those credentials (environment, profile files, EC2 instance
- * role), keeps them fresh and makes a token per call:
+ * with the program's AWS credentials. This library finds those credentials as the AWS command line does (environment,
+ * profiles with roles, SSO and processes, web identity, container endpoint, EC2 instance role), keeps them fresh and
+ * makes a token per call:
  *
  *     #include <libpq-fe.h>
  *     #include <pgiam.h>
@@ -169,6 +170,10 @@ void pgiam_string_free(char *string);
  *     region       region for endpoint names that carry none
  *     service      auto (default): Aurora DSQL for its endpoint names, RDS for all others; rds; dsql
  *     timeout_ms   milliseconds that one call may wait, 1 to 3600000 (default 10000)
+ *     role_arn     a role to assume with the credentials found, through STS
+ *     external_id  the external id that the role's trust policy asks for
+ *     role_session_name
+ *                  the name of that session in AWS' logs (default pgiam- and the time)
  *
  * An unknown keyword is an error. A NULL or empty value means the default; of a repeated keyword the last counts.
  *

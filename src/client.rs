@@ -24,6 +24,10 @@ pub struct pgiam_client {
 ///     region       region for endpoint names that carry none
 ///     service      auto (default): Aurora DSQL for its endpoint names, RDS for all others; rds; dsql
 ///     timeout_ms   milliseconds that one call may wait, 1 to 3600000 (default 10000)
+///     role_arn     a role to assume with the credentials found, through STS
+///     external_id  the external id that the role's trust policy asks for
+///     role_session_name
+///                  the name of that session in AWS' logs (default pgiam- and the time)
 ///
 /// An unknown keyword is an error. A NULL or empty value means the default; of a repeated keyword the last counts.
 ///

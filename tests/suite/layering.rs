@@ -11,9 +11,18 @@ const FLOORS: &[&[&str]] = &[
     &["client"],
     &["token", "region"],
     &["credentials::cache", "credentials::chain"],
-    &["credentials::environment", "credentials::profile", "credentials::imds"],
+    // The profile composes the other sources.
+    &["credentials::profile"],
+    &[
+        "credentials::environment",
+        "credentials::process",
+        "credentials::sts",
+        "credentials::sso",
+        "credentials::container",
+        "credentials::imds",
+    ],
     &["credentials"],
-    &["database_endpoint", "metadata_service"],
+    &["database_endpoint", "metadata_service", "aws_endpoint"],
     &["config"],
     &["config::settings", "config::profile_files"],
     &["config::environment"],
@@ -26,17 +35,13 @@ const FLOORS: &[&[&str]] = &[
 const ALLOWED: &[(&str, &str)] = &[
     // The token says where its region came from; the region module does not know tokens.
     ("token", "region"),
-    // The parent module declares its files; that is not a call.
-    ("credentials", "credentials::cache"),
-    ("credentials", "credentials::chain"),
-    ("credentials", "credentials::environment"),
-    ("credentials", "credentials::profile"),
-    ("credentials", "credentials::imds"),
+    // The configuration is read from its parts.
     ("config", "config::environment"),
     ("config", "config::profile_files"),
     ("config", "config::settings"),
     // What a region may look like is told in one place.
     ("config::settings", "region"),
+    ("aws_endpoint", "region"),
 ];
 
 fn floor(module: &str) -> usize {
