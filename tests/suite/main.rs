@@ -8,5 +8,6 @@ mod exports;
 mod header;
 mod layering;
 mod logins;
+mod sources;
 mod support;
 mod tokens;
