@@ -1,12 +1,14 @@
 //! The helper `pgiam`: prints IAM tokens for psql, pg_dump, shell scripts and pgAdmin.
 //!
-//! Downwards: [`token_command`] reads the flags and prints; [`connection`] composes where to connect from
+//! Downwards: [`token_command`] and [`credentials_command`] read the flags and print; [`connection`] composes where to connect from
 //! [`postgres_arguments`], [`conninfo`] and [`service_file`]; the token is `pgiam-core`'s. The process' surroundings are
 //! read here and nowhere else.
 #![deny(unsafe_code)]
 
+mod client_flags;
 mod connection;
 mod conninfo;
+mod credentials_command;
 mod failure;
 mod postgres_arguments;
 mod service_file;
@@ -32,6 +34,7 @@ fn command() -> Command {
         // -h is the host, as in psql.
         .arg(Arg::new("help").long("help").action(ArgAction::Help).help("Show this help"))
         .subcommand(token_command::command())
+        .subcommand(credentials_command::command())
 }
 
 fn main() -> ExitCode {
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
     };
     let result = match matches.subcommand() {
         Some(("token", matches)) => token_command::run(matches, &surroundings),
+        Some(("credentials", matches)) => credentials_command::run(matches),
         _ => Ok(()),
     };
     match result {

@@ -5,8 +5,9 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use pgiam_core::{Client, ErrorKind, RegionSource, Settings, Token, TokenRequest};
+use pgiam_core::{Client, ErrorKind, RegionSource, Token, TokenRequest};
 
+use crate::client_flags;
 use crate::connection::{self, Connection, Surroundings};
 use crate::failure::Failure;
 use crate::postgres_arguments::{PROGRAMS, Program};
@@ -61,24 +62,13 @@ pub(crate) fn command() -> Command {
                 .help("The database user that was granted rds_iam [PGUSER]"),
         )
         .arg(Arg::new("region").short('r').long("region").value_name("REGION").help("The database's AWS region"))
-        .arg(
-            Arg::new("profile")
-                .long("profile")
-                .value_name("NAME")
-                .help("A profile of the AWS config and credentials files [AWS_PROFILE]"),
-        )
+        .args(client_flags::arguments())
         .arg(
             Arg::new("service")
                 .long("service")
                 .value_name("SERVICE")
                 .value_parser(["auto", "rds", "dsql"])
                 .help("The kind of token; auto tells by the endpoint's name [auto]"),
-        )
-        .arg(
-            Arg::new("timeout-ms")
-                .long("timeout-ms")
-                .value_name("MILLISECONDS")
-                .help("How long to wait for AWS credentials [10000]"),
         )
         .arg(
             Arg::new("json")
@@ -126,11 +116,9 @@ pub(crate) fn run(matches: &ArgMatches, surroundings: &Surroundings<'_>) -> Resu
         }
     };
 
-    let mut settings = Settings::default();
-    for (keyword, flag) in [("profile", "profile"), ("service", "service"), ("timeout_ms", "timeout-ms")] {
-        if let Some(value) = text(flag) {
-            settings.set(keyword, &value).map_err(|error| Failure::usage(format!("--{flag}: {error}")))?;
-        }
+    let mut settings = client_flags::settings(matches)?;
+    if let Some(service) = text("service") {
+        client_flags::set(&mut settings, "service", "service", &service)?;
     }
     let region = text("region");
     let request = TokenRequest {
@@ -202,13 +190,10 @@ fn check_token_is_safe(connection: &Connection) -> Result<(), Failure> {
 
 /// Says so when the region is a guess: the server accepts the token only if the guess is right.
 fn doubtful_region(token: &Token) -> Option<String> {
-    let source = match token.region_source() {
-        RegionSource::Argument | RegionSource::EndpointName => return None,
-        RegionSource::Client => "the client's settings",
-        RegionSource::Environment => "the environment",
-        RegionSource::Profile => "the profile",
-        RegionSource::InstanceMetadata => "this machine's instance metadata",
-    };
+    if matches!(token.region_source(), RegionSource::Argument | RegionSource::EndpointName) {
+        return None;
+    }
+    let source = token.region_source().describe();
     let (host, region) = (token.host(), token.region());
     Some(if token.endpoint_recognized() {
         format!(

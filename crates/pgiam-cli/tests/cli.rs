@@ -400,3 +400,54 @@ fn the_wrapper_finds_pgiam_beside_itself_through_symbolic_links() {
         }
     }
 }
+
+#[test]
+fn credentials_tells_the_sources_the_key_and_the_region_and_no_secret() {
+    for json in [false, true] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pgiam"));
+        command.arg("credentials").env_clear().envs([
+            ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
+            ("AWS_SECRET_ACCESS_KEY", "planted-secret"),
+            ("AWS_SESSION_TOKEN", "planted-token"),
+            ("AWS_REGION", "eu-central-1"),
+            ("AWS_CONFIG_FILE", "/dev/null"),
+            ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+        ]);
+        if json {
+            command.arg("--json");
+        }
+        let output = command.output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{text}");
+        for part in ["environment", "AKIDEXAMPLE", "eu-central-1", "AWS_REGION"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!text.contains("planted"), "{text}");
+        if json {
+            let object: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(object["serving"]["source"], "environment");
+        }
+    }
+}
+
+#[test]
+fn credentials_lists_every_source_when_there_are_none_and_exits_with_1() {
+    let output = Command::new(env!("CARGO_BIN_EXE_pgiam"))
+        .arg("credentials")
+        .env_clear()
+        .envs([
+            ("AWS_CONFIG_FILE", "/dev/null"),
+            ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+        ])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    for source in ["environment", "profile", "web identity", "container", "instance metadata", "region"] {
+        assert!(text.lines().any(|line| line.starts_with(source)), "{source}: {text}");
+    }
+    assert!(
+        String::from_utf8(output.stderr).unwrap().contains("no credentials: environment: AWS_ACCESS_KEY_ID not set")
+    );
+}
