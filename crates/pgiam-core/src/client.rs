@@ -169,7 +169,7 @@ impl Client {
                 let region = inner.region_flight.wait(
                     deadline,
                     || inner.instance_region.load_full(),
-                    || inner.fetch_region(&target.host),
+                    || inner.fetch_region(),
                 )?;
                 (region.as_str().to_owned(), RegionSource::InstanceMetadata)
             }
@@ -191,9 +191,9 @@ impl Client {
         let (region, source) = match region::locate(&target.host, request.region, &config)? {
             Located::Known(region, source) => (region, source),
             Located::AskInstanceMetadata => {
-                let (fetcher, host) = (Arc::clone(inner), target.host.clone().into_owned());
+                let fetcher = Arc::clone(inner);
                 let polled =
-                    inner.region_flight.poll(|| inner.instance_region.load_full(), move || fetcher.fetch_region(&host));
+                    inner.region_flight.poll(|| inner.instance_region.load_full(), move || fetcher.fetch_region());
                 match polled {
                     Poll::Ready(region) => (region.as_str().to_owned(), RegionSource::InstanceMetadata),
                     Poll::Pending => return Ok(None),
@@ -250,10 +250,10 @@ impl Inner {
         chain::provide(&context, trail)
     }
 
-    fn fetch_region(&self, host: &str) -> Result<Arc<String>, Error> {
+    fn fetch_region(&self) -> Result<Arc<String>, Error> {
         let config = self.config.load_full();
         let deadline = Deadline::after(config.settings.timeout());
-        let region = Arc::new(region::from_instance_metadata(&config, host, deadline)?);
+        let region = Arc::new(region::from_instance_metadata(&config, deadline)?);
         self.instance_region.store(Some(Arc::clone(&region)));
         Ok(region)
     }

@@ -115,19 +115,18 @@ pub(crate) fn without_endpoint(config: &Config, deadline: Deadline) -> Result<(S
     match configured(config)? {
         Located::Known(region, source) => Ok((region, source)),
         Located::AskInstanceMetadata => {
-            from_instance_metadata(config, "a name", deadline).map(|region| (region, RegionSource::InstanceMetadata))
+            from_instance_metadata(config, deadline).map(|region| (region, RegionSource::InstanceMetadata))
         }
     }
 }
 
 /// Asks the instance metadata for the region of this machine.
-pub(crate) fn from_instance_metadata(config: &Config, host: &str, deadline: Deadline) -> Result<String, Error> {
+pub(crate) fn from_instance_metadata(config: &Config, deadline: Deadline) -> Result<String, Error> {
     let none = |why: &str| {
         Error::new(
             ErrorKind::NoRegion,
             format!(
-                "no region: {host:?} is not an endpoint name that carries one, and none is given by argument, the \
-                 region setting, AWS_REGION, AWS_DEFAULT_REGION or the profile; instance metadata: {why}; \
+                "no region: the host's name carries none, and none is given by argument, the region setting, AWS_REGION, AWS_DEFAULT_REGION or the profile; instance metadata: {why}; \
                  pass the region of the database"
             ),
         )
