@@ -4,6 +4,7 @@
 
 mod abi;
 mod c_programs;
+mod examples;
 mod exports;
 mod header;
 mod layering;

@@ -1,0 +1,211 @@
+//! The examples, built through pkg-config against an installed copy, each logging in to the real server with the
+//! instance role's token.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use aws_simulator::{Fault, Route, Simulator, SimulatorOptions};
+
+use crate::support::{ENDPOINT, clean_command, expect_success, python, root, server, temporary_directory, texts};
+
+/// A copy installed by `make install`, and the examples built against it.
+pub(crate) struct Installed {
+    _directory: tempfile::TempDir,
+    pub(crate) prefix: PathBuf,
+    pub(crate) examples: PathBuf,
+}
+
+pub(crate) fn make(arguments: &[&str]) -> Command {
+    let mut command = clean_command("make");
+    // A make that runs these tests must not hand its own job server and flags on.
+    command.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").current_dir(root()).arg("--silent").args(arguments);
+    command
+}
+
+pub(crate) fn installed() -> &'static Installed {
+    static INSTALLED: OnceLock<Installed> = OnceLock::new();
+    INSTALLED.get_or_init(|| {
+        let directory = temporary_directory();
+        let prefix = directory.path().join("usr");
+        let examples = directory.path().join("examples");
+        expect_success("make", &make(&["build"]).output().unwrap());
+        let install = make(&["install", &format!("PREFIX={}", prefix.display())]).output().unwrap();
+        expect_success("make install", &install);
+        build(&prefix, &examples, &[]);
+        build(&prefix, &examples, &["static"]);
+        Installed { _directory: directory, prefix, examples }
+    })
+}
+
+/// Builds the examples with more flags or for another target.
+pub(crate) fn build(prefix: &Path, into: &Path, more: &[&str]) {
+    let output = make(&["-C", "c-examples", &format!("BUILD={}", into.display())])
+        .args(more)
+        .env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig"))
+        .output()
+        .unwrap();
+    expect_success("make -C c-examples", &output);
+}
+
+/// Puts a program onto an EC2 instance: the role is the only source of credentials, the endpoint is this machine.
+pub(crate) fn on_instance(command: &mut Command, simulator: &Simulator, installed: &Installed) {
+    command
+        .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", simulator.url())
+        .env("LD_LIBRARY_PATH", installed.prefix.join("lib"))
+        .env("PGHOSTADDR", "127.0.0.1")
+        .env("PGSSLROOTCERT", &server().ca);
+}
+
+fn simulator() -> Simulator {
+    server().simulator(SimulatorOptions::default())
+}
+
+fn run(program: &Path, before: &[&str], user: &str, simulator: &Simulator) -> Output {
+    let mut command = clean_command(program);
+    command.args(before).args([ENDPOINT, &server().port.to_string(), user, "app"]);
+    on_instance(&mut command, simulator, installed());
+    command.output().unwrap_or_else(|error| panic!("{}: {error}", program.display()))
+}
+
+fn logs_in(program: &Path, before: &[&str]) -> String {
+    let simulator = simulator();
+    let out = expect_success(&program.display().to_string(), &run(program, before, "app_user", &simulator));
+    assert!(out.contains("app_user"), "{out}");
+    assert_eq!(server().decision(&simulator.instance_credentials().access_key_id), "accepted");
+    out
+}
+
+fn example(name: &str) -> PathBuf {
+    installed().examples.join(name)
+}
+
+#[test]
+fn the_twenty_line_c_program_logs_in() {
+    logs_in(&example("connect"), &[]);
+}
+
+#[test]
+fn the_twenty_line_c_program_logs_in_when_linked_statically() {
+    let program = example("connect-static");
+    logs_in(&program, &[]);
+    let needed = crate::support::run("readelf", ["-d"], Some(&program));
+    assert!(!needed.contains("libpgiam"), "{needed}");
+}
+
+#[test]
+fn the_c_program_with_an_event_loop_never_stalls() {
+    let simulator = simulator();
+    simulator.inject(Route::ImdsToken, Fault::Delay { duration: Duration::from_millis(200) }, 1);
+    let out = expect_success("nonblocking", &run(&example("nonblocking"), &[], "app_user", &simulator));
+    let ticks: u32 = out.split_whitespace().rev().nth(1).and_then(|word| word.parse().ok()).expect("a number of ticks");
+    assert!(ticks > 0, "the loop turned while the metadata service was slow: {out}");
+}
+
+#[test]
+fn the_c_program_reconnects_with_a_new_token() {
+    let out = logs_in(&example("reconnect"), &[]);
+    assert!(out.contains("reconnected\nlogged in as app_user"), "{out}");
+}
+
+#[test]
+fn the_cxx_program_logs_in() {
+    logs_in(&example("raii"), &[]);
+}
+
+#[test]
+fn the_threaded_pool_logs_in_with_one_fetch_of_credentials() {
+    let simulator = simulator();
+    let out = expect_success("pool", &run(&example("pool"), &[], "app_user", &simulator));
+    assert!(out.contains("200 queries as app_user over 4 connections by 8 threads"), "{out}");
+    assert_eq!(simulator.requests().len(), 3, "session token, role, credentials");
+}
+
+#[test]
+fn the_python_program_logs_in() {
+    let script = root().join("c-examples/python/connect.py");
+    logs_in(python(), &[script.to_str().unwrap()]);
+}
+
+#[test]
+fn the_ruby_program_logs_in() {
+    let script = root().join("c-examples/ruby/connect.rb");
+    logs_in(Path::new("ruby"), &[script.to_str().unwrap()]);
+}
+
+#[test]
+fn a_refused_login_shows_the_words_of_the_server() {
+    let simulator = simulator();
+    let programs: [(&Path, Option<&str>); 3] = [
+        (&example("connect"), None),
+        (python(), Some("c-examples/python/connect.py")),
+        (Path::new("ruby"), Some("c-examples/ruby/connect.rb")),
+    ];
+    for (program, script) in programs {
+        let script = script.map(|script| root().join(script).display().to_string());
+        let before: Vec<&str> = script.iter().map(String::as_str).collect();
+        let output = run(program, &before, "nobody", &simulator);
+        let (_, err) = texts(&output);
+        assert_eq!(output.status.code(), Some(1), "{err}");
+        assert!(err.contains("authentication failed for user \"nobody\""), "{err}");
+    }
+}
+
+#[test]
+fn without_credentials_the_program_says_what_was_looked_at() {
+    let simulator = simulator();
+    simulator.set_role(None);
+    let output = run(&example("connect"), &[], "app_user", &simulator);
+    let (_, err) = texts(&output);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err.starts_with("no credentials: environment: AWS_ACCESS_KEY_ID not set; profile: "), "{err}");
+    assert!(err.contains("no role is attached to this instance"), "{err}");
+}
+
+fn files_below(directory: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_below(&path));
+        } else {
+            found.push(path.display().to_string());
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn make_install_puts_everything_in_place_and_make_uninstall_takes_it_away() {
+    installed();
+    let directory = temporary_directory();
+    let destination = format!("DESTDIR={}", directory.path().display());
+    expect_success("make install", &make(&["install", &destination, "PREFIX=/usr"]).output().unwrap());
+    let version = env!("CARGO_PKG_VERSION");
+    let major = version.split('.').next().unwrap();
+    let usr = directory.path().join("usr");
+    let mut expected: Vec<String> = [
+        "bin/pgiam",
+        "bin/psql-iam",
+        "include/pgiam.h",
+        "lib/libpgiam.a",
+        "lib/libpgiam.so",
+        &format!("lib/libpgiam.so.{major}"),
+        &format!("lib/libpgiam.so.{version}"),
+        "lib/pkgconfig/pgiam.pc",
+    ]
+    .map(|name| usr.join(name).display().to_string())
+    .into();
+    expected.sort();
+    assert_eq!(files_below(directory.path()), expected);
+    let link = |name: &str| fs::read_link(usr.join("lib").join(name)).unwrap().display().to_string();
+    assert_eq!(link("libpgiam.so"), format!("libpgiam.so.{major}"));
+    assert_eq!(link(&format!("libpgiam.so.{major}")), format!("libpgiam.so.{version}"));
+    let pc = fs::read_to_string(usr.join("lib/pkgconfig/pgiam.pc")).unwrap();
+    assert!(pc.contains("prefix=/usr\n") && pc.contains(&format!("Version: {version}\n")), "{pc}");
+    expect_success("make uninstall", &make(&["uninstall", &destination, "PREFIX=/usr"]).output().unwrap());
+    assert_eq!(files_below(directory.path()), Vec::<String>::new());
+}
