@@ -1,0 +1,243 @@
+//! IMDSv2: what is asked, what a failure becomes, and how long it may take.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use aws_simulator::{Fault, Route, Simulator, SimulatorOptions, Times, refused_port};
+use pgiam_core::{Client, Error, ErrorKind};
+use support::{access_key_id, client, environment, on_instance, request, settings, simulator};
+
+#[test]
+fn the_first_token_takes_three_requests_and_the_next_none() {
+    let simulator = simulator();
+    let client = on_instance(&simulator);
+    let token = client.generate_token(&request()).unwrap();
+    assert_eq!(access_key_id(&token), simulator.instance_credentials().access_key_id);
+    client.generate_token(&request()).unwrap();
+    let asked: Vec<Route> = simulator.requests().iter().map(|request| request.route).collect();
+    assert_eq!(asked, [Route::ImdsToken, Route::ImdsRoleList, Route::ImdsCredentials]);
+}
+
+#[test]
+fn the_connection_is_used_again_where_the_server_allows() {
+    let simulator = Simulator::start(SimulatorOptions { keep_alive: true, ..Default::default() }).unwrap();
+    on_instance(&simulator).generate_token(&request()).unwrap();
+    assert_eq!(simulator.requests().len(), 3);
+    assert_eq!(simulator.connections(), 1);
+}
+
+#[test]
+fn the_service_is_asked_over_ipv6() {
+    let simulator = Simulator::start(SimulatorOptions { ipv6: true, ..Default::default() }).unwrap();
+    let url = simulator.url_ipv6().expect("the loopback address ::1");
+    client(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url)]).generate_token(&request()).unwrap();
+}
+
+#[test]
+fn a_forgotten_session_token_is_fetched_anew_once() {
+    let simulator = simulator();
+    simulator.inject(Route::ImdsRoleList, Fault::Status(401), 1);
+    on_instance(&simulator).generate_token(&request()).unwrap();
+    assert_eq!(simulator.requests_for(Route::ImdsToken).len(), 2);
+
+    simulator.clear_requests();
+    simulator.inject(Route::ImdsRoleList, Fault::Status(401), Times::Forever);
+    let error = on_instance(&simulator).generate_token(&request()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Provider);
+    assert_eq!(simulator.requests_for(Route::ImdsToken).len(), 2);
+}
+
+#[test]
+fn a_busy_service_is_asked_three_times() {
+    for status in [429, 500, 503] {
+        let simulator = simulator();
+        simulator.inject(Route::ImdsCredentials, Fault::Status(status), 2);
+        let client = Client::builder()
+            .environment(environment(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &simulator.url())]))
+            .build();
+        client.generate_token(&request()).unwrap();
+        assert_eq!(simulator.requests_for(Route::ImdsCredentials).len(), 3);
+    }
+}
+
+#[test]
+fn a_disabled_service_is_not_asked() {
+    let simulator = simulator();
+    let url = simulator.url();
+    let client = client(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", url.as_str()), ("AWS_EC2_METADATA_DISABLED", "true")]);
+    let error = client.generate_token(&request()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoCredentials);
+    assert!(error.message().contains("disabled by AWS_EC2_METADATA_DISABLED"), "{error}");
+    assert_eq!(simulator.connections(), 0);
+}
+
+#[test]
+fn a_proxy_is_never_asked() {
+    let (simulator, proxy) = (simulator(), support::simulator());
+    let (url, trap) = (simulator.url(), proxy.url());
+    client(&[
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url),
+        ("HTTP_PROXY", &trap),
+        ("http_proxy", &trap),
+        ("HTTPS_PROXY", &trap),
+    ])
+    .generate_token(&request())
+    .unwrap();
+    assert_eq!(proxy.connections(), 0);
+}
+
+#[test]
+fn version_1_is_never_used() {
+    let simulator = simulator();
+    simulator.inject(Route::ImdsToken, Fault::Status(404), Times::Forever);
+    let error = on_instance(&simulator).generate_token(&request()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Provider);
+    assert!(simulator.requests().iter().all(|request| request.route == Route::ImdsToken));
+}
+
+#[test]
+fn a_redirect_is_not_followed() {
+    let (simulator, elsewhere) = (simulator(), support::simulator());
+    for status in [301, 307] {
+        for route in [Route::ImdsToken, Route::ImdsRoleList, Route::ImdsCredentials] {
+            simulator.clear_faults();
+            simulator.inject(route, Fault::Redirect(status, elsewhere.url()), Times::Forever);
+            let error = on_instance(&simulator).generate_token(&request()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Provider, "{error}");
+        }
+    }
+    assert_eq!(elsewhere.connections(), 0);
+}
+
+#[test]
+fn a_machine_that_is_no_instance_is_told_so_with_the_whole_trail() {
+    let refused = refused_port().unwrap();
+    let error =
+        client(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &refused.url())]).generate_token(&request()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoCredentials);
+    for part in ["no credentials: environment: AWS_ACCESS_KEY_ID not set", "profile: no profile", "no EC2 instance"] {
+        assert!(error.message().contains(part), "{error}");
+    }
+}
+
+#[test]
+fn an_instance_without_a_role_is_told_so() {
+    let simulator = simulator();
+    simulator.set_role(None);
+    let error = on_instance(&simulator).generate_token(&request()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoCredentials);
+    assert!(error.message().contains("no role is attached"), "{error}");
+}
+
+#[test]
+fn a_session_token_that_does_not_come_points_to_the_hop_limit() {
+    let simulator = simulator();
+    simulator.inject(Route::ImdsToken, Fault::HangBeforeAnswer, Times::Forever);
+    let error = on_instance(&simulator).generate_token(&request()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(error.message().contains("hop limit"), "{error}");
+}
+
+#[test]
+fn a_service_that_is_switched_off_says_how_to_switch_it_on() {
+    let simulator = simulator();
+    simulator.inject(Route::ImdsToken, Fault::Status(403), Times::Forever);
+    let error = on_instance(&simulator).generate_token(&request()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Provider);
+    assert!(error.message().contains("--http-endpoint enabled"), "{error}");
+}
+
+#[test]
+fn a_role_that_cannot_be_assumed_is_told_by_the_services_own_code() {
+    let simulator = simulator();
+    simulator
+        .set_body(Route::ImdsCredentials, Some(r#"{"Code": "AssumeRoleUnauthorizedAccess", "Message": "planted"}"#));
+    let error = on_instance(&simulator).generate_token(&request()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Provider);
+    assert!(
+        error.message().contains("AssumeRoleUnauthorizedAccess") && !error.message().contains("planted"),
+        "{error}"
+    );
+}
+
+/// Every fault on every route: its class, its bound on time, and no secret in the message.
+#[test]
+fn every_fault_has_its_class_and_its_bound_on_time() {
+    use ErrorKind::{Provider, Timeout};
+    let drip = Duration::from_millis(50);
+    let faults: Vec<(Fault, &[ErrorKind])> = vec![
+        (Fault::Refuse, &[Provider]),
+        (Fault::HangBeforeAnswer, &[Timeout]),
+        (Fault::HangInHeader, &[Timeout]),
+        (Fault::HangAfterHeader, &[Timeout]),
+        (Fault::HangInBody, &[Timeout]),
+        (Fault::Drip { interval: drip }, &[Timeout]),
+        (Fault::DripHeader { interval: drip }, &[Timeout]),
+        (Fault::Reset, &[Provider]),
+        (Fault::Truncate, &[Provider]),
+        (Fault::NonJson, &[Provider]),
+        (Fault::WrongXml, &[Provider]),
+        (Fault::Huge(10 * 1024 * 1024), &[Provider]),
+        (Fault::Endless, &[Provider, Timeout]),
+        (Fault::Status(400), &[Provider]),
+        (Fault::Status(401), &[Provider]),
+        (Fault::Status(403), &[Provider]),
+        (Fault::Status(429), &[Provider]),
+        (Fault::Status(500), &[Provider]),
+        (Fault::Status(503), &[Provider]),
+    ];
+    let mut table = Vec::new();
+    for route in [Route::ImdsToken, Route::ImdsRoleList, Route::ImdsCredentials] {
+        for (fault, kinds) in &faults {
+            let simulator = simulator();
+            simulator.inject(route, fault.clone(), Times::Forever);
+            let began = Instant::now();
+            let outcome = on_instance(&simulator).generate_token(&request());
+            let took = began.elapsed();
+            let error: Error = match outcome {
+                Err(error) => error,
+                // Any text without spaces can be a session token; what it is worth shows at the next request.
+                Ok(_) => panic!("{route:?} {fault:?}: a token was made"),
+            };
+            assert!(kinds.contains(&error.kind()), "{route:?} {fault:?}: {error:?}");
+            // A bound on hanging, wide enough for a busy machine: the time-out is 500 ms.
+            assert!(took < Duration::from_secs(2), "{route:?} {fault:?}: {took:?}");
+            let secrets = simulator.instance_credentials();
+            let said = format!("{error} {error:?}");
+            assert!(!said.contains(&secrets.secret_access_key), "{said}");
+            assert!(secrets.session_token.is_none_or(|token| !said.contains(&token)), "{said}");
+            table.push(format!("{route:?} {fault:?}: {:?}", error.kind()));
+        }
+    }
+    println!("{}\n{} combinations", table.join("\n"), table.len());
+}
+
+#[test]
+fn a_body_in_two_pieces_is_an_answer_like_any_other() {
+    let simulator = simulator();
+    simulator.inject(Route::Imds, Fault::SplitBody, Times::Forever);
+    on_instance(&simulator).generate_token(&request()).unwrap();
+}
+
+#[test]
+fn an_empty_answer_is_no_credentials() {
+    for route in [Route::ImdsToken, Route::ImdsCredentials] {
+        let simulator = simulator();
+        simulator.inject(route, Fault::Empty, Times::Forever);
+        assert_eq!(on_instance(&simulator).generate_token(&request()).unwrap_err().kind(), ErrorKind::Provider);
+    }
+}
+
+#[test]
+fn off_ec2_the_default_client_gives_up_within_two_seconds() {
+    let hole = aws_simulator::blackhole_address().unwrap();
+    let client = Client::builder()
+        .environment(environment(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &hole.url())]))
+        .settings(settings(&[]))
+        .build();
+    let began = Instant::now();
+    let error = client.generate_token(&request()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoCredentials);
+    assert!(began.elapsed() < Duration::from_millis(2500), "{:?}", began.elapsed());
+}
