@@ -3,14 +3,18 @@
 #[path = "../suite/c_programs.rs"]
 mod c_programs;
 #[allow(dead_code)]
+#[path = "../suite/examples_support.rs"]
+mod examples;
+#[allow(dead_code)]
 #[path = "../suite/support.rs"]
 mod support;
 
 use std::path::Path;
 use std::process::{Command, Output};
 
+use aws_simulator::SimulatorOptions;
 use c_programs::{abi_environment, build};
-use support::{clean_command, expect_success, products, temporary_directory, texts};
+use support::{ENDPOINT, clean_command, expect_success, products, server, temporary_directory, texts};
 
 fn with_library(command: &mut Command) -> Output {
     // The sanitizer's own hook at the end of a cancelled thread trips over its alternate signal stack (sanitizers#1171).
@@ -56,4 +60,27 @@ fn the_tools_are_really_on() {
     let output = with_library(clean_command(build("faulty.c", directory.path(), &SANITIZE)).arg("overrun"));
     let (_, err) = texts(&output);
     assert!(!output.status.success() && err.contains("AddressSanitizer: heap-"), "{err}");
+}
+
+/// The examples log in under both tools, with the instance role's token.
+#[test]
+fn the_c_examples_log_in_under_valgrind_and_address_sanitizer() {
+    let installed = examples::installed();
+    let sanitized = temporary_directory();
+    let flags = SANITIZE.join(" ");
+    let (c, cxx) = (format!("CFLAGS=-g -O1 {flags}"), format!("CXXFLAGS=-g -O1 {flags}"));
+    examples::build(&installed.prefix, sanitized.path(), &[&c, &cxx]);
+    for name in ["connect", "nonblocking", "reconnect", "pool", "raii"] {
+        let mut valgrind = clean_command("valgrind");
+        valgrind.args(["--error-exitcode=99", "--leak-check=full", "--quiet"]);
+        valgrind.args(["--show-leak-kinds=definite,indirect", "--errors-for-leak-kinds=definite,indirect"]);
+        valgrind.arg(installed.examples.join(name));
+        for mut command in [valgrind, clean_command(sanitized.path().join(name))] {
+            let simulator = server().simulator(SimulatorOptions::default());
+            command.args([ENDPOINT, &server().port.to_string(), "app_user", "app"]);
+            examples::on_instance(&mut command, &simulator, installed);
+            let out = expect_success(name, &command.output().unwrap());
+            assert!(out.contains("app_user"), "{name}: {out}");
+        }
+    }
 }

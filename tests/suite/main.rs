@@ -5,10 +5,12 @@
 mod abi;
 mod c_programs;
 mod examples;
+mod examples_support;
 mod exports;
 mod header;
 mod layering;
 mod logins;
+mod psql_iam;
 mod sources;
 mod support;
 mod tokens;
