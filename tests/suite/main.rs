@@ -4,6 +4,7 @@
 
 mod abi;
 mod c_programs;
+mod documents;
 mod examples;
 mod examples_support;
 mod exports;
