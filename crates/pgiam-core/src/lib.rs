@@ -25,7 +25,7 @@
 //! * [`client`] is the hall: settings and the credential cache in, a token out.
 //! * [`token`], [`database_endpoint`], [`region`]: what to sign, for which name, where.
 //! * [`credentials`]: a file a source; the chain orders them, the cache keeps them fresh.
-//! * [`metadata_service`]: EC2's instance metadata, on which credentials and region both stand.
+//! * `metadata_service`: EC2's instance metadata, on which credentials and region both stand.
 //! * [`config`]: environment, profile files and settings, read once.
 //! * the cellar: signing, HTTP, retries, single flights, time, secrets, errors and the operating system.
 #![deny(unsafe_code)]

@@ -1,4 +1,4 @@
-//! What the user configured: environment, profile files and the client's own settings, read once into a [`Config`].
+//! What the user configured: environment, profile files and the client's own settings, read once into a `Config`.
 
 pub mod environment;
 pub mod profile_files;

@@ -1,4 +1,4 @@
-//! AWS credentials: a file a source, [`chain`] to order them, [`cache`] to keep them fresh.
+//! AWS credentials: a file a source, `chain` to order them, `cache` to keep them fresh.
 //!
 //! The type is the SDKs' own, [`aws_credential_types::Credentials`], which wipes itself and hides its secrets from
 //! `Debug`.
