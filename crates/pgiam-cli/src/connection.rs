@@ -10,10 +10,10 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::conninfo;
 use crate::failure::Failure;
 use crate::postgres_arguments::Arguments;
 use crate::service_file::{self, ServiceFiles};
+use pgiam_libpq::conninfo;
 
 const DEFAULT_PORT: u16 = 5432;
 

@@ -7,7 +7,6 @@
 
 mod client_flags;
 mod connection;
-mod conninfo;
 mod credentials_command;
 mod failure;
 mod postgres_arguments;

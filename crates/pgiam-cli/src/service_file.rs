@@ -8,8 +8,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::conninfo::{self, Parameters};
 use crate::failure::Failure;
+use pgiam_libpq::conninfo::{self, Parameters};
 
 /// Where Debian's libpq looks without `PGSYSCONFDIR`.
 const SYSTEM_DIRECTORY: &str = "/etc/postgresql-common";

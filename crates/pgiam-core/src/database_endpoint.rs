@@ -75,6 +75,13 @@ pub(crate) fn refuse_addresses(host: &str) -> Result<(), Error> {
     )))
 }
 
+/// Whether a name, letters of either case and one trailing dot allowed, is that of an endpoint of RDS, Aurora or Aurora
+/// DSQL.
+#[must_use]
+pub fn is_recognized(host: &str) -> bool {
+    normalize(host).is_ok_and(|host| classify(&host) != EndpointKind::Unknown)
+}
+
 /// Tells what a normalized name is.
 pub(crate) fn classify(host: &str) -> EndpointKind<'_> {
     classify_labels(host).unwrap_or(EndpointKind::Unknown)

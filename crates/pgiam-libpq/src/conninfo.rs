@@ -5,15 +5,21 @@
 //! compares the two over hundreds of strings. Where the versions of libpq differ, what any of them takes is taken:
 //! unescaped white space around the parts of a URI is dropped, as from 18 on, and kept within them, as before.
 //!
+//! pgiam's own keywords (`iam_host=…`, [`crate::own_settings`]) stand beside libpq's; [`split_own`] takes them out again
+//! before libpq sees the string.
+//!
 //! Messages tell the place of a fault and never repeat text that could be part of a password.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use crate::own_settings;
+
 /// Keywords and values, each as given; an empty value counts as given.
-pub(crate) type Parameters = BTreeMap<&'static str, String>;
+pub type Parameters = BTreeMap<&'static str, String>;
 
 /// Every keyword of libpq through 18.
-pub(crate) const KEYWORDS: [&str; 50] = [
+pub const KEYWORDS: [&str; 50] = [
     "application_name",
     "channel_binding",
     "client_encoding",
@@ -67,25 +73,67 @@ pub(crate) const KEYWORDS: [&str; 50] = [
 ];
 
 /// Whether libpq takes this for a connection string where a database's name may stand.
-pub(crate) fn is_connection_string(text: &str) -> bool {
+#[must_use]
+pub fn is_connection_string(text: &str) -> bool {
     without_uri_prefix(text).is_some() || text.contains('=')
 }
 
 /// Parses a connection string of either kind. Of a repeated keyword the last counts.
-pub(crate) fn parse(text: &str) -> Result<Parameters, String> {
+///
+/// # Errors
+///
+/// What libpq would not take, and where.
+pub fn parse(text: &str) -> Result<Parameters, String> {
     match without_uri_prefix(text) {
         Some(rest) => parse_uri(rest),
         None => parse_keywords(text),
     }
 }
 
-/// The keyword's own entry in [`KEYWORDS`], if libpq knows it.
-pub(crate) fn keyword(name: &str) -> Option<&'static str> {
-    KEYWORDS.into_iter().find(|known| *known == name)
+/// The keyword's own entry in [`KEYWORDS`] or among pgiam's, if it is known.
+#[must_use]
+pub fn keyword(name: &str) -> Option<&'static str> {
+    let own = own_settings::KEYWORDS.into_iter().map(|(own, _)| own);
+    KEYWORDS.into_iter().chain(own).find(|known| *known == name)
+}
+
+/// Takes pgiam's own keywords out: they, and the string for libpq, which is as given where there are none.
+///
+/// # Errors
+///
+/// As [`parse`].
+pub fn split_own(text: &str) -> Result<(Parameters, Cow<'_, str>), String> {
+    let parameters = parse(text)?;
+    let (own, others): (Parameters, Parameters) =
+        parameters.into_iter().partition(|(name, _)| !KEYWORDS.contains(name));
+    let rest = if own.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(write(&others)) };
+    Ok((own, rest))
+}
+
+/// Writes a string of keywords and quoted values.
+#[must_use]
+pub fn write(parameters: &Parameters) -> String {
+    let mut text = String::new();
+    for (name, value) in parameters {
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(name);
+        text.push_str("='");
+        for character in value.chars() {
+            if matches!(character, '\'' | '\\') {
+                text.push('\\');
+            }
+            text.push(character);
+        }
+        text.push('\'');
+    }
+    text
 }
 
 /// White space as C's `isspace` sees it.
-pub(crate) fn is_space(byte: u8) -> bool {
+#[must_use]
+pub fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r')
 }
 
@@ -298,6 +346,18 @@ mod tests {
 
     fn pairs(expected: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
         expected.iter().map(|(name, value)| (*name, (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn pgiams_own_keywords_are_taken_out_and_the_rest_means_the_same() {
+        for text in ["iam_host=e.x host=h user='it\\'s \\\\' iam=on", "postgresql://it's%20%5C@h/?iam_host=e.x&iam=on"]
+        {
+            let (own, rest) = split_own(text).unwrap();
+            assert_eq!(own.into_iter().collect::<Vec<_>>(), pairs(&[("iam", "on"), ("iam_host", "e.x")]));
+            assert_eq!(parsed(&rest), pairs(&[("host", "h"), ("user", "it's \\")]));
+        }
+        assert!(matches!(split_own("host=h"), Ok((own, Cow::Borrowed("host=h"))) if own.is_empty()));
+        assert!(parse("iam_bogus=1").is_err());
     }
 
     const CURATED: &[&str] = &[
