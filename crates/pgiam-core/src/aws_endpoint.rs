@@ -4,6 +4,7 @@
 //! Rules: AWS SDKs and Tools Reference Guide, "Service-specific endpoints", "Dual-stack and FIPS endpoints", "AWS STS
 //! regional endpoints"; the partitions' DNS suffixes are those of the SDKs' `partitions.json`.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use ureq::http::Uri;
@@ -243,7 +244,12 @@ fn proxy<'a>(config: &'a Config, url: &str, upper: &str, lower: &str) -> Option<
     let exempt = either("NO_PROXY", "no_proxy").is_some_and(|list| {
         list.split(',').map(str::trim).any(|entry| {
             let entry = entry.trim_start_matches('*').trim_start_matches('.').to_ascii_lowercase();
-            let entry = entry.split_once(':').map_or(entry.as_str(), |(host, _)| host);
+            let bare = entry.trim_start_matches('[').trim_end_matches(']');
+            // A port behind the name; in an IPv6 address the colons are its own.
+            let entry = match bare.parse::<IpAddr>() {
+                Ok(_) => bare,
+                Err(_) => entry.split_once(':').map_or(entry.as_str(), |(host, _)| host),
+            };
             list.trim() == "*"
                 || (!entry.is_empty()
                     && (host == entry || host.strip_suffix(entry).is_some_and(|before| before.ends_with('.'))))
@@ -331,6 +337,10 @@ mod tests {
         assert!(through("example.com,azonaws.com"));
         for exempt in ["*", "amazonaws.com", ".amazonaws.com", "*.amazonaws.com", "x, sts.eu-west-1.amazonaws.com"] {
             assert!(!through(exempt), "{exempt}");
+        }
+        let config = config(&[("HTTPS_PROXY", "http://proxy:3128"), ("NO_PROXY", "[::1],127.0.0.1:443")]);
+        for (url, expected) in [("https://[::1]:8443", false), ("https://127.0.0.1", false), ("https://[::2]", true)] {
+            assert_eq!(proxy(&config, url, "HTTPS_PROXY", "https_proxy").is_some(), expected, "{url}");
         }
     }
 }

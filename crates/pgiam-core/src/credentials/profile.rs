@@ -2,7 +2,8 @@
 //! token; SSO; keys that stand in the files; a process.
 //!
 //! Rules: AWS SDKs and Tools Reference Guide, "Assume role credential provider" and the pages of the other kinds. A
-//! profile that names itself as its source means its own keys. A loop is an error that prints the loop.
+//! profile that names itself as its source means its own keys, and so does a source profile that has keys beside a role.
+//! A loop is an error that prints the loop.
 
 use aws_credential_types::Credentials;
 
@@ -39,9 +40,19 @@ fn resolve<'a>(
     profile: &'a Profile,
     path: &mut Vec<&'a str>,
 ) -> Result<Option<Provided>, Error> {
+    let is_source = !path.is_empty();
     path.push(profile.name());
+    if is_source && let Some(keys) = keys(profile)? {
+        return Ok(Some(keys));
+    }
     if let Some(arn) = profile.get("role_arn") {
         return assume(context, profile, arn, path).map(Some);
+    }
+    if profile.get("web_identity_token_file").is_some() {
+        return Err(invalid_configuration(format!(
+            "{} has web_identity_token_file and no role_arn; set it to the role to become",
+            place(profile, "web_identity_token_file")
+        )));
     }
     if sso::is_configured(profile) {
         return sso::provide(context, profile).map(Some);

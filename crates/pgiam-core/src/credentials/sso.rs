@@ -19,10 +19,11 @@ use crate::aws_endpoint::{AwsService, Endpoint};
 use crate::config::profile_files::Profile;
 use crate::credentials::{Context, Provided, Source};
 use crate::error::{Error, ErrorKind, invalid_configuration};
+use crate::http::Response;
 use crate::secret::Secret;
 use crate::sigv4::percent_encode_into;
 use crate::sys;
-use crate::time::{SigningTime, parse_rfc3339, system_time};
+use crate::time::{Deadline, SigningTime, parse_rfc3339, system_time};
 
 /// Seconds before its end at which a token is refreshed, as in the SDKs.
 const REFRESH_AHEAD: i64 = 300;
@@ -41,6 +42,13 @@ struct Session<'a> {
     cache_key: &'a str,
     /// Only the newer form has tokens that can be refreshed.
     can_refresh: bool,
+}
+
+/// A token that `aws sso login` or a refresh left. The whole document is kept: a refresh changes what it must and no more.
+struct Cached {
+    token: Secret,
+    ends: i64,
+    document: Value,
 }
 
 pub(crate) fn provide(context: &Context<'_>, profile: &Profile) -> Result<Provided, Error> {
@@ -130,6 +138,29 @@ impl<'a> Session<'a> {
 
     /// The cached access token, refreshed when its end is near and it can be.
     fn token(&self, context: &Context<'_>, path: &Path) -> Result<Secret, Error> {
+        let cached = self.cached(path)?;
+        if context.now < cached.ends - REFRESH_AHEAD {
+            return Ok(cached.token);
+        }
+        let still_good = context.now < cached.ends;
+        // What still holds is used to its end, so there must be time left to use it.
+        let deadline = match context.deadline.remaining() {
+            Some(left) if still_good => context.deadline.at_most(left / 2),
+            _ => context.deadline,
+        };
+        match self.refresh(context, path, &cached.document, deadline) {
+            Ok(fresh) => Ok(fresh),
+            Err(_) if still_good => Ok(cached.token),
+            // A refresh token is good once: another process may have been first and left its fruit in the cache.
+            Err(error) => match self.cached(path) {
+                Ok(theirs) if context.now < theirs.ends => Ok(theirs.token),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// The cache as it is.
+    fn cached(&self, path: &Path) -> Result<Cached, Error> {
         let bytes = match fs::read(path) {
             Ok(bytes) => Zeroizing::new(bytes),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -139,25 +170,17 @@ impl<'a> Session<'a> {
                 return Err(invalid_configuration(format!("{}: {}", path.display(), error.kind())));
             }
         };
-        let cached: Value =
+        let document: Value =
             serde_json::from_slice(&bytes).map_err(|_| self.log_in_again("the token in the cache cannot be read"))?;
-        let token = cached["accessToken"].as_str().filter(|token| is_token(token));
-        let ends = cached["expiresAt"].as_str().and_then(|text| parse_rfc3339(&text.replace("UTC", "Z")));
+        let token = document["accessToken"].as_str().filter(|token| is_token(token));
+        let ends = document["expiresAt"].as_str().and_then(|text| parse_rfc3339(&text.replace("UTC", "Z")));
         let (Some(token), Some(ends)) = (token, ends) else {
             return Err(self.log_in_again("the token in the cache is incomplete"));
         };
-        if context.now < ends - REFRESH_AHEAD {
-            return Ok(Secret::new(token.to_owned()));
-        }
-        match self.refresh(context, path, &cached) {
-            Ok(fresh) => Ok(fresh),
-            // What still holds is used to its end.
-            Err(_) if context.now < ends => Ok(Secret::new(token.to_owned())),
-            Err(error) => Err(error),
-        }
+        Ok(Cached { token: Secret::new(token.to_owned()), ends, document })
     }
 
-    fn refresh(&self, context: &Context<'_>, path: &Path, cached: &Value) -> Result<Secret, Error> {
+    fn refresh(&self, context: &Context<'_>, path: &Path, cached: &Value, deadline: Deadline) -> Result<Secret, Error> {
         let text = |name: &str| cached[name].as_str().filter(|text| !text.is_empty());
         let (Some(refresh_token), Some(client_id), Some(client_secret)) =
             (text("refreshToken"), text("clientId"), text("clientSecret"))
@@ -170,8 +193,7 @@ impl<'a> Session<'a> {
         if !self.can_refresh || !registered {
             return Err(self.log_in_again("its token has expired"));
         }
-        let endpoint =
-            Endpoint::new(AwsService::SsoOidc, context.config, Some(self.profile), self.region, context.deadline)?;
+        let endpoint = Endpoint::new(AwsService::SsoOidc, context.config, Some(self.profile), self.region, deadline)?;
         let body = Zeroizing::new(
             json!({
                 "clientId": client_id, "clientSecret": client_secret,
@@ -180,7 +202,7 @@ impl<'a> Session<'a> {
             .to_string(),
         );
         let response =
-            endpoint.ask("POST", "/token", &[("content-type", "application/json")], body.as_bytes(), |_| false)?;
+            endpoint.ask("POST", "/token", &[("content-type", "application/json")], body.as_bytes(), is_throttled)?;
         if response.status != 200 {
             return Err(
                 self.log_in_again(&format!("its token has expired and is not renewed (HTTP {})", response.status))
@@ -203,6 +225,12 @@ impl<'a> Session<'a> {
         let _kept = replace(path, &Zeroizing::new(renewed.to_string()));
         Ok(Secret::new(token.to_owned()))
     }
+}
+
+/// OIDC's own word for throttling comes with status 400.
+fn is_throttled(response: &Response) -> bool {
+    response.status == 400
+        && serde_json::from_slice::<Value>(&response.body).is_ok_and(|answer| answer["error"] == "slow_down")
 }
 
 /// A header's value: visible characters only.

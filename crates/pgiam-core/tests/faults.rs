@@ -1,0 +1,268 @@
+//! Every fault against every remote source: the right kind of error, tries as stated, within the deadline, and no secret
+//! in what is said.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use aws_simulator::{Fault, Route, Times};
+use pgiam_core::ErrorKind::{self, CredentialsExpired, Provider, Timeout};
+use support::{Machine, REFRESHABLE, ROLE, SSO_PROFILE, request, within};
+
+/// A remote source, and how to make it the only one.
+struct Remote {
+    route: Route,
+    /// How often it is asked before a fault that may pass counts as one that does not.
+    tries: usize,
+    prepare: fn(&mut Machine),
+}
+
+const REMOTES: [Remote; 9] = [
+    Remote { route: Route::ImdsToken, tries: 3, prepare: Machine::become_instance },
+    Remote { route: Route::ImdsRoleList, tries: 3, prepare: Machine::become_instance },
+    Remote { route: Route::ImdsCredentials, tries: 3, prepare: Machine::become_instance },
+    Remote { route: Route::ImdsRegion, tries: 3, prepare: region_of_instance },
+    Remote { route: Route::Container, tries: 3, prepare: container },
+    Remote { route: Route::StsAssumeRole, tries: 3, prepare: assumed_role },
+    Remote { route: Route::StsWebIdentity, tries: 3, prepare: web_identity },
+    Remote { route: Route::SsoRoleCredentials, tries: 3, prepare: sso },
+    Remote { route: Route::OidcCreateToken, tries: 3, prepare: sso_to_refresh },
+];
+
+fn region_of_instance(machine: &mut Machine) {
+    machine.become_instance();
+    machine.unset("AWS_REGION");
+    let keys = machine.keys("tests");
+    machine.config(&format!("[default]\n{keys}"));
+}
+
+fn container(machine: &mut Machine) {
+    let url = format!("{}/v1/credentials", machine.simulator.url());
+    machine.set("AWS_CONTAINER_CREDENTIALS_FULL_URI", &url);
+    machine.set("AWS_CONTAINER_AUTHORIZATION_TOKEN", "planted-pod-token");
+}
+
+fn assumed_role(machine: &mut Machine) {
+    let keys = machine.keys("tests");
+    machine.profile_app(&format!("[profile app]\nrole_arn = {ROLE}\nsource_profile = base\n[profile base]\n{keys}"));
+}
+
+fn web_identity(machine: &mut Machine) {
+    let file = machine.file("token", "simulated-web-identity-token");
+    machine.set("AWS_WEB_IDENTITY_TOKEN_FILE", &file);
+    machine.set("AWS_ROLE_ARN", ROLE);
+}
+
+fn sso(machine: &mut Machine) {
+    machine.profile_app(SSO_PROFILE);
+    machine.sso_cache("corp", 8 * 3600, "");
+}
+
+fn sso_to_refresh(machine: &mut Machine) {
+    machine.profile_app(SSO_PROFILE);
+    machine.sso_cache("corp", -60, REFRESHABLE);
+}
+
+/// What must come of a fault.
+enum Outcome {
+    /// A token all the same.
+    Token,
+    /// An error of this kind after one request.
+    Refused(ErrorKind),
+    /// An error of this kind after as many requests as there are tries.
+    Failed(ErrorKind),
+    /// The deadline ends it.
+    TimedOut,
+}
+
+fn faults() -> Vec<Fault> {
+    let interval = Duration::from_millis(40);
+    vec![
+        Fault::Refuse,
+        Fault::HangBeforeAnswer,
+        Fault::HangInHeader,
+        Fault::HangAfterHeader,
+        Fault::HangInBody,
+        Fault::Drip { interval },
+        Fault::DripHeader { interval },
+        Fault::Reset,
+        Fault::SplitBody,
+        Fault::Truncate,
+        Fault::NonJson,
+        Fault::WrongXml,
+        Fault::Empty,
+        Fault::Huge(10 * 1024 * 1024),
+        Fault::Endless,
+        Fault::Redirect(301, "http://127.0.0.1:9/elsewhere".into()),
+        Fault::Redirect(307, "http://127.0.0.1:9/elsewhere".into()),
+        Fault::Throttling,
+        Fault::Status(400),
+        Fault::Status(401),
+        Fault::Status(403),
+        Fault::Status(404),
+        Fault::Status(429),
+        Fault::Status(500),
+        Fault::Status(503),
+        Fault::ExpiredCredentials,
+        Fault::ClockOff(600),
+        Fault::ClockOff(-600),
+        Fault::ClockOff(1200),
+        Fault::ClockOff(-1200),
+    ]
+}
+
+/// The rules; every deviation of a source has its reason.
+fn expected(route: Route, fault: &Fault) -> Outcome {
+    use Outcome::{Failed, Refused, TimedOut, Token};
+    let imds = matches!(route, Route::ImdsToken | Route::ImdsRoleList | Route::ImdsCredentials | Route::ImdsRegion);
+    let failing = if route == Route::ImdsRegion { ErrorKind::NoRegion } else { Provider };
+    match fault {
+        Fault::SplitBody => Token,
+        Fault::HangBeforeAnswer
+        | Fault::HangInHeader
+        | Fault::HangAfterHeader
+        | Fault::HangInBody
+        | Fault::Drip { .. }
+        | Fault::DripHeader { .. } => TimedOut,
+        Fault::Refuse | Fault::Reset | Fault::Truncate | Fault::Status(429 | 500 | 503) => Failed(failing),
+        // IMDS' session token is any text without spaces, and a page of HTML has some; all else must parse.
+        Fault::NonJson | Fault::WrongXml | Fault::Empty | Fault::Huge(_) | Fault::Endless => match (route, fault) {
+            // No role is what an empty list means.
+            (Route::ImdsRoleList, Fault::Empty) => Refused(ErrorKind::NoCredentials),
+            _ => Refused(failing),
+        },
+        // A throttled service answers 503, 429 or 400 with its own word for it.
+        Fault::Throttling => Failed(failing),
+        Fault::Status(404) if route == Route::ImdsRoleList => Refused(ErrorKind::NoCredentials),
+        // A session token that is no longer known is fetched anew, once.
+        Fault::Status(401) if imds => Refused(failing),
+        // The portal's word for a session that is over.
+        Fault::Status(401) if route == Route::SsoRoleCredentials => Refused(CredentialsExpired),
+        // The refresh token is no longer good: log in again.
+        Fault::Status(_) if route == Route::OidcCreateToken => Refused(CredentialsExpired),
+        Fault::Status(_) | Fault::Redirect(..) => Refused(failing),
+        Fault::ExpiredCredentials => match route {
+            // The machine's own sources hand out what they have; it is served on, as the SDKs do.
+            Route::ImdsCredentials | Route::Container => Token,
+            Route::StsAssumeRole | Route::StsWebIdentity | Route::SsoRoleCredentials => Refused(CredentialsExpired),
+            _ => Token,
+        },
+        // Signatures are good for fifteen minutes either way, and nobody else looks at the clock.
+        Fault::ClockOff(1200 | -1200) if route == Route::StsAssumeRole => Refused(Provider),
+        Fault::ClockOff(_) => Token,
+        other => panic!("no rule for {other:?}"),
+    }
+}
+
+/// One cell of the table: what came of it, or what is wrong with that.
+fn cell(remote: &Remote, fault: &Fault) -> Result<String, String> {
+    let outcome = expected(remote.route, fault);
+    let time_out = match outcome {
+        Outcome::TimedOut => Duration::from_millis(600),
+        _ => Duration::from_secs(20),
+    };
+    let mut came = Ok(String::new());
+    let bound = within(time_out, || {
+        let mut machine = Machine::new();
+        (remote.prepare)(&mut machine);
+        machine.setting("timeout_ms", &time_out.as_millis().to_string());
+        machine.simulator.inject(remote.route, fault.clone(), Times::Forever);
+        let host = if remote.route == Route::ImdsRegion { "db.example.com" } else { request().host };
+        let client = machine.client();
+        let result = client.generate_token(&pgiam_core::TokenRequest { host, ..request() });
+        let asked = machine.simulator.requests_for(remote.route).len();
+        came = judge(remote, &outcome, asked, &result).and_then(|word| {
+            let said = format!("{result:?}");
+            match planted(&machine).into_iter().find(|secret| result.is_err() && said.contains(secret.as_str())) {
+                Some(secret) => Err(format!("{secret} is in {said}")),
+                None => Ok(word),
+            }
+        });
+    });
+    bound.map_err(|took| format!("took {took:?} of {time_out:?}"))?;
+    came
+}
+
+fn judge(
+    remote: &Remote,
+    outcome: &Outcome,
+    asked: usize,
+    result: &Result<pgiam_core::Token, pgiam_core::Error>,
+) -> Result<String, String> {
+    let error = match (outcome, result) {
+        (Outcome::Token, Ok(_)) => return Ok("a token".into()),
+        (Outcome::Token, Err(error)) => return Err(format!("no token: {error:?}")),
+        (_, Ok(_)) => return Err("a token was made".into()),
+        (_, Err(error)) => error,
+    };
+    let (kind, requests) = match outcome {
+        Outcome::Refused(kind) => (*kind, 1..=1),
+        Outcome::Failed(kind) => (*kind, remote.tries..=remote.tries),
+        // Asked again only while there is time.
+        Outcome::TimedOut if remote.route == Route::ImdsRegion => (ErrorKind::NoRegion, 1..=2),
+        _ => (Timeout, 1..=2),
+    };
+    // The session token of IMDS is fetched anew after a 401, so its own 401 and its neighbours' count twice.
+    let imds_401 = error.message().contains("401") && requests == (1..=1) && asked == 2;
+    if error.kind() != kind {
+        return Err(format!("not {kind:?}: {error:?}"));
+    }
+    if !requests.contains(&asked) && !imds_401 {
+        return Err(format!("asked {asked} times, not {requests:?}: {error:?}"));
+    }
+    Ok(format!("{kind:?} after {asked}"))
+}
+
+/// The secrets that were in play.
+fn planted(machine: &Machine) -> Vec<String> {
+    let mut secrets: Vec<String> = [
+        "planted-pod-token",
+        "simulated-web-identity-token",
+        "simulated-sso-access-token",
+        "simulated-sso-refresh-token",
+        "simulated-client-secret",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    for credentials in [
+        machine.simulator.instance_credentials(),
+        machine.simulator.container_credentials(),
+        aws_simulator::Credentials::of_user("tests"),
+    ] {
+        secrets.push(credentials.secret_access_key);
+        secrets.extend(credentials.session_token);
+    }
+    secrets
+}
+
+#[test]
+fn every_fault_against_every_remote_source_has_its_class_its_tries_and_its_bound_on_time() {
+    let faults = faults();
+    let work: Mutex<Vec<(&Remote, &Fault)>> =
+        Mutex::new(REMOTES.iter().flat_map(|remote| faults.iter().map(move |fault| (remote, fault))).collect());
+    let table = Mutex::new(BTreeMap::new());
+    let all = work.lock().unwrap().len();
+    std::thread::scope(|scope| {
+        // Most of it is waiting.
+        for _ in 0..12 {
+            scope.spawn(|| {
+                loop {
+                    let next = work.lock().unwrap().pop();
+                    let Some((remote, fault)) = next else { return };
+                    let came = cell(remote, fault);
+                    table.lock().unwrap().insert((format!("{:?}", remote.route), format!("{fault:?}")), came);
+                }
+            });
+        }
+    });
+    let table = table.into_inner().unwrap();
+    let good = table.values().filter(|came| came.is_ok()).count();
+    for ((route, fault), came) in &table {
+        let came = came.as_ref().map_or_else(|wrong| format!("WRONG: {wrong}"), Clone::clone);
+        println!("{route:<28} {fault:<56} {came}");
+    }
+    println!("{good} of {all} combinations of source and fault as they must be");
+    assert_eq!(good, all);
+}
