@@ -78,7 +78,7 @@ enum Outcome {
 }
 
 fn faults() -> Vec<Fault> {
-    let interval = Duration::from_millis(40);
+    let interval = Duration::from_millis(100);
     vec![
         Fault::Refuse,
         Fault::HangBeforeAnswer,
