@@ -1,0 +1,332 @@
+//! Profiles: what they compose, in whose name each step is asked, and what is wrong with those that cannot work.
+
+mod support;
+
+use aws_simulator::{Credentials, Route, SimulatorOptions};
+use pgiam_core::ErrorKind;
+use support::{Machine, access_key_id};
+
+fn role(name: &str) -> String {
+    format!("arn:aws:iam::123456789012:role/{name}")
+}
+
+/// The roles that were assumed, in order, each with the user or role by whose key the request was signed.
+fn assumed(machine: &Machine) -> Vec<(String, String)> {
+    let mut steps = Vec::new();
+    for request in machine.simulator.requests() {
+        let Some(arn) = request.form_parameter("RoleArn") else { continue };
+        let by = match request.header("authorization") {
+            None => "nobody".to_owned(),
+            Some(header) => {
+                let id = header.split("Credential=").nth(1).unwrap().split('/').next().unwrap();
+                let principal = machine.simulator.find_credentials(id).unwrap().principal;
+                // user/NAME, or assumed-role/NAME/SESSION
+                principal.split('/').nth(1).unwrap().to_owned()
+            }
+        };
+        steps.push((arn.rsplit('/').next().unwrap().to_owned(), by));
+    }
+    steps
+}
+
+fn steps(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    expected.iter().map(|(role, by)| ((*role).to_owned(), (*by).to_owned())).collect()
+}
+
+#[test]
+fn roles_are_assumed_in_the_order_of_the_chain_each_by_the_one_before() {
+    for (config, expected) in [
+        ("[profile app]\nrole_arn=A\nsource_profile=base\n[profile base]\nKEYS base\n", &[("A", "base")][..]),
+        // The chosen profile's own keys do not count beside a source_profile.
+        ("[profile app]\nKEYS wrong\nrole_arn=A\nsource_profile=base\n[profile base]\nKEYS base\n", &[("A", "base")]),
+        (
+            "[profile app]\nrole_arn=A\nsource_profile=b\n[profile b]\nrole_arn=B\nsource_profile=c\n\
+             [profile c]\nKEYS base\n",
+            &[("B", "base"), ("A", "B")],
+        ),
+        // The chosen profile names itself: its own keys.
+        ("[profile app]\nrole_arn=A\nsource_profile=app\nKEYS base\n", &[("A", "base")]),
+        // A source with keys and a role: its keys.
+        (
+            "[profile app]\nrole_arn=A\nsource_profile=b\n[profile b]\nKEYS base\nrole_arn=B\nsource_profile=c\n\
+             [profile c]\nKEYS wrong\n",
+            &[("A", "base")],
+        ),
+        // A source that names itself.
+        (
+            "[profile app]\nrole_arn=A\nsource_profile=b\n[profile b]\nrole_arn=B\nsource_profile=b\nKEYS base\n",
+            &[("A", "base")],
+        ),
+        ("[profile app]\nrole_arn=A\nweb_identity_token_file=TOKEN\n", &[("A", "nobody")]),
+        (
+            "[profile app]\nrole_arn=A\nsource_profile=b\n[profile b]\nrole_arn=B\nweb_identity_token_file=TOKEN\n",
+            &[("B", "nobody"), ("A", "B")],
+        ),
+        ("[profile app]\nrole_arn=A\nsource_profile=b\n[profile b]\ncredential_process=PROCESS\n", &[("A", "process")]),
+        ("[profile app]\nrole_arn=A\nsource_profile=default\n[default]\nKEYS base\n", &[("A", "base")]),
+    ] {
+        let mut machine = Machine::new();
+        let token = machine.file("token", "simulated-web-identity-token");
+        let process = Credentials::of_user("process");
+        machine.simulator.register_credentials(&process);
+        let script = machine.script(
+            "process",
+            &format!(
+                r#"echo '{{"Version": 1, "AccessKeyId": "{}", "SecretAccessKey": "{}"}}'"#,
+                process.access_key_id, process.secret_access_key
+            ),
+        );
+        let text = config
+            .replace("role_arn=A", &format!("role_arn={}", role("A")))
+            .replace("role_arn=B", &format!("role_arn={}", role("B")))
+            .replace("KEYS base", &machine.keys("base"))
+            .replace("KEYS wrong", &machine.keys("wrong"))
+            .replace("TOKEN", &token)
+            .replace("PROCESS", &script);
+        machine.profile_app(&text);
+        let token = machine.token();
+        assert_eq!(assumed(&machine), steps(expected), "{config}");
+        let principal = machine.simulator.find_credentials(&access_key_id(&token)).unwrap().principal;
+        assert!(principal.contains(":assumed-role/A/"), "{config}: {principal}");
+    }
+}
+
+#[test]
+fn an_sso_session_can_be_a_source() {
+    let mut machine = Machine::new();
+    let sso = support::SSO_PROFILE.replace("[profile app]", "[profile login]");
+    machine.profile_app(&format!("[profile app]\nrole_arn={}\nsource_profile=login\n{sso}", role("A")));
+    machine.sso_cache("corp", 8 * 3600, "");
+    machine.token();
+    assert_eq!(assumed(&machine), steps(&[("A", "AWSReservedSSO_Developer_0123456789abcdef")]));
+}
+
+#[test]
+fn what_a_role_asks_for_is_sent() {
+    let mut machine = Machine::with(SimulatorOptions { external_id: Some("trusted".into()), ..Default::default() });
+    let keys = machine.keys("base");
+    machine.profile_app(&format!(
+        "[profile app]\nrole_arn={}\nsource_profile=base\nexternal_id=trusted\nrole_session_name=night-job\n\
+         duration_seconds=1800\n[profile base]\n{keys}",
+        role("A")
+    ));
+    let token = machine.token();
+    let request = &machine.simulator.requests_for(Route::StsAssumeRole)[0];
+    let sent = |name: &str| request.form_parameter(name).unwrap_or_default();
+    assert_eq!([sent("ExternalId"), sent("RoleSessionName"), sent("DurationSeconds")], ["trusted", "night-job", "1800"]);
+    let principal = machine.simulator.find_credentials(&access_key_id(&token)).unwrap().principal;
+    assert!(principal.ends_with("/night-job"), "{principal}");
+
+    // A name of one's own where none is given, so that the session can be found in AWS' logs.
+    let keys = machine.keys("base");
+    machine.profile_app(&format!(
+        "[profile app]\nrole_arn={}\nsource_profile=base\nexternal_id=trusted\n[profile base]\n{keys}",
+        role("A")
+    ));
+    machine.simulator.clear_requests();
+    machine.token();
+    let request = &machine.simulator.requests_for(Route::StsAssumeRole)[0];
+    assert!(request.form_parameter("RoleSessionName").unwrap().starts_with("pgiam-"));
+}
+
+#[test]
+fn a_credential_source_gives_the_base() {
+    // The environment's keys are asked for by name, though a profile is in use.
+    let mut machine = Machine::new();
+    let user = Credentials::of_user("ci");
+    machine.simulator.register_credentials(&user);
+    machine.profile_app(&format!("[profile app]\nrole_arn={}\ncredential_source=Environment\n", role("A")));
+    machine.setting("profile", "app");
+    machine.set("AWS_ACCESS_KEY_ID", &user.access_key_id);
+    machine.set("AWS_SECRET_ACCESS_KEY", &user.secret_access_key);
+    machine.token();
+    assert_eq!(assumed(&machine), steps(&[("A", "ci")]));
+
+    let mut machine = Machine::new();
+    machine.become_instance();
+    machine.profile_app(&format!("[profile app]\nrole_arn={}\ncredential_source=Ec2InstanceMetadata\n", role("A")));
+    machine.token();
+    assert_eq!(assumed(&machine), steps(&[("A", "app-server-role")]));
+
+    let mut machine = Machine::new();
+    let url = format!("{}/v1/credentials", machine.simulator.url());
+    machine.set("AWS_CONTAINER_CREDENTIALS_FULL_URI", &url);
+    machine.profile_app(&format!("[profile app]\nrole_arn={}\ncredential_source=EcsContainer\n", role("A")));
+    machine.token();
+    assert_eq!(assumed(&machine)[0].0, "A");
+    assert_eq!(machine.simulator.requests_for(Route::Container).len(), 1);
+}
+
+#[test]
+fn the_clients_own_role_is_assumed_with_whatever_serves() {
+    let on = |prepare: &dyn Fn(&mut Machine)| {
+        let mut machine = Machine::with(SimulatorOptions { external_id: Some("x-1".into()), ..Default::default() });
+        prepare(&mut machine);
+        machine.setting("role_arn", &role("own"));
+        machine.setting("external_id", "x-1");
+        machine.setting("role_session_name", "worker");
+        let token = machine.token();
+        let principal = machine.simulator.find_credentials(&access_key_id(&token)).unwrap().principal;
+        assert!(principal.ends_with(":assumed-role/own/worker"), "{principal}");
+        assumed(&machine)
+    };
+    let own = |by: &str| steps(&[("own", by)]);
+    assert_eq!(on(&Machine::become_instance), own("app-server-role"));
+    assert_eq!(on(&|machine| machine.config(&format!("[default]\n{}", machine.keys("base")))), own("base"));
+    assert_eq!(
+        on(&|machine| {
+            machine.profile_app(support::SSO_PROFILE);
+            machine.sso_cache("corp", 8 * 3600, "");
+        }),
+        own("AWSReservedSSO_Developer_0123456789abcdef")
+    );
+    assert_eq!(
+        on(&|machine| {
+            let user = Credentials::of_user("ci");
+            machine.simulator.register_credentials(&user);
+            machine.set("AWS_ACCESS_KEY_ID", &user.access_key_id);
+            machine.set("AWS_SECRET_ACCESS_KEY", &user.secret_access_key);
+        }),
+        own("ci")
+    );
+    assert_eq!(
+        on(&|machine| {
+            let file = machine.file("token", "simulated-web-identity-token");
+            machine.set("AWS_WEB_IDENTITY_TOKEN_FILE", &file);
+            machine.set("AWS_ROLE_ARN", &role("pod"));
+        }),
+        steps(&[("pod", "nobody"), ("own", "pod")])
+    );
+    assert_eq!(
+        on(&|machine| {
+            let url = format!("{}/v1/credentials", machine.simulator.url());
+            machine.set("AWS_CONTAINER_CREDENTIALS_FULL_URI", &url);
+        })[0]
+            .0,
+        "own"
+    );
+}
+
+#[test]
+fn what_cannot_work_is_an_error_that_names_file_profile_and_key() {
+    let a = format!("role_arn={}", role("A"));
+    let keys = "aws_access_key_id=AKID\naws_secret_access_key=planted-secret\n";
+    for (config, parts) in [
+        (format!("[profile app]\n{a}\n"), &["profile \"app\"", "source_profile"][..]),
+        (
+            format!("[profile app]\n{a}\nsource_profile=b\ncredential_source=Environment\n[profile b]\n{keys}"),
+            &["profile \"app\"", "more than one of"],
+        ),
+        (format!("[profile app]\n{a}\nsource_profile=gone\n"), &["profile \"app\"", "source_profile \"gone\""]),
+        (format!("[profile app]\n{a}\nsource_profile=b\n[profile b]\nregion=x\n"), &["source_profile \"b\""]),
+        (
+            format!("[profile app]\n{a}\nsource_profile=b\n[profile b]\naws_access_key_id=AKID\n"),
+            &["profile \"b\"", "aws_secret_access_key"],
+        ),
+        ("[profile app]\naws_secret_access_key=planted-secret\n".into(), &["profile \"app\"", "aws_access_key_id"]),
+        (
+            format!("[profile app]\n{a}\nsource_profile=b\n[profile b]\n{a}\nsource_profile=app\n"),
+            &["circle", "app -> b -> app"],
+        ),
+        (
+            format!("[profile app]\n{a}\n{keys}source_profile=b\n[profile b]\n{a}\nsource_profile=app\n"),
+            &["circle", "app -> b -> app"],
+        ),
+        (format!("[profile app]\n{a}\nsource_profile=app\n"), &["profile \"app\"", "names itself"]),
+        (
+            format!("[profile app]\n{a}\nsource_profile=b\nmfa_serial=arn:aws:iam::1:mfa/me\n[profile b]\n{keys}"),
+            &["profile \"app\"", "mfa_serial", "credential_process"],
+        ),
+        (
+            format!("[profile app]\n{a}\ncredential_source=Ec2\n"),
+            &["profile \"app\"", "credential_source \"Ec2\"", "Ec2InstanceMetadata"],
+        ),
+        ("[profile app]\nweb_identity_token_file=/t\n".into(), &["profile \"app\"", "role_arn"]),
+        ("[profile app]\nlogin_session=arn:aws:iam::1:user/me\n".into(), &["login_session", "export-credentials"]),
+        (
+            format!("[profile app]\n{a}\nsource_profile=b\nduration_seconds=5\n[profile b]\n{keys}"),
+            &["duration_seconds \"5\"", "900"],
+        ),
+        (format!("[profile app]\nrole_arn=nonsense\nsource_profile=b\n[profile b]\n{keys}"), &["role_arn \"nonsense\""]),
+        ("[profile app]\nsso_session=gone\nsso_account_id=1\nsso_role_name=r\n".into(), &["sso_session \"gone\""]),
+        (
+            "[profile app]\nsso_session=s\nsso_role_name=r\n[sso-session s]\nsso_region=eu-west-1\n".into(),
+            &["profile \"app\"", "sso_account_id"],
+        ),
+        ("[profile app]\ncredential_process=\"unclosed\n".into(), &["profile \"app\"", "credential_process", "quote"]),
+    ] {
+        let mut machine = Machine::new();
+        // An instance role that must not be fallen back to.
+        machine.become_instance();
+        machine.profile_app(&config);
+        let error = machine.error();
+        assert_eq!(error.kind(), ErrorKind::InvalidConfiguration, "{config}: {error}");
+        for part in parts {
+            assert!(error.message().contains(part), "{config}: {error}: {part}");
+        }
+        assert!(!format!("{error:?}").contains("planted"), "{error:?}");
+        assert!(machine.simulator.requests().is_empty(), "{config}");
+    }
+}
+
+#[test]
+fn a_profile_says_which_file_it_stands_in() {
+    let mut machine = Machine::new();
+    machine.profile_app("[profile app]\naws_access_key_id=AKID\n");
+    assert!(machine.error().message().contains(".aws/config"), "{}", machine.error());
+    machine.config("");
+    machine.file(".aws/credentials", "[app]\naws_access_key_id=AKID\n");
+    assert!(machine.error().message().contains(".aws/credentials"), "{}", machine.error());
+}
+
+#[test]
+fn services_sections_and_endpoint_url_lead_to_sts() {
+    for (section, decoy) in [
+        ("services=local\n[services local]\nsts =\n  endpoint_url = URL\n", ""),
+        ("endpoint_url = URL\n", ""),
+        ("services=local\nendpoint_url = http://127.0.0.1:9\n[services local]\nsts =\n  endpoint_url = URL\n", ""),
+        ("endpoint_url = URL\n", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"),
+    ] {
+        let mut machine = Machine::new();
+        machine.unset("AWS_ENDPOINT_URL_STS");
+        let file = machine.file("token", "simulated-web-identity-token");
+        let url = machine.simulator.url();
+        machine.profile_app(&format!(
+            "[profile app]\nrole_arn={}\nweb_identity_token_file={file}\n{}",
+            role("A"),
+            section.replace("URL", &url)
+        ));
+        if decoy.is_empty() {
+            machine.token();
+            assert_eq!(machine.simulator.requests().len(), 1, "{section}");
+        } else {
+            // Ignored, so AWS' own name is asked for, which a proxy that refuses keeps from being reached.
+            machine.set(decoy, "true");
+            machine.set("HTTPS_PROXY", &aws_simulator::refused_port().unwrap().url());
+            let error = machine.error();
+            assert!(error.message().contains("https://sts.eu-central-1.amazonaws.com"), "{error}");
+            assert!(machine.simulator.requests().is_empty());
+        }
+    }
+}
+
+#[test]
+fn the_profiles_region_is_where_sts_is_asked_when_nothing_else_says_where() {
+    let mut machine = Machine::new();
+    machine.unset("AWS_REGION");
+    let keys = machine.keys("base");
+    machine.profile_app(&format!(
+        "[profile app]\nregion=eu-central-1\nrole_arn={}\nsource_profile=base\n[profile base]\n{keys}",
+        role("A")
+    ));
+    machine.token();
+    let request = &machine.simulator.requests_for(Route::StsAssumeRole)[0];
+    assert!(request.header("authorization").unwrap().contains("/eu-central-1/sts/aws4_request"));
+    // A region is no place to smuggle a host in.
+    machine.unset("AWS_ENDPOINT_URL_STS");
+    for region in ["x@attacker.com:443/#", "attacker.com/", "eu.central"] {
+        machine.set("AWS_REGION", region);
+        let error = machine.error();
+        assert_eq!(error.kind(), ErrorKind::InvalidConfiguration, "{region}: {error}");
+    }
+}
