@@ -259,3 +259,22 @@ fn read_roots(path: &Path) -> Result<RootCerts, String> {
     }
     Ok(RootCerts::from(certificates))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_judged_by_every_address_it_leads_to() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let url = format!("http://localhost:{}/", listener.local_addr().unwrap().port());
+        let second = Duration::from_secs(1);
+        let limits = Limits { connect: second, read: second, deadline: Deadline::after(second) };
+        let request = Request { method: "GET", url: &url, headers: &[], body: b"" };
+        // As a name would be that leads elsewhere today: what the resolver says counts, at the time of the request.
+        let outcome = Http::to_addresses(|_| false).send(&request, limits);
+        assert_eq!(outcome.err(), Some(Failure::BadRequest(FORBIDDEN_ADDRESS.into())));
+        assert!(listener.accept().is_err(), "nothing was connected to");
+    }
+}

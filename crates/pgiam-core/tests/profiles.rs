@@ -113,7 +113,10 @@ fn what_a_role_asks_for_is_sent() {
     let token = machine.token();
     let request = &machine.simulator.requests_for(Route::StsAssumeRole)[0];
     let sent = |name: &str| request.form_parameter(name).unwrap_or_default();
-    assert_eq!([sent("ExternalId"), sent("RoleSessionName"), sent("DurationSeconds")], ["trusted", "night-job", "1800"]);
+    assert_eq!(
+        [sent("ExternalId"), sent("RoleSessionName"), sent("DurationSeconds")],
+        ["trusted", "night-job", "1800"]
+    );
     let principal = machine.simulator.find_credentials(&access_key_id(&token)).unwrap().principal;
     assert!(principal.ends_with("/night-job"), "{principal}");
 
@@ -247,7 +250,10 @@ fn what_cannot_work_is_an_error_that_names_file_profile_and_key() {
             format!("[profile app]\n{a}\nsource_profile=b\nduration_seconds=5\n[profile b]\n{keys}"),
             &["duration_seconds \"5\"", "900"],
         ),
-        (format!("[profile app]\nrole_arn=nonsense\nsource_profile=b\n[profile b]\n{keys}"), &["role_arn \"nonsense\""]),
+        (
+            format!("[profile app]\nrole_arn=nonsense\nsource_profile=b\n[profile b]\n{keys}"),
+            &["role_arn \"nonsense\""],
+        ),
         ("[profile app]\nsso_session=gone\nsso_account_id=1\nsso_role_name=r\n".into(), &["sso_session \"gone\""]),
         (
             "[profile app]\nsso_session=s\nsso_role_name=r\n[sso-session s]\nsso_region=eu-west-1\n".into(),
