@@ -138,7 +138,7 @@ fn the_program_gets_signals_as_from_a_shell_even_when_started_beside() {
     let mut machine = with_command("");
     let hands = support::Hands::at(1_700_000_000);
     machine.clock(&hands);
-    let file = machine.path("mask");
+    let file = machine.path("seen");
     let script = machine.script(
         "mask",
         &format!(
