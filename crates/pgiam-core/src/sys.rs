@@ -70,20 +70,15 @@ pub fn wait_readable(file: &impl std::os::fd::AsFd, most: std::time::Duration) -
     unsafe { libc::poll(&raw mut poll, 1, milliseconds) > 0 }
 }
 
-/// Gives a child the signals as a shell would. A host that ignores `SIGCHLD` or `SIGPIPE` would hand that on through
-/// `exec`, and shells and interpreters then cannot wait for their own children; a thread of
-/// [`spawn_without_signals`] would hand on its mask, and no time-out of the child's own would ever fire.
-pub fn default_child_signals(command: &mut std::process::Command) {
+/// Gives a child the default for `SIGCHLD`: a host that ignores the signal would hand that on through `exec`, and
+/// shells and interpreters then cannot wait for their own children. (The mask of [`spawn_without_signals`] and an
+/// ignored `SIGPIPE` the standard library resets by itself.)
+pub fn default_child_signal(command: &mut std::process::Command) {
     use std::os::unix::process::CommandExt;
-    // SAFETY: signal, sigemptyset and sigprocmask are async-signal-safe, and the closure does nothing else; `none` is
-    // initialised by sigemptyset before it is read.
+    // SAFETY: signal() is async-signal-safe and the closure does nothing else.
     unsafe {
         command.pre_exec(|| {
             libc::signal(libc::SIGCHLD, libc::SIG_DFL);
-            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-            let mut none = MaybeUninit::<libc::sigset_t>::uninit();
-            libc::sigemptyset(none.as_mut_ptr());
-            libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
             Ok(())
         });
     }

@@ -29,7 +29,7 @@ pub(crate) fn provide(context: &Context<'_>, command: &str, place: &str) -> Resu
     let program = &words[0];
     let mut child = Command::new(program);
     child.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
-    sys::default_child_signals(&mut child);
+    sys::default_child_signal(&mut child);
     let mut child = child.spawn().map_err(|error| fault(format!("cannot start {program:?}: {}", error.kind())))?;
     let leader = child.id();
 
