@@ -82,11 +82,11 @@ impl Endpoint {
         let http = if url.starts_with("https:") {
             let bundle = setting(config, profile, "AWS_CA_BUNDLE", "ca_bundle");
             let roots = http::roots(bundle.map(Path::new)).map_err(invalid_configuration)?;
-            Http::over_tls(proxy(config, &url, "HTTPS_PROXY", "https_proxy"), roots)
+            Http::over_tls(deadline, proxy(config, &url, "HTTPS_PROXY", "https_proxy"), roots)
         } else {
             match proxy(config, &url, "HTTP_PROXY", "http_proxy") {
-                None => Ok(Http::without_proxy()),
-                Some(proxy) => Http::over_tls(Some(proxy), http::roots(None).map_err(invalid_configuration)?),
+                None => Ok(Http::without_proxy(deadline)),
+                Some(proxy) => Http::over_tls(deadline, Some(proxy), http::roots(None).map_err(invalid_configuration)?),
             }
         };
         let http = http.map_err(|failure| invalid_configuration(format!("proxy: {}", failure.describe())))?;
@@ -111,7 +111,7 @@ impl Endpoint {
         let request = Request { method, url: &url, headers, body };
         retry(ATTEMPTS, self.deadline, || {
             let left = self.deadline.remaining().unwrap_or_default();
-            let limits = Limits { connect: left, read: left, deadline: self.deadline };
+            let limits = Limits { connect: left, read: left };
             match self.http.send(&request, limits) {
                 Ok(response) if response.status == 429 || response.status >= 500 || busy(&response) => Attempt::Again(
                     self.fault(&format!("HTTP {}: the service is throttling or failing", response.status))

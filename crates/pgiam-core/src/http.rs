@@ -16,7 +16,9 @@ use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::tls::{PemItem, RootCerts, TlsConfig};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::unversioned::transport::{
+    Buffers, ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout, RustlsConnector, TcpConnector, Transport,
+};
 use ureq::{Agent, Proxy};
 use zeroize::Zeroizing;
 
@@ -28,6 +30,7 @@ const MAX_BODY: u64 = 256 * 1024;
 /// A connection pool for one fetch.
 pub(crate) struct Http {
     agent: Agent,
+    deadline: Deadline,
 }
 
 /// Whether an address may be connected to.
@@ -47,12 +50,11 @@ pub(crate) struct Response {
     pub(crate) body: Zeroizing<Vec<u8>>,
 }
 
-/// How long the stages of one request may take, and all of it together.
+/// How long the stages of one request may take, within the fetch's deadline.
 #[derive(Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) connect: Duration,
     pub(crate) read: Duration,
-    pub(crate) deadline: Deadline,
 }
 
 /// Why there is no answer. The text is fit for a message: addresses and the system's words only.
@@ -92,18 +94,18 @@ impl Failure {
 
 impl Http {
     /// Straight to the server, whatever proxies the environment names. Plain HTTP.
-    pub(crate) fn without_proxy() -> Self {
-        Self::build(LiteralFirst::default(), None, None)
+    pub(crate) fn without_proxy(deadline: Deadline) -> Self {
+        Self::build(deadline, LiteralFirst::default(), None, None)
     }
 
     /// Straight to the server, and to no address that `rule` forbids: every address that a name resolves to is judged,
     /// and only what was judged is connected to.
-    pub(crate) fn to_addresses(rule: AddressRule) -> Self {
-        Self::build(LiteralFirst { rule: Some(rule), ..LiteralFirst::default() }, None, None)
+    pub(crate) fn to_addresses(deadline: Deadline, rule: AddressRule) -> Self {
+        Self::build(deadline, LiteralFirst { rule: Some(rule), ..LiteralFirst::default() }, None, None)
     }
 
     /// Over TLS, through a proxy if one is given. `Err`: the proxy's address makes no sense.
-    pub(crate) fn over_tls(proxy: Option<&str>, roots: RootCerts) -> Result<Self, Failure> {
+    pub(crate) fn over_tls(deadline: Deadline, proxy: Option<&str>, roots: RootCerts) -> Result<Self, Failure> {
         let proxy = match proxy {
             None => None,
             // The address may hold a password and is not repeated.
@@ -116,10 +118,10 @@ impl Http {
             .root_certs(roots)
             .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .build();
-        Ok(Self::build(LiteralFirst::default(), proxy, Some(tls)))
+        Ok(Self::build(deadline, LiteralFirst::default(), proxy, Some(tls)))
     }
 
-    fn build(resolver: LiteralFirst, proxy: Option<Proxy>, tls: Option<TlsConfig>) -> Self {
+    fn build(deadline: Deadline, resolver: LiteralFirst, proxy: Option<Proxy>, tls: Option<TlsConfig>) -> Self {
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -130,12 +132,17 @@ impl Http {
         if let Some(tls) = tls {
             config = config.tls_config(tls);
         }
-        Self { agent: Agent::with_parts(config.build(), DefaultConnector::default(), resolver) }
+        let connector =
+            ().chain(ConnectProxyConnector::default())
+                .chain(TcpConnector::default())
+                .chain(Bounded::new(deadline))
+                .chain(RustlsConnector::default());
+        Self { agent: Agent::with_parts(config.build(), connector, resolver), deadline }
     }
 
     /// Sends one request and reads its whole answer.
     pub(crate) fn send(&self, request: &Request<'_>, limits: Limits) -> Result<Response, Failure> {
-        let Some(remaining) = limits.deadline.remaining() else {
+        let Some(remaining) = self.deadline.remaining() else {
             return Err(Failure::AnswerTimeout);
         };
         let mut builder = ureq::http::Request::builder().method(request.method).uri(request.url);
@@ -167,6 +174,12 @@ fn failure(error: ureq::Error) -> Failure {
         ureq::Error::HostNotFound => Failure::NotConnected("the name is not known".into()),
         ureq::Error::ConnectionFailed => Failure::NotConnected("connection failed".into()),
         ureq::Error::BodyExceedsLimit(_) | ureq::Error::LargeResponseHeader(..) => Failure::TooLarge,
+        ureq::Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+            match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+                Some(rustls::Error::InvalidCertificate(_)) => Failure::NotTrusted,
+                _ => Failure::Broken("TLS could not be agreed on".into()),
+            }
+        }
         ureq::Error::Io(error) => match error.kind() {
             Io::ConnectionRefused
             | Io::HostUnreachable
@@ -188,6 +201,58 @@ fn failure(error: ureq::Error) -> Failure {
         ureq::Error::Http(error) => Failure::BadRequest(error.to_string()),
         ureq::Error::Protocol(_) => Failure::Broken("the answer is not HTTP".into()),
         _ => Failure::Broken("the request failed".into()),
+    }
+}
+
+/// Keeps the deadline at the socket itself: whatever stands above it, a proxy's answer byte by byte included, reads and
+/// writes through here.
+#[derive(Debug)]
+struct Bounded<T = ()> {
+    deadline: Deadline,
+    inner: T,
+}
+
+impl Bounded {
+    fn new(deadline: Deadline) -> Self {
+        Self { deadline, inner: () }
+    }
+}
+
+impl<T: Transport> Connector<T> for Bounded {
+    type Out = Bounded<T>;
+
+    fn connect(&self, _: &ConnectionDetails, chained: Option<T>) -> Result<Option<Bounded<T>>, ureq::Error> {
+        Ok(chained.map(|inner| Bounded { deadline: self.deadline, inner }))
+    }
+}
+
+impl<T> Bounded<T> {
+    fn bound(&self, mut timeout: NextTimeout) -> Result<NextTimeout, ureq::Error> {
+        let left = self.deadline.remaining().ok_or(ureq::Error::Timeout(ureq::Timeout::Global))?;
+        if timeout.after.is_not_happening() || *timeout.after > left {
+            timeout.after = left.into();
+        }
+        Ok(timeout)
+    }
+}
+
+impl<T: Transport> Transport for Bounded<T> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.inner.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        let timeout = self.bound(timeout)?;
+        self.inner.transmit_output(amount, timeout)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        let timeout = self.bound(timeout)?;
+        self.inner.await_input(timeout)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.inner.is_open()
     }
 }
 
@@ -270,10 +335,10 @@ mod tests {
         listener.set_nonblocking(true).unwrap();
         let url = format!("http://localhost:{}/", listener.local_addr().unwrap().port());
         let second = Duration::from_secs(1);
-        let limits = Limits { connect: second, read: second, deadline: Deadline::after(second) };
+        let limits = Limits { connect: second, read: second };
         let request = Request { method: "GET", url: &url, headers: &[], body: b"" };
         // As a name would be that leads elsewhere today: what the resolver says counts, at the time of the request.
-        let outcome = Http::to_addresses(|_| false).send(&request, limits);
+        let outcome = Http::to_addresses(Deadline::after(second), |_| false).send(&request, limits);
         assert_eq!(outcome.err(), Some(Failure::BadRequest(FORBIDDEN_ADDRESS.into())));
         assert!(listener.accept().is_err(), "nothing was connected to");
     }

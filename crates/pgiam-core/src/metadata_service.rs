@@ -75,7 +75,7 @@ impl MetadataService {
     /// Opens a session: fetches the session token under which everything else is read.
     pub(crate) fn session(&self, deadline: Deadline) -> Result<Session<'_>, Error> {
         let deadline = if self.total == Duration::MAX { deadline } else { deadline.at_most(self.total) };
-        let http = Http::without_proxy();
+        let http = Http::without_proxy(deadline);
         let token = self.fetch_token(&http, deadline)?;
         Ok(Session { service: self, http, deadline, token: RefCell::new(token) })
     }
@@ -120,7 +120,7 @@ impl MetadataService {
         let url = format!("{}{path}", self.endpoint);
         let request = Request { method, url: &url, headers, body: b"" };
         retry(self.attempts, deadline, || {
-            let limits = Limits { connect: self.timeout, read: self.timeout, deadline };
+            let limits = Limits { connect: self.timeout, read: self.timeout };
             match http.send(&request, limits) {
                 Ok(response) if response.status == 429 || response.status >= 500 => {
                     Attempt::Again(self.unexpected(response.status, path))

@@ -46,7 +46,8 @@ fn the_order_is_environment_profile_web_identity_container_instance() {
 
 #[test]
 fn a_source_that_is_configured_and_fails_is_the_end_and_is_named() {
-    let breaks: [(&str, &dyn Fn(&mut Machine)); 5] = [
+    type Break<'a> = &'a dyn Fn(&mut Machine);
+    let breaks: [(&str, Break<'_>); 5] = [
         ("environment", &|machine| machine.unset("AWS_SECRET_ACCESS_KEY")),
         ("profile", &|machine| {
             machine.unset("AWS_ACCESS_KEY_ID");

@@ -125,17 +125,17 @@ fn fetch(context: &Context<'_>, url: &str) -> Result<Provided, Error> {
     let http = if url.starts_with("https:") {
         let bundle = config.variable_or_property("AWS_CA_BUNDLE", "ca_bundle")?;
         let roots = http::roots(bundle.map(std::path::Path::new)).map_err(invalid_configuration)?;
-        Http::over_tls(None, roots).map_err(|failure| fault(&failure.describe()))?
+        Http::over_tls(context.deadline, None, roots).map_err(|failure| fault(&failure.describe()))?
     } else {
-        Http::to_addresses(is_allowed)
+        Http::to_addresses(context.deadline, is_allowed)
     };
     let mut headers = vec![("accept", "application/json")];
     if let Some(token) = &token {
         headers.push(("authorization", token.expose()));
     }
     let request = Request { method: "GET", url, headers: &headers, body: b"" };
-    let response = retry(ATTEMPTS, context.deadline, || {
-        match http.send(&request, Limits { connect: CONNECT, read: READ, deadline: context.deadline }) {
+    let response =
+        retry(ATTEMPTS, context.deadline, || match http.send(&request, Limits { connect: CONNECT, read: READ }) {
             Ok(response) if response.status == 429 || response.status >= 500 => {
                 Attempt::Again(fault(&format!("HTTP {}", response.status)).source_unavailable())
             }
@@ -148,8 +148,7 @@ fn fetch(context: &Context<'_>, url: &str) -> Result<Provided, Error> {
                 Error::new(ErrorKind::Timeout, format!("{url}: {}", failure.describe())).source_unavailable(),
             ),
             Err(failure) => Attempt::Again(fault(&failure.describe()).source_unavailable()),
-        }
-    })?;
+        })?;
     match response.status {
         200 => {}
         401 | 403 => {
