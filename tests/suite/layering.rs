@@ -29,6 +29,7 @@ const FLOORS: &[&[&str]] = &[
     &["flight", "sigv4", "http", "retry"],
     &["time", "secret", "sys"],
     &["error"],
+    &["test_hooks"],
 ];
 
 /// Exceptions, with their reasons.

@@ -35,7 +35,7 @@ impl Credentials {
     pub(crate) fn temporary(principal: String, expiration: SystemTime, session_token_length: usize) -> Self {
         Self {
             access_key_id: format!("ASIA{}", random::base32(16)),
-            secret_access_key: random::base64(40),
+            secret_access_key: secret_access_key(),
             session_token: Some(session_token(session_token_length)),
             expiration: Some(expiration),
             principal,
@@ -48,7 +48,7 @@ impl Credentials {
     pub fn of_user(name: &str) -> Self {
         Self {
             access_key_id: format!("AKIA{}", random::base32(16)),
-            secret_access_key: random::base64(40),
+            secret_access_key: secret_access_key(),
             session_token: None,
             expiration: None,
             principal: format!("arn:aws:iam::{}:user/{name}", crate::ACCOUNT_ID),
@@ -56,13 +56,21 @@ impl Credentials {
     }
 }
 
+/// In every secret that the simulator makes up, so that a test can look for it where no secret may be.
+pub const PLANTED: &str = "PLANTED";
+
+fn secret_access_key() -> String {
+    format!("{PLANTED}{}", random::base64(40 - PLANTED.len()))
+}
+
 /// Real session tokens begin like this, and contain `/`, `+` and `=`, which a token in a URL must escape.
 fn session_token(length: usize) -> String {
     const OPENING: &str = "IQoJb3JpZ2luX2VjE";
-    if length < OPENING.len() + 3 {
+    let fixed = OPENING.len() + PLANTED.len() + 3;
+    if length < fixed {
         return random::base64(length);
     }
-    format!("{OPENING}{}/+=", random::base64(length - OPENING.len() - 3))
+    format!("{OPENING}{PLANTED}{}/+=", random::base64(length - fixed))
 }
 
 /// Every key known, and the directory that mirrors them.

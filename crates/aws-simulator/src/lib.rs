@@ -48,7 +48,7 @@ mod sync;
 mod time;
 
 pub use addresses::{Blackhole, RefusedPort, blackhole_address, refused_port};
-pub use credentials::Credentials;
+pub use credentials::{Credentials, PLANTED};
 pub use faults::{Fault, Route, Service, Times};
 pub use log::LoggedRequest;
 pub use options::{Clock, SimulatorOptions};

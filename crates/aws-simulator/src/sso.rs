@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
+use crate::credentials::PLANTED;
 use crate::faults::Route;
 use crate::http::{Request, Response};
 use crate::options::SimulatorOptions;
@@ -54,8 +55,8 @@ impl SsoTokens {
         if state.refresh != refresh_token {
             return None;
         }
-        let access = format!("aoa{}", random::base64(120));
-        let refresh = format!("aor{}", random::base64(120));
+        let access = format!("aoa{PLANTED}{}", random::base64(120));
+        let refresh = format!("aor{PLANTED}{}", random::base64(120));
         state.access.insert(access.clone(), Some(end));
         state.refresh.clone_from(&refresh);
         Some((access, refresh))

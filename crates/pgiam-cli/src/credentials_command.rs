@@ -4,6 +4,7 @@
 use std::io::{self, Write};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use pgiam_core::time::rfc3339;
 use pgiam_core::{Client, Explanation};
 use serde_json::{Value, json};
 
@@ -58,7 +59,9 @@ fn as_text(explanation: &Explanation) -> String {
             line("identity", identity);
         }
         match serving.expires_at {
-            Some(expires_at) => line("expires at", &format!("{expires_at} (Unix seconds)")),
+            Some(expires_at) => line("expires at", &rfc3339(expires_at)),
+            // AWS' mark of a temporary key.
+            None if serving.access_key_id.starts_with("ASIA") => line("expires at", "not told"),
             None => line("expires at", "never"),
         }
     }

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use crate::test_hooks;
+
 /// What went wrong, in the words of the C ABI's statuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -42,7 +44,9 @@ impl Error {
     /// An error of a kind with its message.
     #[must_use]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), unavailable: false }
+        let error = Self { kind, message: message.into(), unavailable: false };
+        test_hooks::message(&error.message);
+        error
     }
 
     /// Marks the source as down rather than refusing: unreachable, timed out, throttled or answering 5xx. Only such a

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 
 use crate::error::{Error, ErrorKind};
 use crate::sys;
+use crate::test_hooks::passing;
 use crate::time::Deadline;
 
 type Outcome<T> = Result<T, Error>;
@@ -72,6 +73,7 @@ impl<T: Clone> Drop for Airborne<'_, T> {
             Err(Error::new(ErrorKind::Internal, "a fetch of credentials ended by a panic; please report this"))
         });
         let mut state = self.leg.lock();
+        passing("landing: locked");
         match &outcome {
             Ok(_) => {
                 state.failures = 0;
@@ -126,6 +128,7 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
     ) -> Outcome<T> {
         let leg = self.leg();
         let mut state = leg.lock();
+        passing("wait: locked");
         if let Some(value) = ready() {
             return Ok(value);
         }
@@ -141,6 +144,7 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
     pub(crate) fn anew(&self, deadline: Deadline, fetch: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
         let leg = self.leg();
         let mut state = leg.lock();
+        passing("anew: locked");
         while state.flying {
             let Some(left) = deadline.remaining() else { return Err(waited_too_long()) };
             state = leg.landed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
@@ -159,6 +163,7 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
     ) -> Poll<T> {
         let leg = self.leg();
         let mut state = leg.lock();
+        passing("poll: locked");
         if let Some(value) = ready() {
             return Poll::Ready(value);
         }
@@ -183,6 +188,7 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
     pub(crate) fn beside(self: &Arc<Self>, fetch: impl FnOnce() -> Outcome<T> + Send + 'static) {
         let leg = self.leg();
         let mut state = leg.lock();
+        passing("beside: locked");
         if state.flying {
             return;
         }
@@ -190,7 +196,11 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
         drop(state);
         let once = Arc::new(Mutex::new(Some(fetch)));
         let theirs = Arc::clone(&once);
-        let take = move |from: &Mutex<Option<_>>| from.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let take = move |from: &Mutex<Option<_>>| {
+            let mut place = from.lock().unwrap_or_else(PoisonError::into_inner);
+            passing("beside: taking the work");
+            place.take()
+        };
         let taken = {
             let leg = Arc::clone(&leg);
             sys::spawn_without_signals(move || {
@@ -217,6 +227,7 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
 
     fn fly(leg: &Leg<T>, beside: bool, fetch: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
         let mut airborne = Airborne { leg, outcome: None, beside };
+        passing("in the air");
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(fetch)).unwrap_or_else(|_| {
             Err(Error::new(ErrorKind::Internal, "a fetch of credentials ended by a panic; please report this"))
         });
@@ -226,6 +237,7 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
 
     fn await_landing(leg: &Leg<T>, mut state: MutexGuard<'_, State<T>>, deadline: Deadline) -> Outcome<T> {
         let boarded = state.landings;
+        passing("wait: boarded");
         loop {
             if state.landings != boarded
                 && let Some(outcome) = &state.outcome

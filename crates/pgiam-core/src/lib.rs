@@ -44,6 +44,10 @@ mod retry;
 mod secret;
 mod sigv4;
 pub mod sys;
+#[cfg(feature = "test-hooks")]
+pub mod test_hooks;
+#[cfg(not(feature = "test-hooks"))]
+mod test_hooks;
 pub mod time;
 pub mod token;
 

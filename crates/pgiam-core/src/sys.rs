@@ -29,6 +29,14 @@ pub fn process_id() -> u32 {
 /// The operating system has no thread to give; `work` has not run.
 pub fn spawn_without_signals(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let _blocked = SignalsBlocked::new();
+    #[cfg(feature = "test-hooks")]
+    let work = {
+        let hook = crate::test_hooks::hook();
+        move || {
+            crate::test_hooks::set_hook(hook);
+            work();
+        }
+    };
     std::thread::Builder::new().name("pgiam-fetch".into()).stack_size(512 * 1024).spawn(work).map(drop)
 }
 

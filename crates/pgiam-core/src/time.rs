@@ -103,6 +103,14 @@ pub(crate) fn parse_rfc3339(text: &str) -> Option<i64> {
     OffsetDateTime::parse(text.trim(), &Rfc3339).ok().map(|at| at.to_offset(UtcOffset::UTC).unix_timestamp())
 }
 
+/// Writes a time as AWS does, `2026-01-02T03:04:05Z`.
+#[must_use]
+pub fn rfc3339(unix_seconds: i64) -> String {
+    let time = SigningTime::from_unix(unix_seconds);
+    let t = time.as_str();
+    format!("{}-{}-{}T{}:{}:{}Z", &t[..4], &t[4..6], &t[6..8], &t[9..11], &t[11..13], &t[13..15])
+}
+
 /// A moment by which a fetch must be over. It covers connecting, retries and reading.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline(Instant);
@@ -145,6 +153,7 @@ mod tests {
     #[test]
     fn expirations_are_read_with_fraction_and_offset() {
         assert_eq!(parse_rfc3339("2024-08-26T22:00:00Z"), Some(1_724_709_600));
+        assert_eq!(rfc3339(1_724_709_600), "2024-08-26T22:00:00Z");
         assert_eq!(parse_rfc3339("2024-08-26T22:00:00.123Z"), Some(1_724_709_600));
         assert_eq!(parse_rfc3339("2024-08-27T00:00:00+02:00"), Some(1_724_709_600));
         assert_eq!(parse_rfc3339("tomorrow"), None);

@@ -2,11 +2,13 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use aws_simulator::{Fault, Route};
-use pgiam_core::{Client, ErrorKind};
-use support::{environment, on_instance, request, settings, simulator};
+use pgiam_core::{Client, ErrorKind, test_hooks};
+use support::{Hands, environment, on_instance, request, settings, simulator};
 
 /// Runs `work` in a forked child and tells whether it said yes. A child that hangs is killed by its own alarm.
 fn in_a_child(work: impl FnOnce() -> bool) -> bool {
@@ -67,4 +69,76 @@ fn a_child_can_try_without_waiting_too() {
             }
         }
     }));
+}
+
+/// Brings a thread to the moment, whose hook then stops it there.
+fn lead_to(moment: &str, client: &Client, hands: &Hands, simulator: &aws_simulator::Simulator) {
+    match moment {
+        "anew: locked" => client.refresh().unwrap(),
+        "poll: locked" => drop(client.try_generate_token(&request()).unwrap()),
+        "beside: locked" | "beside: taking the work" => {
+            client.generate_token(&request()).unwrap();
+            hands.forward(6 * 3600 - 10 * 60);
+            client.generate_token(&request()).unwrap();
+        }
+        "wait: boarded" => {
+            // Somebody else flies, and is held up.
+            simulator.inject(Route::ImdsToken, Fault::Hold, 1);
+            std::thread::scope(|scope| {
+                let flying = scope.spawn(|| client.generate_token(&request()));
+                assert!(simulator.wait_for_held(1, Duration::from_secs(10)));
+                // Boards, and is stopped on the way; the flight lands once it has gone on.
+                let ours = client.generate_token(&request());
+                flying.join().unwrap().unwrap();
+                ours.unwrap();
+            });
+        }
+        _ => drop(client.generate_token(&request()).unwrap()),
+    }
+}
+
+#[test]
+fn a_child_forked_while_any_lock_is_held_gets_its_token() {
+    for moment in test_hooks::MOMENTS {
+        let simulator = simulator();
+        let hands = Hands::of(&simulator);
+        let client = Client::builder()
+            .environment(environment(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &simulator.url())]))
+            .settings(settings(&[("timeout_ms", "30000")]))
+            .clock(hands.clock())
+            .build();
+        let (arrived, arrivals) = mpsc::channel();
+        let (go_on, leave) = mpsc::channel::<()>();
+        let (arrived, leave, first) = (Mutex::new(arrived), Mutex::new(leave), AtomicBool::new(true));
+        let hook: test_hooks::Hook = Arc::new(move |passed| {
+            if passed == moment && first.swap(false, Ordering::Relaxed) {
+                arrived.lock().unwrap().send(()).unwrap();
+                leave.lock().unwrap().recv_timeout(Duration::from_secs(30)).unwrap();
+            }
+        });
+        std::thread::scope(|scope| {
+            let stopped = scope.spawn(|| {
+                test_hooks::set_hook(Some(hook));
+                lead_to(moment, &client, &hands, &simulator);
+            });
+            arrivals.recv_timeout(Duration::from_secs(30)).unwrap_or_else(|_| panic!("{moment}: not passed"));
+            assert!(in_a_child(|| client.generate_token(&request()).is_ok()), "{moment}: waiting");
+            assert!(in_a_child(|| client.refresh().is_ok()), "{moment}: refreshing");
+            assert!(
+                in_a_child(|| {
+                    loop {
+                        match client.try_generate_token(&request()) {
+                            Ok(Some(_)) => return true,
+                            Ok(None) => std::thread::yield_now(),
+                            Err(_) => return false,
+                        }
+                    }
+                }),
+                "{moment}: trying"
+            );
+            go_on.send(()).unwrap();
+            simulator.release();
+            stopped.join().unwrap();
+        });
+    }
 }

@@ -2,11 +2,11 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_simulator::{Fault, Route, Simulator, SimulatorOptions, Times, refused_port};
-use pgiam_core::{Client, Error, ErrorKind};
-use support::{access_key_id, client, environment, on_instance, request, settings, simulator};
+use pgiam_core::{Client, ErrorKind};
+use support::{access_key_id, client, environment, on_instance, request, settings, simulator, within};
 
 #[test]
 fn the_first_token_takes_three_requests_and_the_next_none() {
@@ -161,74 +161,6 @@ fn a_role_that_cannot_be_assumed_is_told_by_the_services_own_code() {
     );
 }
 
-/// Every fault on every route: its class, its bound on time, and no secret in the message.
-#[test]
-fn every_fault_has_its_class_and_its_bound_on_time() {
-    use ErrorKind::{Provider, Timeout};
-    let drip = Duration::from_millis(50);
-    let faults: Vec<(Fault, &[ErrorKind])> = vec![
-        (Fault::Refuse, &[Provider]),
-        (Fault::HangBeforeAnswer, &[Timeout]),
-        (Fault::HangInHeader, &[Timeout]),
-        (Fault::HangAfterHeader, &[Timeout]),
-        (Fault::HangInBody, &[Timeout]),
-        (Fault::Drip { interval: drip }, &[Timeout]),
-        (Fault::DripHeader { interval: drip }, &[Timeout]),
-        (Fault::Reset, &[Provider]),
-        (Fault::Truncate, &[Provider]),
-        (Fault::NonJson, &[Provider]),
-        (Fault::WrongXml, &[Provider]),
-        (Fault::Huge(10 * 1024 * 1024), &[Provider]),
-        (Fault::Endless, &[Provider, Timeout]),
-        (Fault::Status(400), &[Provider]),
-        (Fault::Status(401), &[Provider]),
-        (Fault::Status(403), &[Provider]),
-        (Fault::Status(429), &[Provider]),
-        (Fault::Status(500), &[Provider]),
-        (Fault::Status(503), &[Provider]),
-    ];
-    let mut table = Vec::new();
-    for route in [Route::ImdsToken, Route::ImdsRoleList, Route::ImdsCredentials] {
-        for (fault, kinds) in &faults {
-            let simulator = simulator();
-            simulator.inject(route, fault.clone(), Times::Forever);
-            let began = Instant::now();
-            let outcome = on_instance(&simulator).generate_token(&request());
-            let took = began.elapsed();
-            let error: Error = match outcome {
-                Err(error) => error,
-                // Any text without spaces can be a session token; what it is worth shows at the next request.
-                Ok(_) => panic!("{route:?} {fault:?}: a token was made"),
-            };
-            assert!(kinds.contains(&error.kind()), "{route:?} {fault:?}: {error:?}");
-            // A bound on hanging, wide enough for a busy machine: the time-out is 500 ms.
-            assert!(took < Duration::from_secs(2), "{route:?} {fault:?}: {took:?}");
-            let secrets = simulator.instance_credentials();
-            let said = format!("{error} {error:?}");
-            assert!(!said.contains(&secrets.secret_access_key), "{said}");
-            assert!(secrets.session_token.is_none_or(|token| !said.contains(&token)), "{said}");
-            table.push(format!("{route:?} {fault:?}: {:?}", error.kind()));
-        }
-    }
-    println!("{}\n{} combinations", table.join("\n"), table.len());
-}
-
-#[test]
-fn a_body_in_two_pieces_is_an_answer_like_any_other() {
-    let simulator = simulator();
-    simulator.inject(Route::Imds, Fault::SplitBody, Times::Forever);
-    on_instance(&simulator).generate_token(&request()).unwrap();
-}
-
-#[test]
-fn an_empty_answer_is_no_credentials() {
-    for route in [Route::ImdsToken, Route::ImdsCredentials] {
-        let simulator = simulator();
-        simulator.inject(route, Fault::Empty, Times::Forever);
-        assert_eq!(on_instance(&simulator).generate_token(&request()).unwrap_err().kind(), ErrorKind::Provider);
-    }
-}
-
 #[test]
 fn off_ec2_the_default_client_gives_up_within_two_seconds() {
     let hole = aws_simulator::blackhole_address().unwrap();
@@ -236,8 +168,9 @@ fn off_ec2_the_default_client_gives_up_within_two_seconds() {
         .environment(environment(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &hole.url())]))
         .settings(settings(&[]))
         .build();
-    let began = Instant::now();
-    let error = client.generate_token(&request()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NoCredentials);
-    assert!(began.elapsed() < Duration::from_millis(2500), "{:?}", began.elapsed());
+    let bound = within(Duration::from_secs(2), || {
+        let error = client.generate_token(&request()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NoCredentials);
+    });
+    assert_eq!(bound, Ok(()));
 }

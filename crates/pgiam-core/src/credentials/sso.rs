@@ -23,7 +23,7 @@ use crate::http::Response;
 use crate::secret::Secret;
 use crate::sigv4::percent_encode_into;
 use crate::sys;
-use crate::time::{Deadline, SigningTime, parse_rfc3339, system_time};
+use crate::time::{Deadline, parse_rfc3339, rfc3339, system_time};
 
 /// Seconds before its end at which a token is refreshed, as in the SDKs.
 const REFRESH_AHEAD: i64 = 300;
@@ -236,12 +236,6 @@ fn is_throttled(response: &Response) -> bool {
 /// A header's value: visible characters only.
 fn is_token(token: &str) -> bool {
     !token.is_empty() && token.bytes().all(|byte| (0x21..0x7f).contains(&byte))
-}
-
-fn rfc3339(unix_seconds: i64) -> String {
-    let time = SigningTime::from_unix(unix_seconds);
-    let t = time.as_str();
-    format!("{}-{}-{}T{}:{}:{}Z", &t[..4], &t[4..6], &t[6..8], &t[9..11], &t[11..13], &t[13..15])
 }
 
 fn cache_path(context: &Context<'_>, key: &str) -> Result<PathBuf, Error> {
