@@ -7,14 +7,14 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use crate::config::Config;
 use crate::config::environment::Environment;
 use crate::config::settings::Settings;
-use crate::credentials::cache::{Cache, Fetch, Held};
+use crate::credentials::cache::{Cache, Fetch};
 use crate::credentials::{Context, Provided, chain};
-use crate::database_endpoint::{self, EndpointKind};
+use crate::database_endpoint;
 use crate::error::Error;
 use crate::flight::{Flight, Poll};
 use crate::region::{self, Located, RegionSource};
-use crate::time::{Clock, Deadline, SigningTime, unix_seconds};
-use crate::token::{LIFETIME_SECONDS, Target, Token};
+use crate::time::{Clock, Deadline, unix_seconds};
+use crate::token::{Target, Token};
 
 /// What a token is for.
 #[derive(Clone, Copy, Debug)]
@@ -161,21 +161,24 @@ impl Client {
     pub fn generate_token(&self, request: &TokenRequest<'_>) -> Result<Token, Error> {
         let inner = &self.inner;
         let config = inner.config.load();
-        let target = Target::check(request.host, request.port, request.user, config.settings.service())?;
-        let deadline = Deadline::after(config.settings.timeout());
-        let (region, source) = match region::locate(&target.host, request.region, &config)? {
+        let host = database_endpoint::normalize(request.host)?;
+        let target = Target::check(&host, request.port, request.user, config.settings.service())?;
+        let found;
+        let region = match region::locate(&host, target.kind, request.region, &config)? {
             Located::Known(region, source) => (region, source),
             Located::AskInstanceMetadata => {
-                let region = inner.region_flight.wait(
+                let deadline = Deadline::after(config.settings.timeout());
+                found = inner.region_flight.wait(
                     deadline,
                     || inner.instance_region.load_full(),
                     || inner.fetch_region(),
                 )?;
-                (region.as_str().to_owned(), RegionSource::InstanceMetadata)
+                (found.as_str(), RegionSource::InstanceMetadata)
             }
         };
-        let now = inner.clock.now();
-        inner.credentials.get(inner, now, deadline, |held| sign(&target, &region, source, held, inner.clock.now()))
+        inner.credentials.get(inner, config.settings.timeout(), |held, now| {
+            target.sign(region, &held.signing, held.expires_at(), now)
+        })
     }
 
     /// As [`Client::generate_token`], but never waits. `Ok(None)`: a fetch has been started beside; ask again, not
@@ -187,22 +190,24 @@ impl Client {
     pub fn try_generate_token(&self, request: &TokenRequest<'_>) -> Result<Option<Token>, Error> {
         let inner = &self.inner;
         let config = inner.config.load();
-        let target = Target::check(request.host, request.port, request.user, config.settings.service())?;
-        let (region, source) = match region::locate(&target.host, request.region, &config)? {
+        let host = database_endpoint::normalize(request.host)?;
+        let target = Target::check(&host, request.port, request.user, config.settings.service())?;
+        let found;
+        let region = match region::locate(&host, target.kind, request.region, &config)? {
             Located::Known(region, source) => (region, source),
             Located::AskInstanceMetadata => {
                 let fetcher = Arc::clone(inner);
                 let polled =
                     inner.region_flight.poll(|| inner.instance_region.load_full(), move || fetcher.fetch_region());
                 match polled {
-                    Poll::Ready(region) => (region.as_str().to_owned(), RegionSource::InstanceMetadata),
+                    Poll::Ready(region) => found = region,
                     Poll::Pending => return Ok(None),
                     Poll::Failed(error) => return Err(error),
                 }
+                (found.as_str(), RegionSource::InstanceMetadata)
             }
         };
-        let now = inner.clock.now();
-        inner.credentials.try_get(inner, now, |held| sign(&target, &region, source, held, now))
+        inner.credentials.try_get(inner, |held, now| target.sign(region, &held.signing, held.expires_at(), now))
     }
 
     /// Looks at the sources in their order, now, and tells what each said and which one serves: for people who wonder
@@ -256,21 +261,5 @@ impl Inner {
         let region = Arc::new(region::from_instance_metadata(&config, deadline)?);
         self.instance_region.store(Some(Arc::clone(&region)));
         Ok(region)
-    }
-}
-
-fn sign(target: &Target<'_>, region: &str, region_source: RegionSource, held: &Held, now: i64) -> Token {
-    let time = SigningTime::from_unix(now);
-    let text = held
-        .signing
-        .with_key(time.date(), region, target.service(), |key| target.presign(region, &held.signing, key, time));
-    Token {
-        text,
-        expires_at: now.saturating_add(LIFETIME_SECONDS).min(held.expires_at()),
-        host: target.host.clone().into_owned(),
-        port: target.port,
-        region: region.to_owned(),
-        region_source,
-        endpoint_recognized: database_endpoint::classify(&target.host) != EndpointKind::Unknown,
     }
 }

@@ -4,7 +4,7 @@
 //! An argument that contradicts a recognised endpoint name is an error: the server could only refuse the token.
 
 use crate::config::Config;
-use crate::database_endpoint::{self, EndpointKind};
+use crate::database_endpoint::EndpointKind;
 use crate::error::{Error, ErrorKind, invalid_argument, invalid_configuration};
 use crate::metadata_service::MetadataService;
 use crate::time::Deadline;
@@ -42,8 +42,8 @@ impl RegionSource {
 }
 
 /// A region found without asking the network, or the news that only instance metadata can tell.
-pub(crate) enum Located {
-    Known(String, RegionSource),
+pub(crate) enum Located<'a> {
+    Known(&'a str, RegionSource),
     AskInstanceMetadata,
 }
 
@@ -63,9 +63,14 @@ pub(crate) fn check(region: &str) -> Result<(), String> {
     }
 }
 
-/// Finds the region for a normalized host, as far as that needs no network.
-pub(crate) fn locate(host: &str, argument: Option<&str>, config: &Config) -> Result<Located, Error> {
-    let in_name = match database_endpoint::classify(host) {
+/// Finds the region for a host of a kind, as far as that needs no network.
+pub(crate) fn locate<'a>(
+    host: &str,
+    kind: EndpointKind<'a>,
+    argument: Option<&'a str>,
+    config: &'a Config,
+) -> Result<Located<'a>, Error> {
+    let in_name = match kind {
         EndpointKind::Rds { region } | EndpointKind::Dsql { region } => Some(region),
         EndpointKind::RdsGlobal | EndpointKind::Unknown => None,
     };
@@ -79,23 +84,23 @@ pub(crate) fn locate(host: &str, argument: Option<&str>, config: &Config) -> Res
                  leave the region out or correct one of the two"
             )));
         }
-        return Ok(Located::Known(region.to_owned(), RegionSource::Argument));
+        return Ok(Located::Known(region, RegionSource::Argument));
     }
     if let Some(region) = in_name {
-        return Ok(Located::Known(region.to_owned(), RegionSource::EndpointName));
+        return Ok(Located::Known(region, RegionSource::EndpointName));
     }
     configured(config)
 }
 
 /// The region for names that carry none, as far as that needs no network.
-fn configured(config: &Config) -> Result<Located, Error> {
+fn configured(config: &Config) -> Result<Located<'_>, Error> {
     if let Some(region) = config.settings.region() {
-        return Ok(Located::Known(region.to_owned(), RegionSource::Client));
+        return Ok(Located::Known(region, RegionSource::Client));
     }
     for variable in ["AWS_REGION", "AWS_DEFAULT_REGION"] {
         if let Some(region) = config.environment.get(variable) {
             check(region).map_err(|why| invalid_configuration(format!("{variable}: {why}")))?;
-            return Ok(Located::Known(region.to_owned(), RegionSource::Environment));
+            return Ok(Located::Known(region, RegionSource::Environment));
         }
     }
     if let Some(profile) = config.profile()?
@@ -105,7 +110,7 @@ fn configured(config: &Config) -> Result<Located, Error> {
             let (file, name) = (profile.file_of("region"), profile.name());
             invalid_configuration(format!("{file}: profile {name:?}, region: {why}"))
         })?;
-        return Ok(Located::Known(region.to_owned(), RegionSource::Profile));
+        return Ok(Located::Known(region, RegionSource::Profile));
     }
     Ok(Located::AskInstanceMetadata)
 }
@@ -113,7 +118,7 @@ fn configured(config: &Config) -> Result<Located, Error> {
 /// The region for names that carry none, asking instance metadata if need be.
 pub(crate) fn without_endpoint(config: &Config, deadline: Deadline) -> Result<(String, RegionSource), Error> {
     match configured(config)? {
-        Located::Known(region, source) => Ok((region, source)),
+        Located::Known(region, source) => Ok((region.to_owned(), source)),
         Located::AskInstanceMetadata => {
             from_instance_metadata(config, deadline).map(|region| (region, RegionSource::InstanceMetadata))
         }

@@ -100,6 +100,10 @@ fn hex(bytes: &[u8; 32]) -> [u8; 64] {
 /// Appends `text` with everything but letters, digits and `-_.~` percent-encoded (RFC 3986, section 2.3), with
 /// upper-case digits as Signature Version 4 asks.
 pub(crate) fn percent_encode_into(out: &mut String, text: &str) {
+    if percent_encoded_length(text) == text.len() {
+        out.push_str(text);
+        return;
+    }
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
             out.push(char::from(byte));

@@ -5,6 +5,7 @@
 //! long as the credentials that signed it, whichever ends first.
 
 use std::fmt;
+use std::ops::Range;
 
 use zeroize::Zeroizing;
 
@@ -22,13 +23,13 @@ pub const LIFETIME_SECONDS: i64 = 900;
 /// A password for one endpoint, port, region and user, good for at most 15 minutes. `Debug` does not show it, and its
 /// memory is wiped when it is dropped.
 pub struct Token {
-    pub(crate) text: Zeroizing<String>,
-    pub(crate) expires_at: i64,
-    pub(crate) host: String,
-    pub(crate) port: u16,
-    pub(crate) region: String,
-    pub(crate) region_source: RegionSource,
-    pub(crate) endpoint_recognized: bool,
+    text: Zeroizing<String>,
+    expires_at: i64,
+    host: Range<usize>,
+    port: u16,
+    region: Range<usize>,
+    region_source: RegionSource,
+    endpoint_recognized: bool,
 }
 
 impl Token {
@@ -48,7 +49,7 @@ impl Token {
     /// The host as signed: lower-case, without a trailing dot.
     #[must_use]
     pub fn host(&self) -> &str {
-        &self.host
+        &self.text[self.host.clone()]
     }
 
     /// The port as signed.
@@ -60,7 +61,7 @@ impl Token {
     /// The region signed for.
     #[must_use]
     pub fn region(&self) -> &str {
-        &self.region
+        &self.text[self.region.clone()]
     }
 
     /// Where the region came from.
@@ -78,7 +79,7 @@ impl Token {
 }
 
 impl Token {
-    /// The token itself, for an owner who wipes it. It has room for one more byte.
+    /// The token itself, for an owner who wipes it. It has room for one more byte, and no more.
     #[must_use]
     pub fn into_text(mut self) -> Zeroizing<String> {
         std::mem::take(&mut self.text)
@@ -90,30 +91,32 @@ impl fmt::Debug for Token {
         f.debug_struct("Token")
             .field("text", &"** redacted **")
             .field("expires_at", &self.expires_at)
-            .field("host", &self.host)
+            .field("host", &self.host())
             .field("port", &self.port)
-            .field("region", &self.region)
+            .field("region", &self.region())
             .finish_non_exhaustive()
     }
 }
 
 /// What to sign, checked.
 pub(crate) struct Target<'a> {
-    pub(crate) host: std::borrow::Cow<'a, str>,
-    pub(crate) port: u16,
-    pub(crate) user: &'a str,
-    pub(crate) is_dsql: bool,
+    pub(crate) host: &'a str,
+    pub(crate) kind: EndpointKind<'a>,
+    port: u16,
+    user: &'a str,
+    is_dsql: bool,
 }
 
 impl<'a> Target<'a> {
+    /// `host` is normalized.
     pub(crate) fn check(host: &'a str, port: i32, user: &'a str, service: Service) -> Result<Self, Error> {
-        let host = database_endpoint::normalize(host)?;
+        let kind = database_endpoint::classify(host);
         let is_dsql = match service {
             Service::Rds => false,
             Service::Dsql => true,
             Service::Auto => {
-                database_endpoint::refuse_addresses(&host)?;
-                matches!(database_endpoint::classify(&host), EndpointKind::Dsql { .. })
+                database_endpoint::refuse_addresses(host)?;
+                matches!(kind, EndpointKind::Dsql { .. })
             }
         };
         let port = u16::try_from(port)
@@ -126,89 +129,104 @@ impl<'a> Target<'a> {
         if let Some(control) = user.chars().find(|character| character.is_control()) {
             return Err(invalid_argument(format!("user {user:?} has the control character {control:?}")));
         }
-        Ok(Self { host, port, user, is_dsql })
+        Ok(Self { host, kind, port, user, is_dsql })
     }
 
-    pub(crate) fn service(&self) -> &'static str {
-        if self.is_dsql { "dsql" } else { "rds-db" }
+    /// Signs with these credentials at `now`, in Unix seconds. `credentials_end` is when they end.
+    pub(crate) fn sign(
+        &self,
+        (region, region_source): (&str, RegionSource),
+        credentials: &SigningCredentials,
+        credentials_end: i64,
+        now: i64,
+    ) -> Token {
+        let time = SigningTime::from_unix(now);
+        let service = if self.is_dsql { "dsql" } else { "rds-db" };
+        let (text, region) = credentials
+            .with_key(time.date(), region, service, |key| self.presign(region, service, credentials, key, time));
+        Token {
+            text,
+            expires_at: now.saturating_add(LIFETIME_SECONDS).min(credentials_end),
+            host: 0..self.host.len(),
+            port: self.port,
+            region,
+            region_source,
+            endpoint_recognized: self.kind != EndpointKind::Unknown,
+        }
     }
 
-    /// Signs. `key` must be of the same day, region and service.
-    pub(crate) fn presign(
+    /// The token's text, and where the region stands in it. `key` must be of the same day, region and service.
+    fn presign(
         &self,
         region: &str,
+        service: &str,
         credentials: &SigningCredentials,
         key: &SigningKey,
         time: SigningTime,
-    ) -> Zeroizing<String> {
+    ) -> (Zeroizing<String>, Range<usize>) {
         let mut port_digits = [0; 5];
         let port = decimal(self.port, &mut port_digits);
+        let (colon, port, user_parameter, user) =
+            if self.is_dsql { ("", "", "", "") } else { (":", port, "&DBUser=", self.user) };
         let action = match (self.is_dsql, self.user) {
             (false, _) => "connect",
             (true, "admin") => "DbConnectAdmin",
             (true, _) => "DbConnect",
         };
-        let service = self.service();
-        let access_key_id = credentials.encoded_access_key_id();
-        let session_token = credentials.encoded_session_token();
+        let (token_parameter, session_token) = match credentials.encoded_session_token() {
+            Some(token) => ("&X-Amz-Security-Token=", token),
+            None => ("", ""),
+        };
+        let host_part = [self.host, colon, port];
+        let before_user = ["/?", "Action=", action, user_parameter];
+        let before_region = [
+            "&X-Amz-Algorithm=",
+            sigv4::ALGORITHM,
+            "&X-Amz-Credential=",
+            credentials.encoded_access_key_id(),
+            "%2F",
+            time.date(),
+            "%2F",
+        ];
+        let after_region = ["%2F", service, "%2Faws4_request&X-Amz-Date=", time.as_str(), "&X-Amz-Expires=900"];
+        let unsigned = ["&X-Amz-SignedHeaders=host", token_parameter, session_token, "&X-Amz-Signature="];
 
-        // Room for everything and for the NUL that the C ABI adds, so that the text is written in one allocation.
-        let mut text = Zeroizing::new(String::with_capacity(
-            512 + self.host.len()
-                + 3 * self.user.len()
-                + access_key_id.len()
-                + region.len()
-                + session_token.map_or(0, str::len),
-        ));
-        text.push_str(&self.host);
-        if !self.is_dsql {
-            text.push(':');
-            text.push_str(port);
-        }
+        // One allocation, of the length it will have with the NUL that the C ABI adds: growing or shrinking would leave
+        // a copy of the token behind.
+        let length: usize = [&host_part[..], &before_user, &before_region, &after_region, &unsigned]
+            .into_iter()
+            .flatten()
+            .map(|part| part.len())
+            .sum();
+        let encoded_user = sigv4::percent_encoded_length(user);
+        let mut text = Zeroizing::new(String::with_capacity(length + encoded_user + region.len() + SIGNATURE + 1));
+        host_part.into_iter().for_each(|part| text.push_str(part));
         let host_end = text.len();
-        text.push_str("/?");
-        let query_start = text.len();
-        text.push_str("Action=");
-        text.push_str(action);
-        if !self.is_dsql {
-            text.push_str("&DBUser=");
-            sigv4::percent_encode_into(&mut text, self.user);
-        }
-        text.push_str("&X-Amz-Algorithm=");
-        text.push_str(sigv4::ALGORITHM);
-        text.push_str("&X-Amz-Credential=");
-        text.push_str(access_key_id);
-        text.push_str("%2F");
-        text.push_str(time.date());
-        text.push_str("%2F");
+        before_user.into_iter().for_each(|part| text.push_str(part));
+        sigv4::percent_encode_into(&mut text, user);
+        before_region.into_iter().for_each(|part| text.push_str(part));
+        let region_at = text.len()..text.len() + region.len();
         text.push_str(region);
-        text.push_str("%2F");
-        text.push_str(service);
-        text.push_str("%2Faws4_request&X-Amz-Date=");
-        text.push_str(time.as_str());
-        text.push_str("&X-Amz-Expires=900");
+        after_region.into_iter().for_each(|part| text.push_str(part));
 
         let signature = PresignedRequest {
             // Port 443 is the default of https and stays out of the signed header, as in the AWS CLI.
-            host: if self.port == 443 { &self.host } else { &text[..host_end] },
-            query: &text[query_start..],
-            encoded_session_token: session_token,
+            host: if self.port == 443 { self.host } else { &text[..host_end] },
+            query: &text[host_end + "/?".len()..],
+            encoded_session_token: credentials.encoded_session_token(),
             time,
             region,
             service,
         }
         .sign(key);
-
-        text.push_str("&X-Amz-SignedHeaders=host");
-        if let Some(token) = session_token {
-            text.push_str("&X-Amz-Security-Token=");
-            text.push_str(token);
-        }
-        text.push_str("&X-Amz-Signature=");
+        unsigned.into_iter().for_each(|part| text.push_str(part));
         text.push_str(std::str::from_utf8(&signature).unwrap_or_default());
-        text
+        (text, region_at)
     }
 }
+
+/// Digits of a signature.
+const SIGNATURE: usize = 64;
 
 fn decimal(mut number: u16, digits: &mut [u8; 5]) -> &str {
     let mut start = digits.len();

@@ -7,10 +7,11 @@
 //! | expired and the instance's own source is down | the held ones are served on for 5 to 15 minutes, then asked again, as the SDKs do (botocore, smithy-rs `imds`) |
 //! | keys from files, without expiry | the files are looked at every 30 s at most, and read again when changed |
 //!
-//! The warm path is a load of one pointer: no lock, no system call.
+//! The warm path is a load of one pointer: no lock, and the clock is read once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 
@@ -144,34 +145,35 @@ impl Cache {
         Some(with(held))
     }
 
-    /// Valid credentials, waiting for them if none are held.
+    /// Calls `with` with valid credentials and the time, waiting for them up to `time_out` if none are held.
     pub(crate) fn get<T>(
         self: &Arc<Self>,
         source: &Arc<impl Fetch>,
-        now: i64,
-        deadline: Deadline,
-        with: impl Fn(&Held) -> T,
+        time_out: Duration,
+        with: impl Fn(&Held, i64) -> T,
     ) -> Result<T, Error> {
-        if let Some(value) = self.warm(source, now, &with) {
+        let now = source.now();
+        if let Some(value) = self.warm(source, now, |held| with(held, now)) {
             return Ok(value);
         }
-        let held = self.flight.wait(deadline, || self.valid(now), || self.fetch(&**source))?;
-        Ok(with(&held))
+        let held = self.flight.wait(Deadline::after(time_out), || self.valid(now), || self.fetch(&**source))?;
+        // Time has passed.
+        Ok(with(&held, source.now()))
     }
 
     /// Valid credentials, never waiting. `Ok(None)`: a fetch is under way.
     pub(crate) fn try_get<T>(
         self: &Arc<Self>,
         source: &Arc<impl Fetch>,
-        now: i64,
-        with: impl Fn(&Held) -> T,
+        with: impl Fn(&Held, i64) -> T,
     ) -> Result<Option<T>, Error> {
-        if let Some(value) = self.warm(source, now, &with) {
+        let now = source.now();
+        if let Some(value) = self.warm(source, now, |held| with(held, now)) {
             return Ok(Some(value));
         }
         let (cache, fetcher) = (Arc::clone(self), Arc::clone(source));
         match self.flight.poll(|| self.valid(now), move || cache.fetch(&*fetcher)) {
-            Poll::Ready(held) => Ok(Some(with(&held))),
+            Poll::Ready(held) => Ok(Some(with(&held, now))),
             Poll::Pending => Ok(None),
             Poll::Failed(error) => Err(error),
         }
