@@ -7,7 +7,7 @@ use pgiam_core::{Client, Error, ErrorKind, Settings, Token};
 
 use crate::boundary::{guarded, guarded_status, invalid, optional_text, put, text};
 use crate::error::{pgiam_error, pgiam_status};
-use crate::token::{Arguments, c_token, require};
+use crate::token::{Arguments, c_token, require, token_of};
 
 /// Settings and credentials. Any number of threads may use one at the same time; free it once, when no thread uses it
 /// any more. It may be used in a child after fork.
@@ -107,7 +107,7 @@ pub unsafe extern "C" fn pgiam_client_generate_token(
     // SAFETY: the caller's promises are handed on.
     unsafe {
         generate(client, (host, port, region, user), (token, expires_at, error), |client, arguments| {
-            client.generate_token(&arguments.request())
+            token_of(client, arguments)
         })
     }
 }

@@ -47,7 +47,7 @@ pub unsafe extern "C" fn pgiam_generate_token(
         guarded_status(error, || {
             require(token, "token")?;
             let arguments = Arguments::read(host, port, region, user)?;
-            put(token, c_token(default_client().generate_token(&arguments.request())?)?);
+            put(token, c_token(token_of(default_client(), &arguments)?)?);
             Ok(())
         })
     }
@@ -66,10 +66,8 @@ pub unsafe extern "C" fn pgiam_string_free(string: *mut c_char) {
         }
         // SAFETY: made by CString::into_raw in `c_token`; the caller gives it up.
         let mut bytes = unsafe { CString::from_raw(string) }.into_bytes_with_nul();
-        for byte in &mut bytes {
-            // SAFETY: a reference is valid for a write; volatile, so that the wiping is not optimised away.
-            unsafe { std::ptr::write_volatile(byte, 0) };
-        }
+        // SAFETY: the vector's own bytes; explicit_bzero is not optimised away.
+        unsafe { libc::explicit_bzero(bytes.as_mut_ptr().cast(), bytes.len()) };
     });
 }
 
@@ -110,6 +108,12 @@ impl<'a> Arguments<'a> {
     pub(crate) fn request(&self) -> TokenRequest<'a> {
         TokenRequest { host: self.host, port: self.port, region: self.region, user: self.user }
     }
+}
+
+/// The one place into which the core's warm path is inlined.
+#[inline(never)]
+pub(crate) fn token_of(client: &Client, arguments: &Arguments<'_>) -> Result<Token, Error> {
+    client.generate_token(&arguments.request())
 }
 
 /// The token as a C string that the caller owns. The bytes are moved, not copied, so that no copy is left behind.

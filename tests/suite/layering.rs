@@ -27,7 +27,7 @@ const FLOORS: &[&[&str]] = &[
     &["config::settings", "config::profile_files"],
     &["config::environment"],
     &["flight", "sigv4", "http", "retry"],
-    &["time", "secret", "sys"],
+    &["time", "secret", "sys", "tls"],
     &["error"],
     &["test_hooks"],
 ];

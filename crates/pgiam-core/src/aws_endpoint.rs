@@ -12,10 +12,11 @@ use ureq::http::Uri;
 use crate::config::Config;
 use crate::config::profile_files::Profile;
 use crate::error::{Error, ErrorKind, invalid_configuration};
-use crate::http::{self, Failure, Http, Limits, Request, Response};
+use crate::http::{Failure, Http, Limits, Request, Response};
 use crate::region;
 use crate::retry::{Attempt, retry};
 use crate::time::Deadline;
+use crate::tls;
 
 /// A service that hands out credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,12 +82,12 @@ impl Endpoint {
         let url = url(service, config, profile, region)?;
         let http = if url.starts_with("https:") {
             let bundle = setting(config, profile, "AWS_CA_BUNDLE", "ca_bundle");
-            let roots = http::roots(bundle.map(Path::new)).map_err(invalid_configuration)?;
+            let roots = tls::roots(bundle.map(Path::new)).map_err(invalid_configuration)?;
             Http::over_tls(deadline, proxy(config, &url, "HTTPS_PROXY", "https_proxy"), roots)
         } else {
             match proxy(config, &url, "HTTP_PROXY", "http_proxy") {
                 None => Ok(Http::without_proxy(deadline)),
-                Some(proxy) => Http::over_tls(deadline, Some(proxy), http::roots(None).map_err(invalid_configuration)?),
+                Some(proxy) => Http::over_tls(deadline, Some(proxy), tls::roots(None).map_err(invalid_configuration)?),
             }
         };
         let http = http.map_err(|failure| invalid_configuration(format!("proxy: {}", failure.describe())))?;

@@ -7,7 +7,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use crate::config::Config;
 use crate::config::environment::Environment;
 use crate::config::settings::Settings;
-use crate::credentials::cache::{Cache, Fetch};
+use crate::credentials::cache::{Cache, Fetch, Held};
 use crate::credentials::{Context, Provided, chain};
 use crate::database_endpoint;
 use crate::error::Error;
@@ -134,6 +134,7 @@ impl Fetch for Inner {
         self.config.store(Arc::new(again));
     }
 
+    #[inline]
     fn now(&self) -> i64 {
         self.clock.now()
     }
@@ -158,6 +159,7 @@ impl Client {
     /// # Errors
     ///
     /// Every kind but `WouldBlock`; the message names the source and what to do.
+    #[inline]
     pub fn generate_token(&self, request: &TokenRequest<'_>) -> Result<Token, Error> {
         let inner = &self.inner;
         let config = inner.config.load();
@@ -167,18 +169,16 @@ impl Client {
         let region = match region::locate(&host, target.kind, request.region, &config)? {
             Located::Known(region, source) => (region, source),
             Located::AskInstanceMetadata => {
-                let deadline = Deadline::after(config.settings.timeout());
-                found = inner.region_flight.wait(
-                    deadline,
-                    || inner.instance_region.load_full(),
-                    || inner.fetch_region(),
-                )?;
+                found = inner.wait_for_region()?;
                 (found.as_str(), RegionSource::InstanceMetadata)
             }
         };
-        inner.credentials.get(inner, config.settings.timeout(), |held, now| {
-            target.sign(region, &held.signing, held.expires_at(), now)
-        })
+        if let Some(token) = inner.sign_warm(&target, region) {
+            return Ok(token);
+        }
+        let held = inner.wait_for_credentials()?;
+        // Time has passed.
+        Ok(target.sign(region, &held.signing, held.expires_at(), inner.clock.now()))
     }
 
     /// As [`Client::generate_token`], but never waits. `Ok(None)`: a fetch has been started beside; ask again, not
@@ -187,6 +187,7 @@ impl Client {
     /// # Errors
     ///
     /// As [`Client::generate_token`].
+    #[inline(never)]
     pub fn try_generate_token(&self, request: &TokenRequest<'_>) -> Result<Option<Token>, Error> {
         let inner = &self.inner;
         let config = inner.config.load();
@@ -196,10 +197,7 @@ impl Client {
         let region = match region::locate(&host, target.kind, request.region, &config)? {
             Located::Known(region, source) => (region, source),
             Located::AskInstanceMetadata => {
-                let fetcher = Arc::clone(inner);
-                let polled =
-                    inner.region_flight.poll(|| inner.instance_region.load_full(), move || fetcher.fetch_region());
-                match polled {
+                match inner.poll_region() {
                     Poll::Ready(region) => found = region,
                     Poll::Pending => return Ok(None),
                     Poll::Failed(error) => return Err(error),
@@ -207,7 +205,15 @@ impl Client {
                 (found.as_str(), RegionSource::InstanceMetadata)
             }
         };
-        inner.credentials.try_get(inner, |held, now| target.sign(region, &held.signing, held.expires_at(), now))
+        if let Some(token) = inner.sign_warm(&target, region) {
+            return Ok(Some(token));
+        }
+        let now = inner.clock.now();
+        match inner.credentials.poll(inner, now) {
+            Poll::Ready(held) => Ok(Some(target.sign(region, &held.signing, held.expires_at(), now))),
+            Poll::Pending => Ok(None),
+            Poll::Failed(error) => Err(error),
+        }
     }
 
     /// Looks at the sources in their order, now, and tells what each said and which one serves: for people who wonder
@@ -248,6 +254,43 @@ impl Client {
 }
 
 impl Inner {
+    /// The warm path: a token by the credentials held. `None`: none are held.
+    #[inline]
+    fn sign_warm(self: &Arc<Self>, target: &Target<'_>, region: (&str, RegionSource)) -> Option<Token> {
+        let now = self.clock.now();
+        let (warm, refresh_is_due) = self.credentials.warm(now)?;
+        let held = warm.held()?;
+        let token = target.sign(region, &held.signing, held.expires_at(), now);
+        if refresh_is_due {
+            self.refresh_beside();
+        }
+        Some(token)
+    }
+
+    // The cold paths stand apart, so that they are compiled for size, and the warm one, which is inlined into its
+    // callers, for speed (Cargo.toml).
+
+    #[cold]
+    fn refresh_beside(self: &Arc<Self>) {
+        self.credentials.refresh_beside(self);
+    }
+
+    #[cold]
+    fn wait_for_credentials(self: &Arc<Self>) -> Result<Arc<Held>, Error> {
+        self.credentials.wait(&**self, self.clock.now(), self.config.load().settings.timeout())
+    }
+
+    #[cold]
+    fn wait_for_region(&self) -> Result<Arc<String>, Error> {
+        let deadline = Deadline::after(self.config.load().settings.timeout());
+        self.region_flight.wait(deadline, || self.instance_region.load_full(), || self.fetch_region())
+    }
+
+    fn poll_region(self: &Arc<Self>) -> Poll<Arc<String>> {
+        let fetcher = Arc::clone(self);
+        self.region_flight.poll(|| self.instance_region.load_full(), move || fetcher.fetch_region())
+    }
+
     fn fetch_with_trail(&self, trail: &mut Vec<chain::Step>) -> Result<Provided, Error> {
         let config = self.config.load_full();
         let context =

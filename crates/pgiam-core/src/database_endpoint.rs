@@ -23,7 +23,11 @@ pub(crate) enum EndpointKind<'a> {
 }
 
 /// Lower-cases a host and drops one trailing dot; refuses what no token can be valid for.
+#[inline]
 pub(crate) fn normalize(host: &str) -> Result<Cow<'_, str>, Error> {
+    if is_normal(host) {
+        return Ok(Cow::Borrowed(host));
+    }
     if host.is_empty() {
         return Err(invalid_argument("host is empty; pass the endpoint's name, as the RDS console shows it"));
     }
@@ -57,12 +61,32 @@ pub(crate) fn normalize(host: &str) -> Result<Cow<'_, str>, Error> {
     })
 }
 
+/// Whether there is nothing to do and nothing to refuse, as for nearly every host; in one pass.
+#[inline]
+fn is_normal(host: &str) -> bool {
+    let mut previous = b'.';
+    for byte in host.bytes() {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => {}
+            b'.' if previous != b'.' => {}
+            _ => return false,
+        }
+        previous = byte;
+    }
+    previous != b'.' && host.len() <= 253
+}
+
 const SIGN_FOR_THE_ENDPOINT: &str = "a token is valid only for the name of a database endpoint. To go through a tunnel or to an \
      address, sign for the endpoint's name and connect with host=ENDPOINT hostaddr=ADDRESS";
 
 /// Under `service=auto` addresses and `localhost` are refused: the server knows itself by its endpoint's name, so a token
 /// for them can only be turned down.
+#[inline]
 pub(crate) fn refuse_addresses(host: &str) -> Result<(), Error> {
+    // No address of a normalized host ends with a letter.
+    if host.bytes().next_back().is_some_and(|last| last.is_ascii_lowercase()) && !host.ends_with("localhost") {
+        return Ok(());
+    }
     let what = if host.parse::<IpAddr>().is_ok() || host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
         "an IP address"
     } else if host == "localhost" || host.ends_with(".localhost") {
@@ -83,14 +107,23 @@ pub fn is_recognized(host: &str) -> bool {
 }
 
 /// Tells what a normalized name is.
+#[inline]
 pub(crate) fn classify(host: &str) -> EndpointKind<'_> {
     classify_labels(host).unwrap_or(EndpointKind::Unknown)
 }
 
+/// What stands before and after the last dot.
+#[inline]
+fn split_last_label(name: &str) -> Option<(&str, &str)> {
+    let dot = name.bytes().rposition(|byte| byte == b'.')?;
+    Some((&name[..dot], &name[dot + 1..]))
+}
+
+#[inline]
 fn classify_labels(host: &str) -> Option<EndpointKind<'_>> {
     if let Some(rest) = host.strip_suffix(".on.aws") {
-        let (name, region) = rest.rsplit_once('.')?;
-        let (id, service) = name.rsplit_once('.')?;
+        let (name, region) = split_last_label(rest)?;
+        let (id, service) = split_last_label(name)?;
         let is_dsql = service == "dsql" || service.strip_prefix("dsql-").is_some_and(is_region_like);
         let whole = is_dsql && is_alphanumeric(id) && is_region_like(region);
         return whole.then_some(EndpointKind::Dsql { region });
@@ -101,10 +134,10 @@ fn classify_labels(host: &str) -> Option<EndpointKind<'_>> {
         let Some(rest) = rest.strip_suffix(".rds").or_else(|| rest.strip_suffix(".rds-fips")) else {
             continue;
         };
-        let (x, region) = rest.rsplit_once('.')?;
+        let (x, region) = split_last_label(rest)?;
         // Before the region: `global` would otherwise be read as one.
         if region == "global" {
-            let (name, id) = x.rsplit_once('.')?;
+            let (name, id) = split_last_label(x)?;
             let whole = is_instance_part(name) && id.strip_prefix("global-").is_some_and(is_alphanumeric);
             return whole.then_some(EndpointKind::RdsGlobal);
         }
@@ -113,24 +146,27 @@ fn classify_labels(host: &str) -> Option<EndpointKind<'_>> {
     // `X.rds.R` before the domain: China, GovCloud and the isolated partitions.
     for domain in [".amazonaws.com.cn", ".amazonaws.com", ".c2s.ic.gov", ".sc2s.sgov.gov"] {
         let Some(rest) = host.strip_suffix(domain) else { continue };
-        let (rest, region) = rest.rsplit_once('.')?;
+        let (rest, region) = split_last_label(rest)?;
         let x = rest.strip_suffix(".rds").or_else(|| rest.strip_suffix(".rds-fips"))?;
         return (is_instance_part(x) && is_region_like(region)).then_some(EndpointKind::Rds { region });
     }
     None
 }
 
+#[inline]
 fn is_region_like(label: &str) -> bool {
     !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
 
+#[inline]
 fn is_alphanumeric(label: &str) -> bool {
     !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
 }
 
 /// X of the forms: any labels, then the account's part with an optional prefix.
+#[inline]
 fn is_instance_part(x: &str) -> bool {
-    let last = x.rsplit('.').next().unwrap_or(x);
+    let last = split_last_label(x).map_or(x, |(_, last)| last);
     // The longer prefixes first: `cluster-` would leave `ro-…`, which is none.
     let bare = ["cluster-custom-", "cluster-ro-", "cluster-", "proxy-", "shardgrp-"]
         .iter()

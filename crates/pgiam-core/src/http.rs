@@ -1,20 +1,17 @@
 //! HTTP as the credential sources need it: blocking, small answers, one deadline, no redirects, no proxy unless given.
 //!
-//! TLS is set up only when an https address is asked; the system's trust store is then read once per process.
+//! TLS is set up only when an https address is asked.
 //!
 //! An [`Http`] belongs to one fetch and is dropped with it: within the fetch a connection is used again if the server
 //! allows, and none is left open for a forked child to inherit. Literal addresses are not looked up, so no resolver
 //! thread is started for the link-local services.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use once_cell::race::OnceBox;
 use ureq::config::Config;
 use ureq::http::Uri;
-use ureq::tls::{PemItem, RootCerts, TlsConfig};
+use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
     Buffers, ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout, RustlsConnector, TcpConnector, Transport,
@@ -23,6 +20,7 @@ use ureq::{Agent, Proxy};
 use zeroize::Zeroizing;
 
 use crate::time::Deadline;
+use crate::tls;
 
 /// The most that is read of an answer; the largest real one, of STS, has a few KiB.
 const MAX_BODY: u64 = 256 * 1024;
@@ -114,10 +112,7 @@ impl Http {
                     .map_err(|_| Failure::BadRequest("the proxy's address is not like http://proxy:3128".into()))?,
             ),
         };
-        let tls = TlsConfig::builder()
-            .root_certs(roots)
-            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .build();
+        let tls = TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(tls::provider()).build();
         Ok(Self::build(deadline, LiteralFirst::default(), proxy, Some(tls)))
     }
 
@@ -286,44 +281,6 @@ impl Resolver for LiteralFirst {
 }
 
 const FORBIDDEN_ADDRESS: &str = "the name leads to an address that credentials are not asked from over plain http";
-
-/// The trust store: a bundle of one's own, which then is the only one, or the system's.
-pub(crate) fn roots(bundle: Option<&Path>) -> Result<RootCerts, String> {
-    if let Some(path) = bundle {
-        return read_roots(path);
-    }
-    static SYSTEM: OnceBox<RootCerts> = OnceBox::new();
-    SYSTEM
-        .get_or_try_init(|| {
-            SYSTEM_BUNDLES.iter().find_map(|path| read_roots(Path::new(path)).ok()).map(Box::new).ok_or_else(|| {
-                "no trust store is installed (package ca-certificates); AWS_CA_BUNDLE names one of your own".to_owned()
-            })
-        })
-        .cloned()
-}
-
-/// Where distributions keep their bundle: Debian and Alpine, Fedora and RHEL, older RHEL, openSUSE, BSD's place.
-const SYSTEM_BUNDLES: [&str; 5] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
-
-fn read_roots(path: &Path) -> Result<RootCerts, String> {
-    let pem = std::fs::read(path).map_err(|error| format!("{}: {}", path.display(), error.kind()))?;
-    let certificates: Vec<_> = ureq::tls::parse_pem(&pem)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    if certificates.is_empty() {
-        return Err(format!("{}: no certificate in PEM form is in it", path.display()));
-    }
-    Ok(RootCerts::from(certificates))
-}
 
 #[cfg(test)]
 mod tests {

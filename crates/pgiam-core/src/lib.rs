@@ -49,6 +49,7 @@ pub mod test_hooks;
 #[cfg(not(feature = "test-hooks"))]
 mod test_hooks;
 pub mod time;
+mod tls;
 pub mod token;
 
 pub use client::{Client, ClientBuilder, Explanation, Serving, TokenRequest};

@@ -59,6 +59,7 @@ pub(crate) struct PresignedRequest<'a> {
 
 impl PresignedRequest<'_> {
     /// The signature, 64 hexadecimal digits.
+    #[inline]
     pub(crate) fn sign(&self, key: &SigningKey) -> [u8; 64] {
         let mut canonical = Sha256::new();
         canonical.update(b"GET\n/\n");
@@ -88,6 +89,7 @@ impl PresignedRequest<'_> {
     }
 }
 
+#[inline]
 fn hex(bytes: &[u8; 32]) -> [u8; 64] {
     let mut text = [0; 64];
     for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
@@ -99,6 +101,7 @@ fn hex(bytes: &[u8; 32]) -> [u8; 64] {
 
 /// Appends `text` with everything but letters, digits and `-_.~` percent-encoded (RFC 3986, section 2.3), with
 /// upper-case digits as Signature Version 4 asks.
+#[inline]
 pub(crate) fn percent_encode_into(out: &mut String, text: &str) {
     if percent_encoded_length(text) == text.len() {
         out.push_str(text);
@@ -116,6 +119,7 @@ pub(crate) fn percent_encode_into(out: &mut String, text: &str) {
 }
 
 /// How long [`percent_encode_into`] makes `text`.
+#[inline]
 pub(crate) fn percent_encoded_length(text: &str) -> usize {
     text.bytes()
         .map(|byte| if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') { 1 } else { 3 })

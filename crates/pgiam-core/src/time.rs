@@ -31,6 +31,7 @@ impl Clock {
 
     /// The time now, in Unix seconds.
     #[must_use]
+    #[inline]
     pub fn now(&self) -> i64 {
         match &self.0 {
             Some(now) => now(),
@@ -52,6 +53,7 @@ impl std::fmt::Debug for Clock {
 }
 
 /// Whole seconds since 1970, negative before.
+#[inline]
 pub(crate) fn unix_seconds(time: SystemTime) -> i64 {
     match time.duration_since(UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
@@ -70,6 +72,7 @@ pub(crate) struct SigningTime([u8; 16]);
 
 impl SigningTime {
     /// Seconds outside the years 0 to 9999 are clamped: such a clock cannot make a valid token anyway.
+    #[inline]
     pub(crate) fn from_unix(unix_seconds: i64) -> Self {
         let at = OffsetDateTime::from_unix_timestamp(unix_seconds.clamp(-62_167_219_200, 253_402_300_799))
             .unwrap_or(OffsetDateTime::UNIX_EPOCH);
@@ -89,10 +92,12 @@ impl SigningTime {
         Self(text)
     }
 
+    #[inline]
     pub(crate) fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("00000000T000000Z")
     }
 
+    #[inline]
     pub(crate) fn date(&self) -> &str {
         &self.as_str()[..8]
     }

@@ -81,6 +81,7 @@ impl Token {
 impl Token {
     /// The token itself, for an owner who wipes it. It has room for one more byte, and no more.
     #[must_use]
+    #[inline]
     pub fn into_text(mut self) -> Zeroizing<String> {
         std::mem::take(&mut self.text)
     }
@@ -109,6 +110,7 @@ pub(crate) struct Target<'a> {
 
 impl<'a> Target<'a> {
     /// `host` is normalized.
+    #[inline]
     pub(crate) fn check(host: &'a str, port: i32, user: &'a str, service: Service) -> Result<Self, Error> {
         let kind = database_endpoint::classify(host);
         let is_dsql = match service {
@@ -126,13 +128,15 @@ impl<'a> Target<'a> {
         if user.is_empty() {
             return Err(invalid_argument("user is empty; pass the database user that was granted rds_iam"));
         }
-        if let Some(control) = user.chars().find(|character| character.is_control()) {
+        let plain = user.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        if !plain && let Some(control) = user.chars().find(|character| character.is_control()) {
             return Err(invalid_argument(format!("user {user:?} has the control character {control:?}")));
         }
         Ok(Self { host, kind, port, user, is_dsql })
     }
 
     /// Signs with these credentials at `now`, in Unix seconds. `credentials_end` is when they end.
+    #[inline]
     pub(crate) fn sign(
         &self,
         (region, region_source): (&str, RegionSource),
@@ -156,6 +160,7 @@ impl<'a> Target<'a> {
     }
 
     /// The token's text, and where the region stands in it. `key` must be of the same day, region and service.
+    #[inline]
     fn presign(
         &self,
         region: &str,
@@ -228,6 +233,7 @@ impl<'a> Target<'a> {
 /// Digits of a signature.
 const SIGNATURE: usize = 64;
 
+#[inline]
 fn decimal(mut number: u16, digits: &mut [u8; 5]) -> &str {
     let mut start = digits.len();
     loop {

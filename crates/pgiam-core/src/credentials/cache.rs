@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwapOption, Guard};
 
 use crate::credentials::{Provided, SigningCredentials, Source};
 use crate::error::Error;
@@ -78,15 +78,18 @@ impl Held {
     }
 
     /// Unix seconds; `i64::MAX` for credentials without an end.
+    #[inline]
     pub(crate) fn expires_at(&self) -> i64 {
         self.expires_at
     }
 
+    #[inline]
     fn is_valid(&self, now: i64) -> bool {
         now < self.expires_at
     }
 
     /// Whether this caller is the one to start the refresh that is due. Moves the next one ahead.
+    #[inline]
     fn claim_refresh(&self, now: i64) -> bool {
         let due = self.refresh_at.load(Ordering::Relaxed);
         if now < due {
@@ -135,48 +138,25 @@ impl Cache {
         self.held.load_full().filter(|held| held.is_valid(now))
     }
 
-    /// Calls `with` with valid credentials if there are some, and sees to their refresh.
-    fn warm<T>(self: &Arc<Self>, source: &Arc<impl Fetch>, now: i64, with: impl FnOnce(&Held) -> T) -> Option<T> {
+    /// Valid credentials if there are some, and whether the caller is the one to see to their refresh
+    /// ([`Cache::refresh_beside`]).
+    #[inline]
+    pub(crate) fn warm(&self, now: i64) -> Option<(Warm, bool)> {
         let guard = self.held.load();
         let held = guard.as_ref().filter(|held| held.is_valid(now))?;
-        if held.claim_refresh(now) {
-            self.refresh_beside(source, held);
-        }
-        Some(with(held))
+        let due = held.claim_refresh(now);
+        Some((Warm(guard), due))
     }
 
-    /// Calls `with` with valid credentials and the time, waiting for them up to `time_out` if none are held.
-    pub(crate) fn get<T>(
-        self: &Arc<Self>,
-        source: &Arc<impl Fetch>,
-        time_out: Duration,
-        with: impl Fn(&Held, i64) -> T,
-    ) -> Result<T, Error> {
-        let now = source.now();
-        if let Some(value) = self.warm(source, now, |held| with(held, now)) {
-            return Ok(value);
-        }
-        let held = self.flight.wait(Deadline::after(time_out), || self.valid(now), || self.fetch(&**source))?;
-        // Time has passed.
-        Ok(with(&held, source.now()))
+    /// Valid credentials, waiting for them up to `time_out` if none are held.
+    pub(crate) fn wait(&self, source: &impl Fetch, now: i64, time_out: Duration) -> Result<Arc<Held>, Error> {
+        self.flight.wait(Deadline::after(time_out), || self.valid(now), || self.fetch(source))
     }
 
-    /// Valid credentials, never waiting. `Ok(None)`: a fetch is under way.
-    pub(crate) fn try_get<T>(
-        self: &Arc<Self>,
-        source: &Arc<impl Fetch>,
-        with: impl Fn(&Held, i64) -> T,
-    ) -> Result<Option<T>, Error> {
-        let now = source.now();
-        if let Some(value) = self.warm(source, now, |held| with(held, now)) {
-            return Ok(Some(value));
-        }
+    /// Credentials fetched beside, where none are held.
+    pub(crate) fn poll(self: &Arc<Self>, source: &Arc<impl Fetch>, now: i64) -> Poll<Arc<Held>> {
         let (cache, fetcher) = (Arc::clone(self), Arc::clone(source));
-        match self.flight.poll(|| self.valid(now), move || cache.fetch(&*fetcher)) {
-            Poll::Ready(held) => Ok(Some(with(&held, now))),
-            Poll::Pending => Ok(None),
-            Poll::Failed(error) => Err(error),
-        }
+        self.flight.poll(|| self.valid(now), move || cache.fetch(&*fetcher))
     }
 
     /// Fetches now, whatever is held. On failure the held credentials stay.
@@ -214,8 +194,10 @@ impl Cache {
         Ok(held)
     }
 
-    fn refresh_beside(self: &Arc<Self>, source: &Arc<impl Fetch>, held: &Held) {
-        if held.expires_at == i64::MAX && !source.files_changed() {
+    /// Starts the refresh that is due, beside the callers.
+    pub(crate) fn refresh_beside(self: &Arc<Self>, source: &Arc<impl Fetch>) {
+        let lasting = self.held.load().as_ref().is_some_and(|held| held.expires_at == i64::MAX);
+        if lasting && !source.files_changed() {
             return;
         }
         let (cache, source) = (Arc::clone(self), Arc::clone(source));
@@ -225,5 +207,15 @@ impl Cache {
             }
             cache.fetch(&*source)
         });
+    }
+}
+
+/// A look at what is held, without a count taken.
+pub(crate) struct Warm(Guard<Option<Arc<Held>>>);
+
+impl Warm {
+    #[inline]
+    pub(crate) fn held(&self) -> Option<&Held> {
+        self.0.as_deref()
     }
 }

@@ -14,10 +14,11 @@ use ureq::http::Uri;
 use crate::config::Config;
 use crate::credentials::{Context, Outcome, Provided, Source};
 use crate::error::{Error, ErrorKind, invalid_configuration};
-use crate::http::{self, Failure, Http, Limits, Request};
+use crate::http::{Failure, Http, Limits, Request};
 use crate::retry::{Attempt, retry};
 use crate::secret::Secret;
 use crate::time::{parse_rfc3339, system_time};
+use crate::tls;
 
 const RELATIVE: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
 const FULL: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
@@ -124,7 +125,7 @@ fn fetch(context: &Context<'_>, url: &str) -> Result<Provided, Error> {
     let token = authorization(config)?;
     let http = if url.starts_with("https:") {
         let bundle = config.variable_or_property("AWS_CA_BUNDLE", "ca_bundle")?;
-        let roots = http::roots(bundle.map(std::path::Path::new)).map_err(invalid_configuration)?;
+        let roots = tls::roots(bundle.map(std::path::Path::new)).map_err(invalid_configuration)?;
         Http::over_tls(context.deadline, None, roots).map_err(|failure| fault(&failure.describe()))?
     } else {
         Http::to_addresses(context.deadline, is_allowed)

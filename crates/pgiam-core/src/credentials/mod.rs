@@ -124,16 +124,19 @@ impl SigningCredentials {
         &self.credentials
     }
 
+    #[inline]
     pub(crate) fn encoded_access_key_id(&self) -> &str {
         &self.encoded_access_key_id
     }
 
+    #[inline]
     pub(crate) fn encoded_session_token(&self) -> Option<&str> {
         self.encoded_session_token.as_ref().map(Secret::expose)
     }
 
     /// Calls `sign` with the signing key of a day (`YYYYMMDD`), region and service: the one kept, or a new one that is
     /// kept from then on.
+    #[inline]
     pub(crate) fn with_key<T>(
         &self,
         date: &str,
