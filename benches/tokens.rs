@@ -18,6 +18,9 @@ use criterion::{Criterion, Throughput};
 use library::{Client, Library, Request};
 use sha2::{Digest, Sha256};
 
+/// 1,024 bytes in base64, as STS gives them, so that some are percent-encoded.
+const SESSION_TOKEN: &str = include_str!("session-token");
+
 const REQUEST: Request =
     Request { host: c"mypg.c9akciq32rpa.eu-central-1.rds.amazonaws.com", port: 5432, user: c"app_user" };
 
@@ -33,11 +36,11 @@ fn main() {
     let wanted = |group: &str| group.starts_with(filtered.split('/').next().unwrap_or_default());
 
     // One client a variety of credentials; each reads the environment as it is when the client is made.
-    for (name, session_token) in [("no_session_token", None), ("session_token_1k", Some(session_token()))] {
+    for (name, session_token) in [("no_session_token", None), ("session_token_1k", Some(SESSION_TOKEN))] {
         set_environment(&[
             ("AWS_ACCESS_KEY_ID", Some("AKIAIOSFODNN7EXAMPLE")),
             ("AWS_SECRET_ACCESS_KEY", Some("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")),
-            ("AWS_SESSION_TOKEN", session_token.as_deref()),
+            ("AWS_SESSION_TOKEN", session_token),
             ("AWS_CONFIG_FILE", Some("/dev/null")),
             ("AWS_SHARED_CREDENTIALS_FILE", Some("/dev/null")),
         ]);
@@ -59,14 +62,6 @@ fn main() {
         }
     }
     criterion.final_summary();
-}
-
-/// 1,024 bytes as STS gives them: base64, so that some are percent-encoded.
-fn session_token() -> String {
-    const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut token: String = (0..1022_usize).map(|n| char::from(BASE64[n * n % 61 + n % 4])).collect();
-    token.push_str("==");
-    token
 }
 
 fn set_environment(variables: &[(&str, Option<&str>)]) {
