@@ -1,8 +1,8 @@
 /* What libpgiam.so costs a process that is fresh: probe dlopen|memory|counts LIBRARY
  *
  *   dlopen   prints the nanoseconds of dlopen
- *   memory   prints, in KiB: Rss, Pss and what is private, as added by dlopen and, in a second line, by the first token
- *            too
+ *   memory   prints, in KiB: Rss, Pss and the private pages written to, as added by dlopen and, in a second line,
+ *            by the first token too
  *   counts   prints: allocations a warm token, allocations of the first token, threads started by the first token
  *
  * Credentials come from the environment. The functions that count take the place of the C library's, for this program
@@ -103,7 +103,7 @@ static void make_token(void)
 /* --- memory --- */
 
 struct memory {
-    long rss, pss, private;
+    long rss, pss, dirty;
 };
 
 /* Read into static room: the reading is not to change what is read. */
@@ -122,8 +122,8 @@ static struct memory memory(void)
             found.rss = kib;
         else if (sscanf(text, "Pss: %ld", &kib) == 1)
             found.pss = kib;
-        else if (sscanf(text, "Private_Clean: %ld", &kib) == 1 || sscanf(text, "Private_Dirty: %ld", &kib) == 1)
-            found.private += kib;
+        else if (sscanf(text, "Private_Dirty: %ld", &kib) == 1)
+            found.dirty = kib;
     }
     fclose(file);
     return found;
@@ -132,7 +132,7 @@ static struct memory memory(void)
 static void print_added(struct memory before)
 {
     struct memory after = memory();
-    printf("%ld %ld %ld\n", after.rss - before.rss, after.pss - before.pss, after.private - before.private);
+    printf("%ld %ld %ld\n", after.rss - before.rss, after.pss - before.pss, after.dirty - before.dirty);
 }
 
 /* --- what is asked for --- */
