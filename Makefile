@@ -14,7 +14,7 @@ MAJOR       := $(firstword $(subst ., ,$(VERSION)))
 TARGET_DIR  := $(or $(CARGO_TARGET_DIR),target)
 RELEASE     := $(TARGET_DIR)/release
 
-.PHONY: all help build header demo check check-deep install uninstall clean
+.PHONY: all help build header demo check check-deep bench bench-quick install uninstall clean
 
 all: build
 
@@ -23,6 +23,8 @@ help:
 	@echo 'make demo        set up, build and show psql, C, Python and Ruby logging in to a real PostgreSQL'
 	@echo 'make check       set up and run the tests'
 	@echo 'make check-deep  the slow rest: Valgrind and AddressSanitizer'
+	@echo 'make bench       set up, and measure beside the AWS CLI and the AWS SDKs (docs/performance.md)'
+	@echo 'make bench-quick the same without the peers that take long to build'
 	@echo 'make install     PREFIX=$(PREFIX) DESTDIR='
 	@echo 'make uninstall   the same PREFIX and DESTDIR'
 	@echo 'make header      write include/pgiam.h anew from src/'
@@ -44,6 +46,15 @@ check:
 check-deep:
 	tests/setup deep
 	tests/check --deep
+
+bench:
+	tests/setup bench
+	benches/run
+
+# Needs neither Node nor the AWS SDK for Rust.
+bench-quick:
+	tests/setup check
+	benches/run --quick
 
 # `make build` first as yourself; `sudo make install` then needs no Rust.
 install:
