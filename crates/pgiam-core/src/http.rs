@@ -7,6 +7,8 @@
 //! thread is started for the link-local services.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ureq::config::Config;
@@ -29,6 +31,8 @@ const MAX_BODY: u64 = 256 * 1024;
 pub(crate) struct Http {
     agent: Agent,
     deadline: Deadline,
+    /// Whether the request under way has reached a peer: of two time-outs that end together ureq reports either.
+    reached: Arc<AtomicBool>,
 }
 
 /// Whether an address may be connected to.
@@ -127,12 +131,13 @@ impl Http {
         if let Some(tls) = tls {
             config = config.tls_config(tls);
         }
+        let reached = Arc::new(AtomicBool::new(false));
         let connector =
             ().chain(ConnectProxyConnector::default())
                 .chain(TcpConnector::default())
-                .chain(Bounded::new(deadline))
+                .chain(Bounded { deadline, reached: Arc::clone(&reached), inner: () })
                 .chain(RustlsConnector::default());
-        Self { agent: Agent::with_parts(config.build(), connector, resolver), deadline }
+        Self { agent: Agent::with_parts(config.build(), connector, resolver), deadline, reached }
     }
 
     /// Sends one request and reads its whole answer.
@@ -153,7 +158,11 @@ impl Http {
             .timeout_recv_response(Some(limits.read.min(remaining)))
             .timeout_recv_body(Some(limits.read.min(remaining)))
             .build();
-        let response = self.agent.run(configured).map_err(failure)?;
+        self.reached.store(false, Ordering::Relaxed);
+        let response = self.agent.run(configured).map_err(|error| match error {
+            ureq::Error::Timeout(_) if !self.reached.load(Ordering::Relaxed) => Failure::ConnectTimeout,
+            error => failure(error),
+        })?;
         let status = response.status().as_u16();
         let mut body = response.into_body();
         let body = body.with_config().limit(MAX_BODY).read_to_vec().map(Zeroizing::new).map_err(failure)?;
@@ -164,7 +173,6 @@ impl Http {
 fn failure(error: ureq::Error) -> Failure {
     use std::io::ErrorKind as Io;
     match error {
-        ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => Failure::ConnectTimeout,
         ureq::Error::Timeout(_) => Failure::AnswerTimeout,
         ureq::Error::HostNotFound => Failure::NotConnected("the name is not known".into()),
         ureq::Error::ConnectionFailed => Failure::NotConnected("connection failed".into()),
@@ -204,20 +212,18 @@ fn failure(error: ureq::Error) -> Failure {
 #[derive(Debug)]
 struct Bounded<T = ()> {
     deadline: Deadline,
+    reached: Arc<AtomicBool>,
     inner: T,
-}
-
-impl Bounded {
-    fn new(deadline: Deadline) -> Self {
-        Self { deadline, inner: () }
-    }
 }
 
 impl<T: Transport> Connector<T> for Bounded {
     type Out = Bounded<T>;
 
     fn connect(&self, _: &ConnectionDetails, chained: Option<T>) -> Result<Option<Bounded<T>>, ureq::Error> {
-        Ok(chained.map(|inner| Bounded { deadline: self.deadline, inner }))
+        Ok(chained.map(|inner| {
+            self.reached.store(true, Ordering::Relaxed);
+            Bounded { deadline: self.deadline, reached: Arc::clone(&self.reached), inner }
+        }))
     }
 }
 
@@ -237,6 +243,7 @@ impl<T: Transport> Transport for Bounded<T> {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        self.reached.store(true, Ordering::Relaxed);
         let timeout = self.bound(timeout)?;
         self.inner.transmit_output(amount, timeout)
     }
