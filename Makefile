@@ -64,7 +64,7 @@ install:
 	ln -sf libpgiam.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libpgiam.so.$(MAJOR)
 	ln -sf libpgiam.so.$(MAJOR) $(DESTDIR)$(LIBDIR)/libpgiam.so
 	$(INSTALL) -m 644 $(RELEASE)/libpgiam.a $(DESTDIR)$(LIBDIR)/libpgiam.a
-	$(INSTALL) -m 644 include/pgiam.h $(DESTDIR)$(INCLUDEDIR)/pgiam.h
+	$(INSTALL) -m 644 include/pgiam.h include/pgiam-libpq.h $(DESTDIR)$(INCLUDEDIR)
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 	    -e 's|@VERSION@|$(VERSION)|' pgiam.pc.in > $(DESTDIR)$(PKGCONFDIR)/pgiam.pc
 	chmod 644 $(DESTDIR)$(PKGCONFDIR)/pgiam.pc
@@ -73,7 +73,7 @@ install:
 
 uninstall:
 	rm -f $(DESTDIR)$(LIBDIR)/libpgiam.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libpgiam.so.$(MAJOR) \
-	      $(DESTDIR)$(LIBDIR)/libpgiam.so $(DESTDIR)$(LIBDIR)/libpgiam.a $(DESTDIR)$(INCLUDEDIR)/pgiam.h \
+	      $(DESTDIR)$(LIBDIR)/libpgiam.so $(DESTDIR)$(LIBDIR)/libpgiam.a $(DESTDIR)$(INCLUDEDIR)/pgiam.h $(DESTDIR)$(INCLUDEDIR)/pgiam-libpq.h \
 	      $(DESTDIR)$(PKGCONFDIR)/pgiam.pc $(DESTDIR)$(BINDIR)/pgiam $(DESTDIR)$(BINDIR)/psql-iam
 
 clean:

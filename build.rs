@@ -7,5 +7,8 @@ fn main() {
         let soname = format!("libpgiam.so.{}", std::env::var("CARGO_PKG_VERSION_MAJOR").unwrap_or_default());
         println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,{soname}");
         println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
+        // The unwinder that catches panics at the boundary comes from the compiler's archive: loading libgcc_s for it
+        // would cost the host three times what loading this library does (docs/performance.md).
+        println!("cargo:rustc-link-lib=static:-bundle,+verbatim=libgcc_eh.a");
     }
 }

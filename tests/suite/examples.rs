@@ -57,6 +57,15 @@ fn the_c_program_with_an_event_loop_never_stalls() {
 }
 
 #[test]
+fn the_c_program_with_one_line_changed_logs_in() {
+    let simulator = simulator();
+    let mut command = clean_command(example("one_line"));
+    command.arg(format!("host={ENDPOINT} port={} user=app_user dbname=app sslmode=verify-full", server().port));
+    on_instance(&mut command, &simulator, installed());
+    assert_eq!(expect_success("one_line", &command.output().unwrap()), "logged in as app_user\n");
+}
+
+#[test]
 fn the_c_program_reconnects_with_a_new_token() {
     let out = logs_in(&example("reconnect"), &[]);
     assert!(out.contains("reconnected\nlogged in as app_user"), "{out}");

@@ -11,6 +11,7 @@ mod examples_support;
 mod exports;
 mod header;
 mod layering;
+mod libpq_header;
 mod logins;
 mod psql_iam;
 mod sources;

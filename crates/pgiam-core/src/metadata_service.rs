@@ -42,17 +42,15 @@ impl MetadataService {
         }
         let timeout = match config.variable_or_property("AWS_METADATA_SERVICE_TIMEOUT", "metadata_service_timeout")? {
             None => None,
-            Some(text) => Some(
-                text.parse::<f64>()
-                    .ok()
-                    .filter(|seconds| *seconds > 0.0 && *seconds <= 3600.0)
-                    .map(Duration::from_secs_f64)
-                    .ok_or_else(|| {
+            Some(text) => {
+                Some(seconds(text).filter(|time| !time.is_zero() && *time <= Duration::from_secs(3600)).ok_or_else(
+                    || {
                         invalid_configuration(format!(
                             "AWS_METADATA_SERVICE_TIMEOUT: {text:?} is not a number of seconds above 0"
                         ))
-                    })?,
-            ),
+                    },
+                )?)
+            }
         };
         let attempts =
             match config.variable_or_property("AWS_METADATA_SERVICE_NUM_ATTEMPTS", "metadata_service_num_attempts")? {
@@ -167,6 +165,17 @@ impl MetadataService {
     fn fault(&self, what: &str) -> Error {
         Error::new(ErrorKind::Provider, format!("{}: {what}", self.endpoint))
     }
+}
+
+/// Seconds with at most three decimals, `2` or `0.25`. Not by `f64`, whose reader would be 15 KB of the library.
+fn seconds(text: &str) -> Option<Duration> {
+    let (whole, decimals) = text.trim().split_once('.').unwrap_or((text.trim(), "0"));
+    let digits = |text: &str| !text.is_empty() && text.len() <= 9 && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(decimals) || decimals.len() > 3 {
+        return None;
+    }
+    let milliseconds = format!("{decimals:0<3}").parse().ok()?;
+    Some(Duration::from_secs(whole.parse().ok()?) + Duration::from_millis(milliseconds))
 }
 
 /// Reads under one session token and over one connection, if the server allows.
@@ -316,6 +325,16 @@ mod tests {
                 Some(expected) => assert_eq!(format!("{}{TOKEN_PATH}", outcome.unwrap()), expected, "{docs}"),
                 None => assert_eq!(outcome.unwrap_err().kind(), ErrorKind::InvalidConfiguration, "{docs}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_time_out_is_read_in_seconds_with_decimals() {
+        for (text, milliseconds) in [("2", 2000), ("0.25", 250), ("1.5", 1500), (" 3.001 ", 3001)] {
+            assert_eq!(seconds(text), Some(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for text in ["", "-1", "1e3", "inf", "NaN", ".5", "1.", "1.2345", "1,5", "9999999999"] {
+            assert_eq!(seconds(text), None, "{text}");
         }
     }
 }

@@ -14,11 +14,13 @@ use rustls::sign::SigningKey;
 use ureq::tls::{PemItem, RootCerts};
 use webpki::ring as signature;
 
-/// TLS 1.3 and 1.2 with forward secrecy and AES-GCM, over X25519 and the NIST curves, and certificates signed with RSA or
-/// ECDSA: what every endpoint of AWS offers, in all partitions, and what public authorities sign with.
+/// TLS 1.3 and 1.2 with forward secrecy over P-256 and P-384, AES-GCM, and certificates signed with RSA or ECDSA: what
+/// every endpoint of AWS offers, the FIPS ones too, what TLS 1.3 obliges every server to know (RFC 8446, section 9.1), and
+/// what public authorities sign with.
 ///
 /// The provider is put together here, and not taken from `rustls::crypto::ring::default_provider`, because that brings
-/// ChaCha20 and the signers for client certificates into the library, which serve nobody (docs/performance.md).
+/// X25519, ChaCha20 and the signers for client certificates, a twentieth of the library, which AWS has no need of
+/// (docs/performance.md).
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider {
         cipher_suites: vec![
@@ -29,7 +31,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
             cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
             cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
         ],
-        kx_groups: vec![kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1],
+        kx_groups: vec![kx_group::SECP256R1, kx_group::SECP384R1],
         signature_verification_algorithms: SIGNATURES,
         secure_random: &SystemRandom,
         key_provider: &NoClientKeys,

@@ -1,0 +1,205 @@
+//! `include/pgiam-libpq.h`: libpq's own functions with a token for a password, against the real server.
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use aws_simulator::{Fault, Route, Simulator, SimulatorOptions};
+
+use crate::c_programs;
+use crate::support::{ENDPOINT, clean_command, products, root, run, server, temporary_directory, texts};
+
+const SECOND_HOST: &str = "other.c9akciq32rpa.eu-central-1.rds.amazonaws.com";
+
+/// The driver, built once, as C99 with every warning an error.
+fn driver() -> &'static PathBuf {
+    static DRIVER: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, program) = DRIVER.get_or_init(|| {
+        let directory = temporary_directory();
+        let flags = run("pkg-config", ["--cflags", "libpq"], None::<&str>);
+        let mut flags: Vec<&str> = flags.split_whitespace().collect();
+        // Before the library's own flags; the linker takes libpq for what is named after it, too.
+        flags.extend(["-std=c99", "-Wl,--no-as-needed", "-lpq"]);
+        let program = c_programs::build("libpq.c", directory.path(), &flags);
+        (directory, program)
+    });
+    program
+}
+
+/// Runs the driver on an EC2 instance, in an environment that names nothing.
+fn drive_on(simulator: &Simulator, arguments: &[&str], variables: &[(&str, &str)]) -> String {
+    let output = clean_command(driver())
+        .args(arguments)
+        .env("LD_LIBRARY_PATH", products())
+        .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", simulator.url())
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    let (out, err) = texts(&output);
+    assert!(err.is_empty(), "{err}");
+    out
+}
+
+fn drive(arguments: &[&str], variables: &[(&str, &str)]) -> String {
+    drive_on(&server().simulator(SimulatorOptions::default()), arguments, variables)
+}
+
+/// `host= hostaddr= port= dbname= sslrootcert=`, no user, no sslmode.
+fn place() -> String {
+    let server = server();
+    format!("host={ENDPOINT} hostaddr=127.0.0.1 port={} dbname=app sslrootcert={}", server.port, server.ca)
+}
+
+#[test]
+fn a_connection_to_an_endpoint_gets_a_token_however_it_is_written() {
+    let (server, place) = (server(), place());
+    let uri = format!(
+        "postgresql://app_user@{ENDPOINT}:{}/app?hostaddr=127.0.0.1&sslmode=verify-full&sslrootcert={}",
+        server.port, server.ca
+    );
+    let port = server.port.to_string();
+    let full = "user app_user, sslmode verify-full, ticks 0\n";
+    assert_eq!(drive(&["connectdb", &format!("{place} user=app_user sslmode=verify-full")], &[]), full);
+    assert_eq!(drive(&["connectdb", &uri], &[]), full);
+    assert_eq!(drive(&["params", "dbname", &uri], &[]), full);
+    let words = ["host", ENDPOINT, "hostaddr", "127.0.0.1", "port", &port, "user", "app_user", "dbname", "app"];
+    let params = [&["params"][..], &words, &["sslmode", "verify-full", "sslrootcert", &server.ca]].concat();
+    assert_eq!(drive(&params, &[]), full);
+    let variables = [
+        ("PGHOST", ENDPOINT),
+        ("PGHOSTADDR", "127.0.0.1"),
+        ("PGPORT", &port),
+        ("PGUSER", "app_user"),
+        ("PGDATABASE", "app"),
+        ("PGSSLROOTCERT", &server.ca),
+    ];
+    assert_eq!(drive(&["connectdb", ""], &variables), "user app_user, sslmode require, ticks 0\n", "raised");
+    let directory = temporary_directory();
+    let services = directory.path().join("services");
+    std::fs::write(&services, format!("[app]\n{}\nuser=app_user\n", place.replace(' ', "\n"))).unwrap();
+    let service = [("PGSERVICEFILE", services.to_str().unwrap())];
+    assert_eq!(drive(&["connectdb", "service=app"], &service), "user app_user, sslmode require, ticks 0\n");
+    assert_eq!(drive(&["connectdb", &format!("{place} user='jane@corp.com'")], &[]), {
+        "user jane@corp.com, sslmode require, ticks 0\n"
+    });
+}
+
+#[test]
+fn the_word_rds_iam_asks_for_a_token_and_a_real_password_is_left_alone() {
+    let place = place();
+    let asked = drive(&["connectdb", &format!("{place} user=app_user password=rds-iam")], &[]);
+    assert!(asked.starts_with("user app_user"), "{asked}");
+    let asked = drive(&["connectdb", &format!("{place} user=app_user")], &[("PGPASSWORD", "rds-iam")]);
+    assert!(asked.starts_with("user app_user"), "{asked}");
+    for own in [
+        drive(&["connectdb", &format!("{place} user=app_user password=mine")], &[]),
+        drive(&["connectdb", &format!("{place} user=app_user")], &[("PGPASSWORD", "mine")]),
+        drive(&["connectdb", &format!("{place} user=app_user iam=off")], &[]),
+        drive(&["connectdb", &format!("{place} user=app_user")], &[("PGIAM", "off")]),
+    ] {
+        assert!(own.starts_with("libpq: "), "{own}");
+    }
+}
+
+#[test]
+fn several_hosts_get_a_token_each() {
+    let server = server();
+    let nobody = aws_simulator::refused_port().unwrap();
+    let (port, refused) = (server.port, nobody.port());
+    for (hosts, ports) in [
+        (format!("{SECOND_HOST},{ENDPOINT}"), format!("{refused},{port}")),
+        (format!("{ENDPOINT},{SECOND_HOST}"), port.to_string()),
+    ] {
+        let conninfo = format!(
+            "host={hosts} hostaddr=127.0.0.1,127.0.0.1 port={ports} user=app_user dbname=app sslmode=verify-ca sslrootcert={}",
+            server.ca
+        );
+        assert_eq!(drive(&["connectdb", &conninfo], &[]), "user app_user, sslmode verify-ca, ticks 0\n", "{hosts}");
+    }
+}
+
+#[test]
+fn behind_a_tunnel_the_token_is_signed_for_the_endpoint_that_is_named() {
+    let server = server();
+    let (port, sign_port) = (server.port, server.port.to_string());
+    let tunnel = format!("host=localhost port={port} user=app_user dbname=app");
+    for (more, variables) in [
+        (format!("iam_host={ENDPOINT}"), vec![]),
+        (format!("iam_host='{ENDPOINT}' iam_port={sign_port} iam_region=eu-central-1"), vec![]),
+        (String::new(), vec![("PGIAM_HOST", ENDPOINT), ("PGIAM_PORT", sign_port.as_str())]),
+    ] {
+        let out = drive(&["connectdb", &format!("{tunnel} {more}")], &variables);
+        assert_eq!(out, "user app_user, sslmode require, ticks 0\n", "{more} {variables:?}");
+    }
+    let uri = format!(
+        "postgresql://app_user@localhost:{port}/app?iam_host={ENDPOINT}&connect_timeout=20&iam_port={sign_port}"
+    );
+    assert_eq!(drive(&["connectdb", &uri], &[]), "user app_user, sslmode require, ticks 0\n");
+    let words = ["params", "dbname", &tunnel, "iam_host", ENDPOINT];
+    assert_eq!(drive(&words, &[]), "user app_user, sslmode require, ticks 0\n");
+    // Nothing names the endpoint: libpq connects, and the server asks for a password that is not there.
+    let out = drive(&["connectdb", &tunnel], &[]);
+    assert!(out.starts_with("libpq: "), "{out}");
+}
+
+#[test]
+fn a_token_is_never_sent_in_clear() {
+    let place = place();
+    for mode in ["disable", "allow", "prefer"] {
+        for out in [
+            drive(&["connectdb", &format!("{place} user=app_user sslmode={mode}")], &[]),
+            drive(&["params", "dbname", &place, "user", "app_user", "sslmode", mode], &[]),
+            drive(&["connectdb", &format!("{place} user=app_user")], &[("PGSSLMODE", mode)]),
+        ] {
+            assert!(out.starts_with(&format!("refused: pgiam: sslmode={mode} could send the token in clear")), "{out}");
+        }
+    }
+    let out = drive(&["connectdb", &format!("{place} user=app_user")], &[("PGSSLMODE", "verify-full")]);
+    assert_eq!(out, "user app_user, sslmode verify-full, ticks 0\n");
+}
+
+#[test]
+fn what_is_wrong_is_told() {
+    let place = place();
+    let simulator = server().simulator(SimulatorOptions::default());
+    simulator.set_role(None);
+    let out = drive_on(&simulator, &["connectdb", &format!("{place} user=app_user")], &[]);
+    assert!(out.starts_with("refused: pgiam: no credentials: "), "{out}");
+    for (conninfo, part) in [
+        ("iam=maybe host=x", "refused: pgiam: iam or PGIAM is \"maybe\""),
+        ("iam=on host=localhost", "refused: pgiam: host \"localhost\" is this machine"),
+        ("iam=on host=db.example.com port=70000", "70000"),
+        ("host=x iam_port", "libpq: missing \"=\" after \"iam_port\""),
+        ("host='x", "libpq: unterminated quoted string"),
+        ("nonsense", "libpq: missing \"=\" after \"nonsense\""),
+        ("bogus=1", "libpq: invalid connection option \"bogus\""),
+        ("iam_profile=gone iam=on host=db.example.com", "refused: pgiam: profile: profile \"gone\""),
+    ] {
+        let out = drive(&["connectdb", conninfo], &[]);
+        assert!(out.contains(part), "{conninfo}: {out}");
+    }
+}
+
+#[test]
+fn an_event_loop_is_never_held_up() {
+    let simulator = server().simulator(SimulatorOptions::default());
+    simulator.inject(Route::ImdsToken, Fault::Delay { duration: Duration::from_millis(200) }, 1);
+    let out = drive_on(&simulator, &["start", &format!("{} user=app_user", place())], &[]);
+    let ticks: u32 = out.trim().rsplit(' ').next().unwrap().parse().unwrap_or_else(|_| panic!("{out}"));
+    assert!(out.starts_with("user app_user, sslmode require") && ticks > 2, "{out}");
+}
+
+#[test]
+fn the_header_compiles_as_cxx_too() {
+    let directory = temporary_directory();
+    let file = directory.path().join("use.cpp");
+    let source = "#include <pgiam-libpq.h>\n#include <pgiam-libpq.h>\nint main(int count, char **words)\n{\n\
+        char *error = nullptr;\nPQfinish(pgiam_connectdb(count > 1 ? words[1] : \"\", &error));\n\
+        PQfinish(pgiam_connect_start(\"\", &error));\nfree(error);\nreturn 0;\n}\n";
+    std::fs::write(&file, source).unwrap();
+    let flags = run("pkg-config", ["--cflags", "libpq"], None::<&str>);
+    let include = format!("-I{}", root().join("include").display());
+    let mut arguments: Vec<&str> = flags.split_whitespace().collect();
+    arguments.extend(["-std=c++11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", &include, "-fsyntax-only"]);
+    run("c++", arguments, Some(&file));
+}
