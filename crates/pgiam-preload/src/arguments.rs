@@ -1,6 +1,7 @@
 //! The program's keywords and values, whichever function it called, as `PQconnectdbParams` takes them.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_int};
 
 use pgiam_libpq::conninfo::{self, Parameters};
@@ -136,6 +137,21 @@ impl Arguments {
             keyword.as_c_str() == c"sslmode" && value.as_ref().is_some_and(|value| !value.is_empty())
         });
         given.and_then(|(_, value)| value.as_ref()?.to_str().ok().map(str::to_owned)).or(found)
+    }
+
+    /// How many of the keywords, `sslmode` apart, have the value that libpq has compiled in.
+    pub(crate) fn defaults_among(&mut self, compiled: &BTreeMap<String, String>) -> usize {
+        let is_default = |keyword: &str, value: &str| {
+            keyword != "sslmode" && compiled.get(keyword).is_some_and(|default| !default.is_empty() && default == value)
+        };
+        let text = self.connection_string().and_then(|text| text.to_str().ok()).unwrap_or_default();
+        let within = conninfo::parse(text).unwrap_or_default();
+        let within = within.iter().filter(|(keyword, value)| is_default(keyword, value)).count();
+        let beside = self.pairs.iter().filter(|(keyword, value)| {
+            let value = value.as_ref().and_then(|value| value.to_str().ok());
+            keyword.to_str().is_ok_and(|keyword| is_default(keyword, value.unwrap_or_default()))
+        });
+        within + beside.count()
     }
 
     /// The keywords and values with more behind them, which override.

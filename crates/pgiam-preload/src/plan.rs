@@ -6,7 +6,7 @@
 //! file with wrong rights is said once.
 
 use std::collections::BTreeMap;
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_char};
 
 use pgiam_core::sys;
 use pgiam_libpq::conninfo::Parameters;
@@ -23,6 +23,9 @@ use crate::tokens::{self, Wait};
 /// libpq before 14 cuts lines of a password file at 320 bytes; what versions after these do with a line's rest is not
 /// known.
 const VERSIONS_WITH_ROOM: std::ops::Range<i32> = 140_000..190_000;
+
+/// `gssencmode=prefer sslcompression=0 krbsrvname=postgres …`: so many of them are no person's writing.
+const DEFAULTS_THAT_NOBODY_WRITES: usize = 3;
 
 /// How to connect.
 #[derive(Default)]
@@ -64,6 +67,8 @@ struct Target {
 
 /// What libpq would use.
 struct Options {
+    /// libpq's own defaults.
+    compiled: BTreeMap<String, String>,
     values: BTreeMap<String, String>,
     password: Zeroizing<String>,
 }
@@ -107,16 +112,17 @@ fn ask(libpq: &Libpq, arguments: &Arguments, more: &[(&'static CStr, &CStr)]) ->
         let password = Zeroizing::new(libpq.text(c"PQpass", connection).unwrap_or_default());
         let options = libpq.ask::<*mut PQconninfoOption>(c"PQconninfo", connection);
         let refused = libpq.is_bad(connection);
-        let mut values = BTreeMap::new();
+        let (mut compiled, mut values) = (BTreeMap::new(), BTreeMap::new());
         if let Some(options) = options.filter(|options| !options.is_null()) {
             let mut entry = options;
             while !(*entry).keyword.is_null() {
-                if !(*entry).val.is_null()
-                    && let (Ok(keyword), Ok(value)) =
-                        (CStr::from_ptr((*entry).keyword).to_str(), CStr::from_ptr((*entry).val).to_str())
-                    && keyword != "password"
-                {
-                    values.insert(keyword.to_owned(), value.to_owned());
+                let option = &*entry;
+                let text = |text: *const c_char| {
+                    (!text.is_null()).then(|| CStr::from_ptr(text).to_str().ok().map(str::to_owned)).flatten()
+                };
+                if let Some(keyword) = text(option.keyword).filter(|keyword| keyword != "password") {
+                    values.extend(text(option.val).map(|value| (keyword.clone(), value)));
+                    compiled.extend(text(option.compiled).map(|value| (keyword, value)));
                 }
                 entry = entry.add(1);
             }
@@ -124,7 +130,7 @@ fn ask(libpq: &Libpq, arguments: &Arguments, more: &[(&'static CStr, &CStr)]) ->
         }
         libpq.ask::<()>(c"PQfinish", connection);
         // Without a user the arguments were not even read.
-        (refused && values.contains_key("user")).then_some(Options { values, password })
+        (refused && values.contains_key("user")).then_some(Options { compiled, values, password })
     }
 }
 
@@ -221,8 +227,12 @@ fn serve(
         return failure.map_or(Ok(None), Err);
     }
 
-    let written = match arguments.sslmode().or_else(|| tokens::variable("PGSSLMODE")) {
-        Some(mode) if !mode.is_empty() => Some(mode),
+    let written = arguments.sslmode().or_else(|| tokens::variable("PGSSLMODE")).filter(|mode| !mode.is_empty());
+    // Nobody wrote the `prefer` of a program that hands on all defaults (ruby-pg), or all options of another connection
+    // (psql's `\c`).
+    let handed_on = arguments.defaults_among(&options.compiled) >= DEFAULTS_THAT_NOBODY_WRITES;
+    let written = match written {
+        Some(mode) if !(mode == "prefer" && handed_on) => Some(mode),
         // libpq's own default is `prefer`. Any other value comes from a service file, or from `sslrootcert=system`.
         _ => Some(options.get("sslmode").to_owned()).filter(|mode| mode != "prefer"),
     };

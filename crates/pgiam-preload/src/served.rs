@@ -140,7 +140,7 @@ impl Served {
     /// Tells on standard error why there was no token, each reason once.
     pub(crate) fn tell_once(&self) {
         let Some(note) = self.note.load_full() else { return };
-        if !TOLD.load().as_ref().is_some_and(|told| **told == *note) {
+        if TOLD.load().as_ref().is_none_or(|told| **told != *note) {
             TOLD.store(Some(Arc::clone(&note)));
             eprintln!("pgiam: {note}");
         }
