@@ -11,6 +11,8 @@ mod exports;
 mod header;
 mod layering;
 mod logins;
+mod preload;
+mod preload_support;
 mod psql_iam;
 mod sources;
 mod support;
