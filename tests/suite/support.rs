@@ -77,6 +77,7 @@ pub(crate) fn python() -> &'static Path {
 pub(crate) struct Server {
     _process: Child,
     pub(crate) port: u16,
+    #[allow(dead_code, reason = "the deep tests come in as the superuser by it")]
     pub(crate) socket: PathBuf,
     pub(crate) ca: String,
     pub(crate) log: PathBuf,

@@ -13,8 +13,8 @@ use std::os::unix::fs::PermissionsExt;
 use pgiam_libpq::passfile;
 use zeroize::Zeroizing;
 
-/// Bytes that a later token may be longer: session tokens differ by some dozens from one role session to the next.
-const ROOM: usize = 2048;
+/// Bytes that a later token may be longer: session tokens differ from one role session to the next.
+const ROOM: usize = 4096;
 
 /// The lines to write.
 #[derive(Default)]
