@@ -2,17 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use aws_simulator::{Fault, Route};
 
-use crate::preload_support::{Client, c_program};
+use crate::preload_support::{Client, c_program, outlives_its_tokens};
 use crate::support::{
-    ENDPOINT, clean_command, expect_success, forgetful_server, outlive_a_token, product, python, run, server,
-    temporary_directory, texts,
+    ENDPOINT, clean_command, expect_success, forgetful_server, product, python, run, server, temporary_directory, texts,
 };
 
 const USER: &str = "select current_user";
@@ -242,20 +240,6 @@ fn forked_children_and_threads_get_tokens_too() {
     assert!(client.simulator.requests().len() <= 3 * 22, "{}", client.simulator.requests().len());
 }
 
-/// A program that lives longer than its tokens; each line on its standard input lets it go on.
-fn go_on_after_the_tokens_lifetime(command: &mut Command, times: usize) -> Output {
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
-    let mut input = child.stdin.take().expect("piped");
-    // The connection is there, or it fails and says so.
-    for _ in 0..times {
-        outlive_a_token();
-        input.write_all(b"\n").ok();
-    }
-    drop(input);
-    child.wait_with_output().expect("it ends")
-}
-
 #[test]
 fn a_reset_logs_in_with_a_new_token_even_if_that_is_longer() {
     let server = forgetful_server();
@@ -285,8 +269,8 @@ fn a_reset_logs_in_with_a_new_token_even_if_that_is_longer() {
     let client = Client::new(server);
     let mut command = client.command(c_program());
     command.args(["reset", &client.conninfo()]).env("AWS_CONFIG_FILE", &config);
-    let out = expect_success("reset", &go_on_after_the_tokens_lifetime(&mut command, 2));
-    assert_eq!(out, "connected: app_user\nreset: app_user\nreset by polling: app_user\n");
+    let out = outlives_its_tokens(&mut command, 2);
+    assert_eq!(out.0, "connected: app_user\nreset: app_user\nreset by polling: app_user\n", "{}", out.1);
 }
 
 #[test]
@@ -301,7 +285,7 @@ fn without_the_library_a_reset_sends_the_old_token() {
     let token = expect_success("pgiam token", &token);
     let mut command = client.command_without_library(c_program());
     command.args(["reset", &client.conninfo()]).env("PGPASSWORD", token.trim());
-    let (out, _) = texts(&go_on_after_the_tokens_lifetime(&mut command, 1));
+    let (out, _) = outlives_its_tokens(&mut command, 1);
     assert!(out.starts_with("connected: app_user\nreset: "), "{out}");
     assert!(out.contains("PAM authentication failed"), "{out}");
     assert_eq!(server.decision(&client.simulator.instance_credentials().access_key_id), "token_age");

@@ -1,13 +1,14 @@
 //! Programs that know nothing of IAM, run with the preloaded library on an EC2 instance.
 
 use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use aws_simulator::{Simulator, SimulatorOptions};
 
-use crate::support::{ENDPOINT, Server, clean_command, product, root, run, temporary_directory};
+use crate::support::{ENDPOINT, Server, clean_command, outlive_a_token, product, root, run, temporary_directory};
 
 /// The preloaded library and the program of `tests/c/preload.c`.
 pub(crate) struct Client {
@@ -64,4 +65,23 @@ pub(crate) fn c_program() -> &'static Path {
         (directory, program)
     });
     path
+}
+
+/// Runs a program that lives longer than its tokens: it prints a line for each login, and goes on when it reads one.
+/// Gives its standard output and standard error.
+pub(crate) fn outlives_its_tokens(command: &mut Command, times: usize) -> (String, String) {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut input = child.stdin.take().expect("piped");
+    let mut output = BufReader::new(child.stdout.take().expect("piped"));
+    let mut said = String::new();
+    for _ in 0..times {
+        output.read_line(&mut said).expect("text");
+        outlive_a_token();
+        input.write_all(b"\n").ok();
+    }
+    drop(input);
+    output.read_to_string(&mut said).expect("text");
+    let rest = child.wait_with_output().expect("it ends");
+    (said, String::from_utf8_lossy(&rest.stderr).into_owned())
 }

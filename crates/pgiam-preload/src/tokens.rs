@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use pgiam_core::{Client, Settings, TokenRequest};
+use pgiam_core::{Client, ErrorKind, Settings, TokenRequest};
 use pgiam_libpq::own_settings::{self, Endpoint};
 use zeroize::Zeroizing;
 
@@ -69,9 +69,12 @@ pub(crate) fn token(
 ) -> Result<Zeroizing<String>, String> {
     let request = TokenRequest { host: &endpoint.host, port: i32::from(endpoint.port), region, user };
     let token = client(profile, wait)?.generate_token(&request).map_err(|error| {
-        let bound = match wait {
-            Wait::Blocking => "",
-            Wait::Bounded => " (a connection that is started without waiting has PGIAM_START_TIMEOUT_MS for this)",
+        let bound = if wait == Wait::Bounded && error.kind() == ErrorKind::Timeout {
+            format!(
+                " (a connection that is started without waiting waits for them no longer than {START_TIMEOUT_VARIABLE})"
+            )
+        } else {
+            String::new()
         };
         format!("{error}{bound}")
     })?;
