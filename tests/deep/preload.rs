@@ -273,7 +273,7 @@ impl ClientServer {
         let library = product("libpgiam_preload.so");
         let server = Server::start(
             &["--preload", library.to_str().unwrap()],
-            &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &client.simulator.url())],
+            &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &client.simulator.url()), ("HOME", "/nonexistent")],
         );
         Self { server, remote, client }
     }
