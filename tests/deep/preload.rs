@@ -9,9 +9,10 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use crate::preload_support::{Client, outlives_its_tokens};
+use crate::preload_support::{Client, c_program, outlives_its_tokens};
 use crate::support::{
-    ENDPOINT, Server, expect_success, forgetful_server, outlive_a_token, product, root, run, temporary_directory,
+    ENDPOINT, Server, expect_success, forgetful_server, outlive_a_token, product, root, run, server,
+    temporary_directory,
 };
 
 /// A Python with psycopg2-binary, psycopg and its pool, SQLAlchemy and Django.
@@ -249,6 +250,19 @@ fn pg_basebackup_with_its_second_connection() {
     command.args(["-X", "stream", "-c", "fast", "-h", ENDPOINT, "-U", "app_replica", "-D"]).arg(&backup);
     expect_success("pg_basebackup", &command.output().unwrap());
     assert!(backup.join("PG_VERSION").exists());
+}
+
+/// A reset writes the new token into libpq's own memory: no byte of it may lie outside.
+#[test]
+fn a_reset_under_valgrind_writes_where_libpq_has_room() {
+    let client = Client::new(server());
+    for password in ["", " password=rds-iam"] {
+        let mut command = client.command("valgrind");
+        command.args(["--quiet", "--error-exitcode=99"]).arg(c_program());
+        command.args(["reset", &format!("{}{password}", client.conninfo())]).stdin(Stdio::null());
+        let out = expect_success("reset under valgrind", &command.output().unwrap());
+        assert_eq!(out, "connected: app_user\nreset: app_user\nreset by polling: app_user\n");
+    }
 }
 
 fn wait_until(what: &str, mut there: impl FnMut() -> bool) {

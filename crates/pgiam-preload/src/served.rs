@@ -97,8 +97,8 @@ impl Served {
         self.note.store(
             match token {
                 Ok(token) if token.len() <= at.room => {
-                    // SAFETY: the place has room for `at.room` bytes and a NUL, more than the old token, and holds one of
-                    // our tokens, so it is not libpq's constant; the rest of the old token is wiped.
+                    // SAFETY: the place has room for `at.room` bytes and a NUL, no less than the old token, and holds
+                    // one of our tokens, so it is not libpq's constant; the rest of the old token is wiped.
                     unsafe {
                         std::ptr::copy_nonoverlapping(token.as_ptr(), place.cast::<u8>(), token.len());
                         let end = old_length.max(token.len());
