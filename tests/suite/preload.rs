@@ -44,6 +44,7 @@ fn the_library_exports_names_of_libpq_alone_and_needs_libc_alone() {
         "PQping",
         "PQpingParams",
         "PQreset",
+        "PQresetPoll",
         "PQresetStart",
         "PQsetdbLogin",
     ]);
@@ -271,6 +272,20 @@ fn a_reset_logs_in_with_a_new_token_even_if_that_is_longer() {
     command.args(["reset", &client.conninfo()]).env("AWS_CONFIG_FILE", &config);
     let out = outlives_its_tokens(&mut command, 2);
     assert_eq!(out.0, "connected: app_user\nreset: app_user\nreset by polling: app_user\n", "{}", out.1);
+}
+
+#[test]
+fn a_reset_that_tries_several_hosts_gives_each_a_new_token() {
+    let server = forgetful_server();
+    let client = Client::new(server);
+    // The first is no standby, so libpq logs in there, turns it down and goes on to the second.
+    let local =
+        "hostaddr=127.0.0.1,127.0.0.1 user=app_user dbname=app sslmode=require target_session_attrs=prefer-standby";
+    let hosts = format!("host={ENDPOINT},localhost iam_host={ENDPOINT},{ENDPOINT} {local}");
+    let mut command = client.command(c_program());
+    command.args(["reset", &hosts]).env_remove("PGHOSTADDR");
+    let (out, err) = outlives_its_tokens(&mut command, 2);
+    assert_eq!(out, "connected: app_user\nreset: app_user\nreset by polling: app_user\n", "{err}");
 }
 
 #[test]

@@ -149,6 +149,7 @@ unsafe fn renewed<T>(name: &CStr, connection: *mut PGconn, wait: Wait, none: T) 
     if !libpq.calls_itself {
         guarded((), || {
             if let Some(served) = served::find(connection) {
+                served.begin_reset();
                 // SAFETY: the caller's promise.
                 unsafe { served.renew(&libpq, connection, wait) };
             }
@@ -165,8 +166,82 @@ unsafe fn renewed<T>(name: &CStr, connection: *mut PGconn, wait: Wait, none: T) 
 /// As libpq's.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn PQreset(connection: *mut PGconn) {
+    let several = guarded(false, || served::find(connection).is_some_and(|served| served.has_several_hosts()));
+    // SAFETY: as in PQconnectdb.
+    if several && unsafe { reset_by_polling(connection) } {
+        return;
+    }
     // SAFETY: as in PQconnectdb.
     unsafe { renewed(c"PQreset", connection, Wait::Blocking, ()) }
+}
+
+/// A reset that may try one host after the other: each gets its new token when libpq has come to it, which is seen only
+/// between two steps. `false`: nothing was done, because the connection has a time-out, which libpq alone can keep.
+///
+/// # Safety
+///
+/// `connection` is the caller's, and no other thread uses it.
+unsafe fn reset_by_polling(connection: *mut PGconn) -> bool {
+    let _cancellation = CancellationDisabled::new();
+    let Some(libpq) = guarded(None, || Libpq::of_caller(c"PQreset")) else { return false };
+    // SAFETY: the caller's promise, here and below.
+    if libpq.calls_itself || guarded(true, || unsafe { plan::has_timeout(&libpq, connection) }) {
+        return false;
+    }
+    // SAFETY: as above.
+    if unsafe { renewed(c"PQresetStart", connection, Wait::Blocking, 0) } == 0 {
+        return true;
+    }
+    let mut state = PGRES_POLLING_WRITING;
+    while state == PGRES_POLLING_READING || state == PGRES_POLLING_WRITING {
+        // SAFETY: as above.
+        let descriptor = unsafe { libpq.ask::<c_int>(c"PQsocket", connection) }.unwrap_or(-1);
+        let events = if state == PGRES_POLLING_READING { libc::POLLIN } else { libc::POLLOUT };
+        let mut poll = libc::pollfd { fd: descriptor, events, revents: 0 };
+        // SAFETY: one entry that lives for the call. An interrupted wait only asks libpq once more.
+        unsafe { libc::poll(&raw mut poll, 1, -1) };
+        if poll.revents == 0 {
+            continue;
+        }
+        // SAFETY: as above.
+        state = unsafe { polled(c"PQresetPoll", connection, Wait::Blocking) };
+    }
+    true
+}
+
+const PGRES_POLLING_FAILED: c_int = 0;
+const PGRES_POLLING_READING: c_int = 1;
+const PGRES_POLLING_WRITING: c_int = 2;
+
+/// A step of a connection. One with several hosts may have come to another host, which needs its new token.
+///
+/// # Safety
+///
+/// `connection` is the caller's, and no other thread uses it.
+unsafe fn polled(name: &CStr, connection: *mut PGconn, wait: Wait) -> c_int {
+    let _cancellation = CancellationDisabled::new();
+    let Some(libpq) = guarded(None, || Libpq::of_caller(name)) else { return PGRES_POLLING_FAILED };
+    if !libpq.calls_itself {
+        guarded((), || {
+            if let Some(served) = served::find(connection).filter(|served| served.has_several_hosts()) {
+                // SAFETY: the caller's promise.
+                unsafe { served.renew(&libpq, connection, wait) };
+            }
+        });
+    }
+    // SAFETY: the caller's promise.
+    unsafe { libpq.ask(name, connection) }.unwrap_or(PGRES_POLLING_FAILED)
+}
+
+/// Polls a reset.
+///
+/// # Safety
+///
+/// As libpq's.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn PQresetPoll(connection: *mut PGconn) -> c_int {
+    // SAFETY: as in PQconnectdb.
+    unsafe { polled(c"PQresetPoll", connection, Wait::Bounded) }
 }
 
 /// Resets the communication channel to the server, in a nonblocking manner.

@@ -15,7 +15,7 @@ use pgiam_libpq::tls;
 use zeroize::Zeroizing;
 
 use crate::arguments::Arguments;
-use crate::libpq::{Libpq, PQconninfoOption};
+use crate::libpq::{Libpq, PGconn, PQconninfoOption};
 use crate::passfile::{Lines, MemoryFile};
 use crate::served::{Host, Served};
 use crate::tokens::{self, Wait};
@@ -97,6 +97,45 @@ impl Options {
     }
 }
 
+/// The options of a connection with libpq's own defaults, passwords left out.
+///
+/// # Safety
+///
+/// `connection` is this libpq's.
+unsafe fn options_of(libpq: &Libpq, connection: *mut PGconn) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
+    let (mut compiled, mut values) = (BTreeMap::new(), BTreeMap::new());
+    // SAFETY: the caller's promise; libpq's array ends with a keyword that is NULL, and is read before it is freed.
+    unsafe {
+        let options = libpq.ask::<*mut PQconninfoOption>(c"PQconninfo", connection);
+        let Some(options) = options.filter(|options| !options.is_null()) else { return (compiled, values) };
+        let mut entry = options;
+        while !(*entry).keyword.is_null() {
+            let option = &*entry;
+            let text = |text: *const c_char| {
+                (!text.is_null()).then(|| CStr::from_ptr(text).to_str().ok().map(str::to_owned)).flatten()
+            };
+            if let Some(keyword) = text(option.keyword).filter(|keyword| keyword != "password") {
+                values.extend(text(option.val).map(|value| (keyword.clone(), value)));
+                compiled.extend(text(option.compiled).map(|value| (keyword, value)));
+            }
+            entry = entry.add(1);
+        }
+        libpq.free_options(options);
+    }
+    (compiled, values)
+}
+
+/// Whether a connection has a time-out for each of its hosts.
+///
+/// # Safety
+///
+/// `connection` is this libpq's.
+pub(crate) unsafe fn has_timeout(libpq: &Libpq, connection: *mut PGconn) -> bool {
+    // SAFETY: the caller's promise.
+    let (_, values) = unsafe { options_of(libpq, connection) };
+    values.get("connect_timeout").is_some_and(|seconds| !seconds.is_empty() && seconds != "0")
+}
+
 /// Asks libpq what it would use. Nothing is sent.
 fn ask(libpq: &Libpq, arguments: &Arguments, more: &[(&'static CStr, &CStr)]) -> Option<Options> {
     let mut more = more.to_vec();
@@ -110,24 +149,8 @@ fn ask(libpq: &Libpq, arguments: &Arguments, more: &[(&'static CStr, &CStr)]) ->
             return None;
         }
         let password = Zeroizing::new(libpq.text(c"PQpass", connection).unwrap_or_default());
-        let options = libpq.ask::<*mut PQconninfoOption>(c"PQconninfo", connection);
         let refused = libpq.is_bad(connection);
-        let (mut compiled, mut values) = (BTreeMap::new(), BTreeMap::new());
-        if let Some(options) = options.filter(|options| !options.is_null()) {
-            let mut entry = options;
-            while !(*entry).keyword.is_null() {
-                let option = &*entry;
-                let text = |text: *const c_char| {
-                    (!text.is_null()).then(|| CStr::from_ptr(text).to_str().ok().map(str::to_owned)).flatten()
-                };
-                if let Some(keyword) = text(option.keyword).filter(|keyword| keyword != "password") {
-                    values.extend(text(option.val).map(|value| (keyword.clone(), value)));
-                    compiled.extend(text(option.compiled).map(|value| (keyword, value)));
-                }
-                entry = entry.add(1);
-            }
-            libpq.free_options(options);
-        }
+        let (compiled, values) = options_of(libpq, connection);
         libpq.ask::<()>(c"PQfinish", connection);
         // Without a user the arguments were not even read.
         (refused && values.contains_key("user")).then_some(Options { compiled, values, password })

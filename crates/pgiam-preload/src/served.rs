@@ -1,12 +1,14 @@
 //! The connections that were given tokens: what their resets and their error messages need.
 //!
 //! A reset logs in with the password of the first connect, and no function of libpq changes that. But `PQpass` tells
-//! where it stands, and behind it there is room ([`crate::passfile`]): a new token is written there before the reset.
+//! where it stands, and behind it there is room ([`crate::passfile`]): a new token is written there before the reset. It
+//! tells so of the host that libpq is at; with several hosts the others get theirs when libpq has come to them.
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char};
 use std::ptr::null;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use pgiam_libpq::conninfo::Parameters;
@@ -36,6 +38,8 @@ pub(crate) struct Served {
     pub(crate) own: Parameters,
     /// `Some`: libpq was given a file of ours in place of this one.
     pub(crate) passfile: Option<Option<CString>>,
+    /// The hosts that have a new token since the last reset began, by their places: a bit each.
+    renewed: AtomicU64,
     /// Why there was no token.
     note: ArcSwapOption<String>,
     /// Error messages that were handed out: they stay where they are while the connection lives.
@@ -58,6 +62,7 @@ impl Served {
             profile,
             own,
             passfile,
+            renewed: AtomicU64::new(0),
             note: ArcSwapOption::new(note.map(Arc::new)),
             shown: ArcSwap::default(),
         }
@@ -68,7 +73,17 @@ impl Served {
         Self::new(Vec::new(), "", (None, None), own, None, Some(note))
     }
 
-    /// Puts a fresh token in the place of the old one, for the host that libpq is at.
+    /// Whether more than one host has tokens.
+    pub(crate) fn has_several_hosts(&self) -> bool {
+        self.hosts.len() > 1
+    }
+
+    /// A reset begins: every host needs a new token.
+    pub(crate) fn begin_reset(&self) {
+        self.renewed.store(0, Ordering::Relaxed);
+    }
+
+    /// Puts a fresh token in the place of the old one, for the host that libpq is at; once in a reset.
     ///
     /// # Safety
     ///
@@ -78,11 +93,12 @@ impl Served {
         let (host, port) = unsafe { (libpq.text(c"PQhost", connection), libpq.text(c"PQport", connection)) };
         let is_here =
             |candidate: &&Host| Some(&candidate.host) == host.as_ref() && Some(&candidate.port) == port.as_ref();
-        let at = match self.hosts.as_slice() {
-            [only] => Some(only),
-            several => several.iter().find(is_here),
-        };
-        let Some(at) = at else { return };
+        let place = if self.has_several_hosts() { self.hosts.iter().position(|host| is_here(&host)) } else { Some(0) };
+        let Some((place, at)) = place.and_then(|place| Some((place, self.hosts.get(place)?))) else { return };
+        let bit = 1_u64.checked_shl(u32::try_from(place).unwrap_or(u32::MAX)).unwrap_or(0);
+        if self.renewed.fetch_or(bit, Ordering::Relaxed) & bit != 0 {
+            return;
+        }
         // SAFETY: the caller's promise; PQpass gives the connection's own memory, or a constant empty text.
         let place = unsafe { libpq.ask::<*mut c_char>(c"PQpass", connection) }.unwrap_or(std::ptr::null_mut());
         if place.is_null() {
