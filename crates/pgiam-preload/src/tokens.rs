@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 pub(crate) enum Wait {
     /// `PQconnectdb` and its like: the client's own time-out.
     Blocking,
-    /// `PQconnectStart` and its like: no longer than [`start_timeout_ms`].
+    /// `PQconnectStart` and its like: no longer than [`START_TIMEOUT_MS`].
     Bounded,
 }
 
