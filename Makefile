@@ -19,10 +19,10 @@ RELEASE     := $(TARGET_DIR)/release
 all: build
 
 help:
-	@echo 'make             build the library, the helper and the static library (release)'
+	@echo 'make             build the libraries and the helper (release)'
 	@echo 'make demo        set up, build and show psql, C, Python and Ruby logging in to a real PostgreSQL'
 	@echo 'make check       set up and run the tests'
-	@echo 'make check-deep  the slow rest: Valgrind and AddressSanitizer'
+	@echo 'make check-deep  the slow rest: Valgrind, AddressSanitizer, more clients'
 	@echo 'make bench       set up, and measure beside the AWS CLI and the AWS SDKs (docs/performance.md)'
 	@echo 'make bench-quick the same without the peers that take long to build'
 	@echo 'make install     PREFIX=$(PREFIX) DESTDIR='
@@ -64,6 +64,7 @@ install:
 	ln -sf libpgiam.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libpgiam.so.$(MAJOR)
 	ln -sf libpgiam.so.$(MAJOR) $(DESTDIR)$(LIBDIR)/libpgiam.so
 	$(INSTALL) -m 644 $(RELEASE)/libpgiam.a $(DESTDIR)$(LIBDIR)/libpgiam.a
+	$(INSTALL) -m 755 $(RELEASE)/libpgiam_preload.so $(DESTDIR)$(LIBDIR)/libpgiam_preload.so
 	$(INSTALL) -m 644 include/pgiam.h include/pgiam-libpq.h $(DESTDIR)$(INCLUDEDIR)
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 	    -e 's|@VERSION@|$(VERSION)|' pgiam.pc.in > $(DESTDIR)$(PKGCONFDIR)/pgiam.pc
@@ -73,7 +74,8 @@ install:
 
 uninstall:
 	rm -f $(DESTDIR)$(LIBDIR)/libpgiam.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libpgiam.so.$(MAJOR) \
-	      $(DESTDIR)$(LIBDIR)/libpgiam.so $(DESTDIR)$(LIBDIR)/libpgiam.a $(DESTDIR)$(INCLUDEDIR)/pgiam.h $(DESTDIR)$(INCLUDEDIR)/pgiam-libpq.h \
+	      $(DESTDIR)$(LIBDIR)/libpgiam.so $(DESTDIR)$(LIBDIR)/libpgiam.a $(DESTDIR)$(LIBDIR)/libpgiam_preload.so \
+	      $(DESTDIR)$(INCLUDEDIR)/pgiam.h $(DESTDIR)$(INCLUDEDIR)/pgiam-libpq.h \
 	      $(DESTDIR)$(PKGCONFDIR)/pgiam.pc $(DESTDIR)$(BINDIR)/pgiam $(DESTDIR)$(BINDIR)/psql-iam
 
 clean:

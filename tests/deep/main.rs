@@ -1,10 +1,15 @@
-//! The C programs under Valgrind and AddressSanitizer: no leak, no stray access across the boundary. `make check-deep`.
+//! What takes longer, `make check-deep`: the C programs under Valgrind and AddressSanitizer, with no leak and no stray
+//! access across the boundary, and the preloaded library with the programs that people have.
 
 #[path = "../suite/c_programs.rs"]
 mod c_programs;
 #[allow(dead_code)]
 #[path = "../suite/examples_support.rs"]
 mod examples;
+mod preload;
+#[allow(dead_code)]
+#[path = "../suite/preload_support.rs"]
+mod preload_support;
 #[allow(dead_code)]
 #[path = "../suite/support.rs"]
 mod support;

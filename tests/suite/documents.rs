@@ -24,7 +24,7 @@ fn the_programs_in_the_readme_are_the_tested_examples() {
 #[test]
 fn every_make_target_and_place_that_is_named_exists() {
     let makefile = read("Makefile");
-    for name in ["README.md", "CONTRIBUTING.md"] {
+    for name in ["README.md", "CONTRIBUTING.md", "docs/programs.md"] {
         let text = read(name);
         for rest in text.split("`make ").skip(1) {
             let target: String = rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
@@ -50,6 +50,10 @@ fn every_status_and_every_setting_is_explained() {
     assert_eq!(statuses, 9);
     for keyword in pgiam_core::config::settings::KEYWORDS {
         assert!(readme.contains(&format!("`{keyword}`")) && header.contains(keyword), "{keyword}");
+    }
+    let programs = read("docs/programs.md");
+    for (keyword, variable) in pgiam_libpq::own_settings::KEYWORDS {
+        assert!(programs.contains(&format!("| `{variable}` | `{keyword}` |")), "{keyword}");
     }
     assert!(read("CHANGELOG.md").contains(&format!("## {}", env!("CARGO_PKG_VERSION"))));
 }

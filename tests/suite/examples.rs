@@ -156,6 +156,7 @@ fn make_install_puts_everything_in_place_and_make_uninstall_takes_it_away() {
         "lib/libpgiam.so",
         &format!("lib/libpgiam.so.{major}"),
         &format!("lib/libpgiam.so.{version}"),
+        "lib/libpgiam_preload.so",
         "lib/pkgconfig/pgiam.pc",
     ]
     .map(|name| usr.join(name).display().to_string())

@@ -13,6 +13,8 @@ mod header;
 mod layering;
 mod libpq_header;
 mod logins;
+mod preload;
+mod preload_support;
 mod psql_iam;
 mod sources;
 mod support;

@@ -77,6 +77,7 @@ pub(crate) fn python() -> &'static Path {
 pub(crate) struct Server {
     _process: Child,
     pub(crate) port: u16,
+    pub(crate) socket: PathBuf,
     pub(crate) ca: String,
     pub(crate) log: PathBuf,
     pub(crate) credentials: PathBuf,
@@ -85,15 +86,31 @@ pub(crate) struct Server {
 /// The one server that all tests share: each brings its own access key.
 pub(crate) fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
-    SERVER.get_or_init(Server::start)
+    SERVER.get_or_init(|| Server::start(&[], &[]))
+}
+
+/// Seconds after which a token is refused by [`forgetful_server`]; a few more than a login takes on a busy machine.
+pub(crate) const SHORT_LIFETIME: u64 = 3;
+
+/// A server that refuses tokens after three seconds, for what happens after a token's lifetime.
+pub(crate) fn forgetful_server() -> &'static Server {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    SERVER.get_or_init(|| Server::start(&["--max-token-age", &SHORT_LIFETIME.to_string()], &[]))
+}
+
+/// Waits until a token made now is too old for [`forgetful_server`].
+pub(crate) fn outlive_a_token() {
+    std::thread::sleep(std::time::Duration::from_millis(SHORT_LIFETIME * 1000 + 1050));
 }
 
 impl Server {
-    fn start() -> Self {
-        let mut process = Command::new(root().join("tests/server/start-postgres"))
+    pub(crate) fn start(more: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut process = clean_command(root().join("tests/server/start-postgres"))
             .arg("--module")
             .arg(product("libpam_rds_iam.so"))
             .args(["--endpoint", ENDPOINT, "--region", REGION])
+            .args(more)
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -108,11 +125,25 @@ impl Server {
         };
         Self {
             port: value("port").parse().expect("a port"),
+            socket: value("socket").into(),
             ca: value("ca"),
             log: value("log").into(),
             credentials: value("credentials").into(),
             _process: process,
         }
+    }
+
+    /// What the superuser's psql says.
+    #[allow(dead_code, reason = "for the deep tests")]
+    pub(crate) fn as_superuser(&self, database: &str, sql: &str) -> String {
+        let output = clean_command("psql")
+            .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-p", &self.port.to_string()])
+            .arg("-h")
+            .arg(&self.socket)
+            .args(["-c", sql])
+            .output()
+            .expect("psql runs");
+        expect_success(sql, &output).trim().to_owned()
     }
 
     /// A simulator whose instance role this server knows.

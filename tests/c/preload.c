@@ -1,0 +1,188 @@
+/* A program that knows nothing of IAM: preload MODE CONNINFO. It is run with libpgiam_preload.so. */
+#include <libpq-fe.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char *conninfo;
+
+static double seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static int report(const char *what, PGconn *connection)
+{
+    int ok = PQstatus(connection) == CONNECTION_OK;
+    PGresult *result = ok ? PQexec(connection, "select current_user") : NULL;
+    ok = ok && PQresultStatus(result) == PGRES_TUPLES_OK;
+    if (ok)
+        printf("%s: %s\n", what, PQgetvalue(result, 0, 0));
+    else
+        printf("%s: %s", what, PQerrorMessage(connection));
+    PQclear(result);
+    fflush(stdout);
+    return ok ? 0 : 1;
+}
+
+/* A line on standard input says when to go on: the test sees to it that the token is old by then. */
+static void wait_for_line(void)
+{
+    int c;
+    while ((c = getchar()) != '\n' && c != EOF)
+        ;
+}
+
+static int finish_polling(PGconn *connection, PostgresPollingStatusType (*step)(PGconn *))
+{
+    PostgresPollingStatusType state = PGRES_POLLING_WRITING;
+    while (state != PGRES_POLLING_OK && state != PGRES_POLLING_FAILED) {
+        struct pollfd fd = {PQsocket(connection), state == PGRES_POLLING_READING ? POLLIN : POLLOUT, 0};
+        poll(&fd, 1, -1);
+        state = step(connection);
+    }
+    return state == PGRES_POLLING_OK;
+}
+
+static int reset(void)
+{
+    PGconn *connection = PQconnectdb(conninfo);
+    int bad = report("connected", connection);
+    wait_for_line();
+    PQreset(connection);
+    bad |= report("reset", connection);
+    wait_for_line();
+    if (PQresetStart(connection))
+        finish_polling(connection, PQresetPoll);
+    bad |= report("reset by polling", connection);
+    PQfinish(connection);
+    return bad;
+}
+
+static int start(void)
+{
+    double began = seconds();
+    PGconn *connection = PQconnectStart(conninfo);
+    printf("started after %d ms\n", (int)((seconds() - began) * 1000));
+    if (PQstatus(connection) != CONNECTION_BAD)
+        finish_polling(connection, PQconnectPoll);
+    int bad = report("connected", connection);
+    PQfinish(connection);
+    return bad;
+}
+
+/* Starts a connection and sees whether it has a token; the network is left alone. */
+static int starts_with_a_token(void)
+{
+    PGconn *connection = PQconnectStart(conninfo);
+    int good = strstr(PQpass(connection), "&X-Amz-Signature=") != NULL;
+    PQfinish(connection);
+    return good;
+}
+
+static void *start_often(void *unused)
+{
+    (void)unused;
+    long bad = 0;
+    for (int i = 0; i < 50; i++)
+        bad += !starts_with_a_token();
+    return (void *)bad;
+}
+
+/* Children are forked while other threads connect: an inherited lock would hang them. They do not go as far as TLS, for
+ * OpenSSL has such locks. */
+static int threads_and_forks(void)
+{
+    pthread_t threads[4];
+    long bad = 0;
+    for (int i = 0; i < 4; i++)
+        pthread_create(&threads[i], NULL, start_often, NULL);
+    for (int i = 0; i < 20; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            alarm(20);
+            _exit(!starts_with_a_token());
+        }
+        int status = 1;
+        waitpid(child, &status, 0);
+        bad += status != 0;
+    }
+    for (int i = 0; i < 4; i++) {
+        void *failed;
+        pthread_join(threads[i], &failed);
+        bad += (long)failed;
+    }
+    PGconn *connection = PQconnectdb(conninfo);
+    bad += report("connected", connection);
+    PQfinish(connection);
+    printf("%ld connections failed\n", bad);
+    return bad != 0;
+}
+
+/* Every way to connect, and what programs ask before and afterwards. */
+static int names(void)
+{
+    int bad = 0;
+    char *error = NULL;
+    PQconninfoOption *options = PQconninfoParse(conninfo, &error);
+    if (!options) {
+        printf("parse: %s", error);
+        return 1;
+    }
+    const char *keywords[64], *values[64];
+    int count = 0;
+    for (PQconninfoOption *option = options; option->keyword; option++) {
+        if (option->val) {
+            keywords[count] = option->keyword;
+            values[count++] = option->val;
+        }
+    }
+    keywords[count] = values[count] = NULL;
+
+    PGconn *connection = PQconnectdbParams(keywords, values, 0);
+    bad |= report("PQconnectdbParams", connection);
+    PQfinish(connection);
+
+    connection = PQconnectStartParams(keywords, values, 1);
+    finish_polling(connection, PQconnectPoll);
+    bad |= report("PQconnectStartParams", connection);
+    PQconninfoFree(options);
+    options = PQconninfo(connection);
+    for (PQconninfoOption *option = options; option->keyword; option++)
+        if (!strcmp(option->keyword, "passfile") || !strncmp(option->keyword, "iam", 3))
+            printf("%s is %s\n", option->keyword, option->val ? option->val : "not there");
+    PQconninfoFree(options);
+    PQfinish(connection);
+
+    connection = PQsetdbLogin(NULL, NULL, NULL, NULL, conninfo, NULL, NULL);
+    bad |= report("PQsetdbLogin", connection);
+    PQfinish(connection);
+
+    const char *ping_keywords[] = {"dbname", NULL}, *ping_values[] = {conninfo, NULL};
+    if (PQping(conninfo) != PQPING_OK || PQpingParams(ping_keywords, ping_values, 1) != PQPING_OK) {
+        printf("the server does not answer\n");
+        bad = 1;
+    }
+    return bad;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 3)
+        return 2;
+    conninfo = argv[2];
+    if (!strcmp(argv[1], "reset"))
+        return reset();
+    if (!strcmp(argv[1], "start"))
+        return start();
+    if (!strcmp(argv[1], "threads"))
+        return threads_and_forks();
+    return names();
+}
