@@ -120,10 +120,22 @@ pub(crate) fn run(matches: &ArgMatches, surroundings: &Surroundings<'_>) -> Resu
     if let Some(service) = text("service") {
         client_flags::set(&mut settings, "service", "service", &service)?;
     }
-    let region = text("region");
+    let host = connection.only_host()?;
+    // A flag names the endpoint itself; elsewhere stands the connection's host, which a tunnel may have.
+    let mut endpoint = connection.own.endpoint(host.index, &host.name, host.port);
+    if text("host").is_some() && connection.host_is_from_flag() {
+        endpoint.host.clone_from(&host.name);
+    }
+    if text("port").is_some() && connection.port_is_from_flag() {
+        endpoint.port = host.port;
+    }
+    if let Some(profile) = connection.own.profile.as_deref().filter(|_| text("profile").is_none()) {
+        client_flags::set(&mut settings, "profile", "profile", profile)?;
+    }
+    let region = text("region").or_else(|| connection.own.region.clone());
     let request = TokenRequest {
-        host: &connection.host,
-        port: connection.port.into(),
+        host: &endpoint.host,
+        port: endpoint.port.into(),
         region: region.as_deref(),
         user: &connection.user,
     };
@@ -154,38 +166,8 @@ fn connection_of_program(
         )));
     }
     let connection = connection::resolve(connection::explicit_of_program(arguments)?, surroundings)?;
-    check_token_is_safe(&connection)?;
+    connection.check_token_is_safe()?;
     Ok(Some(connection))
-}
-
-/// Refuses what would send the token in clear, or something else instead of it.
-fn check_token_is_safe(connection: &Connection) -> Result<(), Failure> {
-    match &connection.sslmode {
-        Some(given) if matches!(given.value.as_str(), "disable" | "allow" | "prefer") => {
-            return Err(Failure::usage(format!(
-                "sslmode={} (from {}) could send the token in clear, and a token is a password; use \
-                 sslmode=verify-full with sslrootcert=FILE, or at least sslmode=require",
-                given.value, given.source
-            )));
-        }
-        Some(given) if !given.value.is_empty() => {}
-        _ => {
-            // libpq refuses it with the wrapper's sslmode=require.
-            if let Some(given) = connection.sslrootcert.as_ref().filter(|given| given.value == "system") {
-                return Err(Failure::usage(format!(
-                    "sslrootcert=system (from {}) works with sslmode=verify-full only; add it, or set \
-                     PGSSLMODE=verify-full",
-                    given.source
-                )));
-            }
-        }
-    }
-    if let Some(source) = &connection.password {
-        return Err(Failure::usage(format!(
-            "{source} has a password, which would be used instead of the token; leave the password out"
-        )));
-    }
-    Ok(())
 }
 
 /// Says so when the region is a guess: the server accepts the token only if the guess is right.

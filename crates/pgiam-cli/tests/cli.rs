@@ -267,8 +267,33 @@ fn for_psql_an_sslmode_that_could_send_the_token_in_clear_is_refused() {
         let connection = format!("{uri}?sslmode={mode}");
         printed(pgiam(&["token", "--for", "psql", "--", &connection]).env("PGSSLMODE", "disable"));
     }
-    let system = refused(&mut pgiam(&["token", "--for", "psql", "--", &format!("{uri}?sslrootcert=system")]), 2);
-    assert!(system.contains("verify-full"), "{system}");
+    // libpq makes it verify-full by itself.
+    printed(&mut pgiam(&["token", "--for", "psql", "--", &format!("{uri}?sslrootcert=system")]));
+}
+
+#[test]
+fn a_token_is_signed_for_what_the_own_settings_name_and_flags_beat_them() {
+    let tunnel =
+        [("PGIAM_HOST", HOST), ("PGIAM_PORT", "5433"), ("PGHOST", "localhost"), ("PGPORT", "1"), ("PGUSER", "u")];
+    let with = |arguments: &[&str], more: &[(&str, &str)]| {
+        let mut command = pgiam(arguments);
+        command.envs(tunnel).envs(more.iter().copied());
+        printed(&mut command)
+    };
+    assert_token(&with(&["token"], &[]), 5433, "u");
+    assert_token(
+        &with(&["token", &format!("host=10.0.0.1 iam_host={HOST} iam_port=7")], &[("PGIAM_HOST", "x")]),
+        7,
+        "u",
+    );
+    assert_token(&with(&["token", "--for", "psql", "--", "-h", "localhost", "-p", "2"], &[]), 5433, "u");
+    assert_token(&with(&["token", "-h", HOST, "-p", "9"], &[("PGIAM_HOST", "other"), ("PGIAM_PORT", "8")]), 9, "u");
+    let regions = [("PGIAM_HOST", "db.example.com"), ("PGIAM_REGION", "eu-west-2")];
+    assert!(is_token(&with(&["token"], &regions), "db.example.com", 5433, "u", "eu-west-2"));
+    let line = with(&["token", "--region", "eu-west-3"], &regions);
+    assert!(is_token(&line, "db.example.com", 5433, "u", "eu-west-3"));
+    let message = refused(pgiam(&["token", "-h", HOST, "-U", "u"]).env("PGIAM_PROFILE", "nosuch"), 1);
+    assert!(message.contains("nosuch"), "{message}");
 }
 
 #[test]
