@@ -82,8 +82,8 @@ pub(crate) struct Given {
 pub(crate) type Explicit = BTreeMap<&'static str, Given>;
 
 /// The helper's own flags and its argument. Unlike psql, the helper does not let the one silently beat the other.
-pub(crate) fn explicit(
-    flags: [(&'static str, &'static str, Option<String>); 3],
+pub(crate) fn explicit<const N: usize>(
+    flags: [(&'static str, &'static str, Option<String>); N],
     connection_string: Option<&str>,
 ) -> Result<Explicit, Failure> {
     let mut explicit = match connection_string {

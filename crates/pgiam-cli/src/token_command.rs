@@ -5,12 +5,13 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use pgiam_core::{Client, ErrorKind, RegionSource, Token, TokenRequest};
+use pgiam_core::{Client, ErrorKind, Token, TokenRequest};
 
 use crate::client_flags;
 use crate::connection::{self, Connection, Surroundings};
 use crate::failure::Failure;
 use crate::postgres_arguments::{PROGRAMS, Program};
+use crate::targets;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -143,9 +144,8 @@ pub(crate) fn run(matches: &ArgMatches, surroundings: &Surroundings<'_>) -> Resu
         ErrorKind::InvalidArgument => Failure::usage(error.message()),
         _ => Failure::failed(error.message()),
     })?;
-    if let Some(warning) = doubtful_region(&token) {
-        // A warning that cannot be written is no reason to withhold the token.
-        let _ = writeln!(io::stderr(), "pgiam: warning: {warning}");
+    if let Some(warning) = targets::doubtful_region(&token) {
+        targets::warn(&warning);
     }
     print(&token, &connection.user, matches.get_flag("json"))
         .map_err(|error| Failure::failed(format!("cannot write the token to standard output: {error}")))
@@ -168,26 +168,6 @@ fn connection_of_program(
     let connection = connection::resolve(connection::explicit_of_program(arguments)?, surroundings)?;
     connection.check_token_is_safe()?;
     Ok(Some(connection))
-}
-
-/// Says so when the region is a guess: the server accepts the token only if the guess is right.
-fn doubtful_region(token: &Token) -> Option<String> {
-    if matches!(token.region_source(), RegionSource::Argument | RegionSource::EndpointName) {
-        return None;
-    }
-    let source = token.region_source().describe();
-    let (host, region) = (token.host(), token.region());
-    Some(if token.endpoint_recognized() {
-        format!(
-            "{host} does not tell its region; {region} is from {source}. The token is valid only if the database is \
-             there: pass --region to be sure"
-        )
-    } else {
-        format!(
-            "{host} is not an endpoint name of RDS, Aurora or Aurora DSQL, and region {region} is from {source}. The \
-             token is valid only if they are the server's own name and region: pass the endpoint's name, or --region"
-        )
-    })
 }
 
 fn print(token: &Token, user: &str, json: bool) -> io::Result<()> {
