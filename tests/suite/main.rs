@@ -7,6 +7,7 @@ mod c_programs;
 mod documents;
 mod examples;
 mod examples_support;
+mod exec;
 mod exports;
 mod header;
 mod layering;

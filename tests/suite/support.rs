@@ -85,15 +85,17 @@ pub(crate) struct Server {
 /// The one server that all tests share: each brings its own access key.
 pub(crate) fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
-    SERVER.get_or_init(Server::start)
+    SERVER.get_or_init(|| Server::start_with(&[]))
 }
 
 impl Server {
-    fn start() -> Self {
+    /// One of one's own, with more arguments.
+    pub(crate) fn start_with(more: &[&str]) -> Self {
         let mut process = Command::new(root().join("tests/server/start-postgres"))
             .arg("--module")
             .arg(product("libpam_rds_iam.so"))
             .args(["--endpoint", ENDPOINT, "--region", REGION])
+            .args(more)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
