@@ -1,7 +1,7 @@
 //! The helper `pgiam`: prints IAM tokens for psql, pg_dump, shell scripts and pgAdmin.
 //!
 //! Downwards: [`token_command`] and [`credentials_command`] read the flags and print; [`exec_command`] runs a command and
-//! stays with it through [`supervise`]. [`connection`] composes where to connect from [`postgres_arguments`],
+//! stays with it through [`supervise`]; [`passfile_command`] keeps a file fresh. [`connection`] composes where to connect from [`postgres_arguments`],
 //! `pgiam-libpq` and [`service_file`]; [`targets`] makes tokens for that, and [`refresher`] makes them anew. The tokens are
 //! `pgiam-core`'s. The process' environment is read here and nowhere else; `unsafe` stands in [`os`].
 #![deny(unsafe_code)]
@@ -13,6 +13,7 @@ mod exec_command;
 mod failure;
 mod libpq_version;
 mod os;
+mod passfile_command;
 mod postgres_arguments;
 mod refresher;
 mod service_file;
@@ -41,6 +42,7 @@ fn command() -> Command {
         .arg(Arg::new("help").long("help").action(ArgAction::Help).help("Show this help"))
         .subcommand(token_command::command())
         .subcommand(exec_command::command())
+        .subcommand(passfile_command::command())
         .subcommand(credentials_command::command())
 }
 
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
     let result = match matches.subcommand() {
         Some(("token", matches)) => token_command::run(matches, &surroundings).map(|()| ExitCode::SUCCESS),
         Some(("exec", matches)) => exec_command::run(matches, &surroundings),
+        Some(("passfile", matches)) => passfile_command::run(matches, &surroundings),
         Some(("credentials", matches)) => credentials_command::run(matches).map(|()| ExitCode::SUCCESS),
         _ => Ok(ExitCode::SUCCESS),
     };

@@ -368,3 +368,66 @@ fn tokens_are_made_anew_under_the_same_path_and_failures_keep_the_old_one() {
     assert!(began.elapsed().as_secs() >= 1, "not before it has");
     assert!(child.wait().unwrap().success(), "the old token stays in its place");
 }
+
+// --- a file beside the program ---------------------------------------------------------------------------------------
+
+fn passfile(path: &Path, flags: &[&str]) -> Command {
+    let environment = exec(&[], &[]);
+    let mut passfile = Command::new(env!("CARGO_BIN_EXE_pgiam"));
+    passfile.arg("passfile").arg(path).args(flags).env_clear();
+    passfile.envs(environment.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    passfile
+}
+
+/// Waits for a file that is not as it was.
+fn await_change(path: &Path, before: &str) -> String {
+    let began = std::time::Instant::now();
+    loop {
+        if let Ok(now) = fs::read_to_string(path)
+            && now != before
+        {
+            return now;
+        }
+        assert!(began.elapsed().as_secs() < 20, "{} stays as it was", path.display());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_password_file_on_disk_is_written_once_and_only_its_owner_reads_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pgpass");
+    fs::write(&path, "old").unwrap();
+    assert_eq!(printed(&mut passfile(&path, &["--once", "-h", HOST, "-U", "u", "-U", "v"])), "");
+    let text = fs::read_to_string(&path).unwrap();
+    assert_eq!(text.lines().map(|line| line.split(':').nth(3).unwrap()).collect::<Vec<_>>(), ["u", "v"]);
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing else is left");
+    let missing = directory.path().join("no/pgpass");
+    assert!(refused(&mut passfile(&missing, &["--once", "-h", HOST, "-U", "u"]), 1).contains("no/pgpass"));
+    assert!(refused(&mut passfile(&path, &["--once", "-h", "localhost", "-U", "u"]), 2).contains("PGIAM_HOST"));
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+}
+
+#[test]
+fn a_password_file_on_disk_is_kept_fresh_until_sigterm_and_at_once_on_sighup() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pgpass");
+    let mut child = passfile(&path, &["-h", HOST, "-U", "u", "--refresh-every", "1"]).spawn().unwrap();
+    let first = await_change(&path, "");
+    await_change(&path, &first);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fs::remove_file(&path).unwrap();
+
+    let mut child = passfile(&path, &["-h", HOST, "-U", "u"]).spawn().unwrap();
+    let pid = i32::try_from(child.id()).unwrap();
+    let third = await_change(&path, "");
+    // A token's text changes with the second it is made in.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    kill("HUP", pid);
+    await_change(&path, &third);
+    kill("TERM", pid);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(path.exists());
+}
