@@ -22,7 +22,7 @@ help:
 	@echo 'make             build the library, the helper and the static library (release)'
 	@echo 'make demo        set up, build and show psql, C, Python and Ruby logging in to a real PostgreSQL'
 	@echo 'make check       set up and run the tests'
-	@echo 'make check-deep  the slow rest: Valgrind and AddressSanitizer'
+	@echo 'make check-deep  the slow rest: Valgrind, AddressSanitizer, other drivers'
 	@echo 'make install     PREFIX=$(PREFIX) DESTDIR='
 	@echo 'make uninstall   the same PREFIX and DESTDIR'
 	@echo 'make header      write include/pgiam.h anew from src/'

@@ -1,10 +1,12 @@
-//! The C programs under Valgrind and AddressSanitizer: no leak, no stray access across the boundary. `make check-deep`.
+//! The slow rest, `make check-deep`: the C programs under Valgrind and AddressSanitizer (no leak, no stray access across the
+//! boundary), and programs that take more to install.
 
 #[path = "../suite/c_programs.rs"]
 mod c_programs;
 #[allow(dead_code)]
 #[path = "../suite/examples_support.rs"]
 mod examples;
+mod exec;
 #[allow(dead_code)]
 #[path = "../suite/support.rs"]
 mod support;
