@@ -7,6 +7,7 @@ mod c_programs;
 #[path = "../suite/examples_support.rs"]
 mod examples;
 mod exec;
+mod pgbouncer;
 #[allow(dead_code)]
 #[path = "../suite/support.rs"]
 mod support;

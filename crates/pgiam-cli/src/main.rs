@@ -1,7 +1,8 @@
 //! The helper `pgiam`: prints IAM tokens for psql, pg_dump, shell scripts and pgAdmin.
 //!
 //! Downwards: [`token_command`] and [`credentials_command`] read the flags and print; [`exec_command`] runs a command and
-//! stays with it through [`supervise`]; [`passfile_command`] keeps a file fresh. [`connection`] composes where to connect from [`postgres_arguments`],
+//! stays with it through [`supervise`]; [`passfile_command`] and [`pgbouncer_command`]
+//! keep files fresh. [`connection`] composes where to connect from [`postgres_arguments`],
 //! `pgiam-libpq` and [`service_file`]; [`targets`] makes tokens for that, and [`refresher`] makes them anew. The tokens are
 //! `pgiam-core`'s. The process' environment is read here and nowhere else; `unsafe` stands in [`os`].
 #![deny(unsafe_code)]
@@ -14,6 +15,7 @@ mod failure;
 mod libpq_version;
 mod os;
 mod passfile_command;
+mod pgbouncer_command;
 mod postgres_arguments;
 mod refresher;
 mod service_file;
@@ -43,6 +45,7 @@ fn command() -> Command {
         .subcommand(token_command::command())
         .subcommand(exec_command::command())
         .subcommand(passfile_command::command())
+        .subcommand(pgbouncer_command::command())
         .subcommand(credentials_command::command())
 }
 
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Some(("token", matches)) => token_command::run(matches, &surroundings).map(|()| ExitCode::SUCCESS),
         Some(("exec", matches)) => exec_command::run(matches, &surroundings),
         Some(("passfile", matches)) => passfile_command::run(matches, &surroundings),
+        Some(("pgbouncer", matches)) => pgbouncer_command::run(matches, &surroundings),
         Some(("credentials", matches)) => credentials_command::run(matches).map(|()| ExitCode::SUCCESS),
         _ => Ok(ExitCode::SUCCESS),
     };

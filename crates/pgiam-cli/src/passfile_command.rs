@@ -13,9 +13,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::connection::{self, Explicit, Surroundings};
 use crate::failure::Failure;
-use crate::os::{Signal, Signals};
-use crate::refresher::{Event, Refresher};
-use crate::targets::{self, Tokens, warn};
+use crate::refresher;
+use crate::targets::{self, Tokens};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -75,29 +74,8 @@ pub(crate) fn run(matches: &ArgMatches, surroundings: &Surroundings<'_>) -> Resu
         return Ok(ExitCode::SUCCESS);
     }
 
-    let failed = |error: io::Error| Failure::failed(format!("cannot wait for signals and time: {error}"));
-    let signals = Signals::hold().map_err(failed)?;
     let every = matches.get_one("refresh-every").copied();
-    let mut refresher = Refresher::new(tokens, every, &fresh).map_err(failed)?;
-    drop(fresh);
-    loop {
-        match refresher.next(&signals).map_err(failed)? {
-            Event::Fresh(fresh) => {
-                let text = refresher.tokens().passfile(&fresh)?;
-                // The old file is still there, and a disk that is full may not stay so.
-                if let Err(failure) = place(&text) {
-                    warn(&failure.to_string());
-                }
-            }
-            Event::Signal(Signal { number: libc::SIGTERM | libc::SIGINT, .. }) => return Ok(ExitCode::SUCCESS),
-            Event::Signal(Signal { number: libc::SIGHUP, .. }) => refresher.begin().map_err(failed)?,
-            Event::Signal(Signal { number: number @ (libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU), .. }) => {
-                signals.suffer(number);
-            }
-            Event::Signal(Signal { number: libc::SIGQUIT, .. }) => signals.suffer(libc::SIGQUIT),
-            Event::Signal(_) => {}
-        }
-    }
+    refresher::keep(tokens, &fresh, every, |tokens, fresh| place(&tokens.passfile(fresh)?))
 }
 
 /// Writes a file that only its owner can read, under another name first.

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -140,6 +141,35 @@ impl Refresher {
         let once = Itimerspec { it_interval: zero, it_value: Timespec { tv_sec: seconds, tv_nsec: 0 } };
         timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
         Ok(())
+    }
+}
+
+/// Keeps tokens fresh until SIGTERM or SIGINT: hands new ones to `place`; SIGHUP makes new ones now. What cannot be placed
+/// is told, and tried again with the next ones.
+pub(crate) fn keep(
+    tokens: Tokens,
+    fresh: &Fresh,
+    every: Option<u32>,
+    mut place: impl FnMut(&Tokens, &Fresh) -> Result<(), Failure>,
+) -> Result<ExitCode, Failure> {
+    let failed = |error: io::Error| Failure::failed(format!("cannot wait for signals and time: {error}"));
+    let signals = Signals::hold().map_err(failed)?;
+    let mut refresher = Refresher::new(tokens, every, fresh).map_err(failed)?;
+    loop {
+        match refresher.next(&signals).map_err(failed)? {
+            Event::Fresh(fresh) => {
+                // The old ones are still in place, and a disk that is full may not stay so.
+                if let Err(failure) = place(&refresher.tokens, &fresh) {
+                    warn(&failure.to_string());
+                }
+            }
+            Event::Signal(signal) => match signal.number {
+                libc::SIGTERM | libc::SIGINT => return Ok(ExitCode::SUCCESS),
+                libc::SIGHUP => refresher.begin().map_err(failed)?,
+                number @ (libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU | libc::SIGQUIT) => signals.suffer(number),
+                _ => {}
+            },
+        }
     }
 }
 
