@@ -1,11 +1,13 @@
-//! What takes longer, `make check-deep`: the C programs under Valgrind and AddressSanitizer, with no leak and no stray
-//! access across the boundary, and the preloaded library with the programs that people have.
+//! The slow rest, `make check-deep`: the C programs under Valgrind and AddressSanitizer (no leak, no stray access across the
+//! boundary), and the preloaded library and `pgiam exec` with the programs that people have.
 
 #[path = "../suite/c_programs.rs"]
 mod c_programs;
 #[allow(dead_code)]
 #[path = "../suite/examples_support.rs"]
 mod examples;
+mod exec;
+mod pgbouncer;
 mod preload;
 #[allow(dead_code)]
 #[path = "../suite/preload_support.rs"]

@@ -57,3 +57,21 @@ fn every_status_and_every_setting_is_explained() {
     }
     assert!(read("CHANGELOG.md").contains(&format!("## {}", env!("CARGO_PKG_VERSION"))));
 }
+
+#[test]
+fn the_settings_for_connections_are_explained_and_the_page_is_linked() {
+    let (page, readme) = (read("docs/settings.md"), read("README.md"));
+    let source = read("crates/pgiam-libpq/src/own_settings.rs");
+    let source = source.split("#[cfg(test)]").next().unwrap();
+    let mut explained = 0;
+    for line in source.lines().filter_map(|line| line.trim().strip_prefix("(\"iam")) {
+        let words: Vec<&str> = line.split('"').collect();
+        let [rest, _, variable, ..] = words.as_slice() else { continue };
+        if variable.starts_with("PGIAM") {
+            assert!(page.contains(&format!("| `{variable}` | `iam{rest}` |")), "{variable}");
+            explained += 1;
+        }
+    }
+    assert_eq!(explained, 6);
+    assert!(readme.contains("(docs/settings.md)"));
+}

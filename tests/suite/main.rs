@@ -8,6 +8,7 @@ mod credentials_page;
 mod documents;
 mod examples;
 mod examples_support;
+mod exec;
 mod exports;
 mod header;
 mod layering;

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use crate::failure::Failure;
 use crate::postgres_arguments::Arguments;
 use crate::service_file::{self, ServiceFiles};
-use pgiam_libpq::conninfo;
+use pgiam_libpq::own_settings::{self, OwnSettings, SENTINEL};
+use pgiam_libpq::{conninfo, tls};
 
 const DEFAULT_PORT: u16 = 5432;
 
@@ -81,8 +82,8 @@ pub(crate) struct Given {
 pub(crate) type Explicit = BTreeMap<&'static str, Given>;
 
 /// The helper's own flags and its argument. Unlike psql, the helper does not let the one silently beat the other.
-pub(crate) fn explicit(
-    flags: [(&'static str, &'static str, Option<String>); 3],
+pub(crate) fn explicit<const N: usize>(
+    flags: [(&'static str, &'static str, Option<String>); N],
     connection_string: Option<&str>,
 ) -> Result<Explicit, Failure> {
     let mut explicit = match connection_string {
@@ -136,21 +137,36 @@ fn from_connection_string(text: &str) -> Result<Explicit, Failure> {
         .collect())
 }
 
+/// One host of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Host {
+    /// As libpq looks it up in a password file: the host's name, else its address.
+    pub(crate) name: String,
+    pub(crate) port: u16,
+    /// Its number in the connection's list.
+    pub(crate) index: usize,
+}
+
 /// Where a program would connect.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Connection {
-    pub(crate) host: String,
-    pub(crate) port: u16,
+    host: Option<Given>,
+    address: Option<Given>,
+    port: Option<Given>,
     pub(crate) user: String,
     /// `sslmode`, if it is given anywhere.
     pub(crate) sslmode: Option<Given>,
     /// `sslrootcert`, if it is given anywhere.
     pub(crate) sslrootcert: Option<Given>,
-    /// Where a password is given that would be used instead of `PGPASSWORD`.
+    /// Where a password is given that would be used instead of ours.
     pub(crate) password: Option<Source>,
+    /// Where a password file is given that would be read instead of ours.
+    pub(crate) passfile: Option<Source>,
+    /// pgiam's own settings, by keyword or variable.
+    pub(crate) own: OwnSettings,
 }
 
-/// Fills in the service, the environment and the defaults, and checks that a token can be made for the result.
+/// Fills in the service, the environment and the defaults.
 pub(crate) fn resolve(explicit: Explicit, surroundings: &Surroundings<'_>) -> Result<Connection, Failure> {
     let environment = surroundings.environment;
     let mut given = explicit;
@@ -179,17 +195,20 @@ pub(crate) fn resolve(explicit: Explicit, surroundings: &Surroundings<'_>) -> Re
         let value = environment.get(variable)?;
         Ok(value.map(|value| Given { value, source: Source::Environment(variable) }))
     };
-    let host = take("host", "PGHOST")?;
-    let address = take("hostaddr", "PGHOSTADDR")?;
-    let port = take("port", "PGPORT")?;
+    let host = take("host", "PGHOST")?.filter(|host| !host.value.is_empty());
+    let address = take("hostaddr", "PGHOSTADDR")?.filter(|address| !address.value.is_empty());
+    let port = take("port", "PGPORT")?.filter(|port| !port.value.is_empty());
     let user = take("user", "PGUSER")?;
     let sslmode = take("sslmode", "PGSSLMODE")?;
     let sslrootcert = take("sslrootcert", "PGSSLROOTCERT")?;
-    let password = given.remove("password").map(|given| given.source);
+    // A password that only asks for a token is none.
+    let password = given.remove("password").filter(|given| given.value != SENTINEL).map(|given| given.source);
+    let passfile = given.remove("passfile").map(|given| given.source);
 
     Ok(Connection {
-        host: one_host(host, address)?,
-        port: one_port(port)?,
+        host,
+        address,
+        port,
         user: match user.map(|given| given.value).filter(|user| !user.is_empty()) {
             Some(user) => user,
             None => surroundings.user_name.clone().ok_or_else(|| {
@@ -199,50 +218,129 @@ pub(crate) fn resolve(explicit: Explicit, surroundings: &Surroundings<'_>) -> Re
         sslmode,
         sslrootcert,
         password,
+        passfile,
+        own: own_settings(given, environment)?,
     })
+}
+
+/// pgiam's own settings: what is said by keyword beats the variables.
+fn own_settings(given: Explicit, environment: &Environment) -> Result<OwnSettings, Failure> {
+    let mut variables = HashMap::new();
+    for (_, variable) in own_settings::KEYWORDS {
+        if let Some(value) = environment.get(variable)? {
+            variables.insert(variable, value);
+        }
+    }
+    let parameters = given.into_iter().map(|(keyword, given)| (keyword, given.value)).collect();
+    OwnSettings::read(&parameters, |name| variables.get(name).cloned()).map_err(Failure::usage)
 }
 
 const HOW_TO_NAME_THE_HOST: &str =
     "pass the database endpoint's name with -h HOST, host=HOST in a connection string or service, or PGHOST";
 
-fn one_host(host: Option<Given>, address: Option<Given>) -> Result<String, Failure> {
-    let address = address.filter(|address| !address.value.is_empty());
-    let Some(Given { value: host, source }) = host.filter(|host| !host.value.is_empty()) else {
-        return Err(Failure::usage(match address {
-            Some(address) => format!(
-                "{} gives an address and no host; a token is valid only for the endpoint's name: {HOW_TO_NAME_THE_HOST} \
-                 beside hostaddr",
-                address.source
-            ),
-            None => format!("no host: {HOW_TO_NAME_THE_HOST}"),
-        }));
-    };
-    if host.contains(',') || address.is_some_and(|address| address.value.contains(',')) {
-        return Err(Failure::usage(format!(
-            "{source} gives several hosts; a token is for one host: ask for each host's token by itself"
-        )));
+impl Connection {
+    /// The connection's hosts in their order, those without a name or address (the default socket) left out. At least
+    /// one.
+    pub(crate) fn hosts(&self) -> Result<Vec<Host>, Failure> {
+        let items = |given: &Option<Given>| -> Vec<String> {
+            given.as_ref().map(|given| given.value.split(',').map(str::to_owned).collect()).unwrap_or_default()
+        };
+        let (names, addresses, ports) = (items(&self.host), items(&self.address), items(&self.port));
+        let Some(Given { source, .. }) = self.host.as_ref().or(self.address.as_ref()) else {
+            return Err(Failure::usage(format!("no host: {HOW_TO_NAME_THE_HOST}")));
+        };
+        let count = names.len().max(addresses.len());
+        if !names.is_empty() && !addresses.is_empty() && names.len() != addresses.len() {
+            return Err(Failure::usage(format!(
+                "{source} gives {} hosts for {} addresses; hostaddr needs one for each",
+                names.len(),
+                addresses.len()
+            )));
+        }
+        if ports.len() > 1 && ports.len() != count {
+            return Err(Failure::usage(format!(
+                "there are {} ports for {count} hosts; give one, or one for each",
+                ports.len()
+            )));
+        }
+        let mut hosts = Vec::new();
+        for index in 0..count {
+            let name = names.get(index).filter(|name| !name.is_empty()).or_else(|| addresses.get(index));
+            let Some(name) = name.filter(|name| !name.is_empty()) else { continue };
+            if *source == Source::ConnectionString && name.find('@').is_some_and(|at| at > 0) {
+                // Not shown: it may be the end of a password.
+                return Err(Failure::usage(
+                    "the connection string's host has an '@'; in a URI, write '@' of a password as %40",
+                ));
+            }
+            let port = ports.get(index).or(ports.first().filter(|_| ports.len() == 1)).map_or("", String::as_str);
+            hosts.push(Host { name: name.clone(), port: one_port(port, self.port.as_ref())?, index });
+        }
+        Ok(hosts)
     }
-    if source == Source::ConnectionString && host.find('@').is_some_and(|at| at > 0) {
-        // Not shown: it may be the end of a password.
-        return Err(Failure::usage(
-            "the connection string's host has an '@'; in a URI, write '@' of a password as %40",
-        ));
+
+    /// The connection's only host, which a token can be for.
+    pub(crate) fn only_host(&self) -> Result<Host, Failure> {
+        let several = |given: &Option<Given>| given.as_ref().filter(|given| given.value.contains(',')).cloned();
+        for (list, what) in [(&self.host, "hosts"), (&self.address, "addresses"), (&self.port, "ports")] {
+            if let Some(Given { source, .. }) = several(list) {
+                return Err(Failure::usage(format!(
+                    "{source} gives several {what}; a token is for one host: ask for each host's token by itself"
+                )));
+            }
+        }
+        let mut hosts = self.hosts()?;
+        let host = hosts.pop().ok_or_else(|| Failure::usage(format!("no host: {HOW_TO_NAME_THE_HOST}")))?;
+        let source = self.host.as_ref().or(self.address.as_ref()).map(|given| given.source.to_string());
+        let source = source.unwrap_or_default();
+        if host.name.starts_with(['/', '@']) {
+            return Err(Failure::usage(format!(
+                "{source} gives a Unix socket; IAM tokens are for databases at AWS: {HOW_TO_NAME_THE_HOST}"
+            )));
+        }
+        if self.host.is_none() && self.own.endpoint(0, &host.name, host.port).host == host.name {
+            return Err(Failure::usage(format!(
+                "{source} gives an address and no host; a token is valid only for the endpoint's name: \
+                 {HOW_TO_NAME_THE_HOST} beside hostaddr"
+            )));
+        }
+        Ok(host)
     }
-    if host.starts_with(['/', '@']) {
-        return Err(Failure::usage(format!(
-            "{source} gives a Unix socket; IAM tokens are for databases at AWS: {HOW_TO_NAME_THE_HOST}"
-        )));
+
+    /// Whether the host was named by a flag of ours, and so is the endpoint itself.
+    pub(crate) fn host_is_from_flag(&self) -> bool {
+        self.host.as_ref().is_some_and(|given| matches!(given.source, Source::Flag(_)))
     }
-    Ok(host)
+
+    /// The same for the port.
+    pub(crate) fn port_is_from_flag(&self) -> bool {
+        self.port.as_ref().is_some_and(|given| matches!(given.source, Source::Flag(_)))
+    }
+
+    /// The `sslmode` to connect with; refuses what would send the token in clear, or something else instead of it.
+    pub(crate) fn check_token_is_safe(&self) -> Result<String, Failure> {
+        let value = |given: &'_ Option<Given>| given.as_ref().map(|given| given.value.clone());
+        let (mode, root) = (value(&self.sslmode), value(&self.sslrootcert));
+        let mode = tls::required_sslmode(mode.as_deref(), root.as_deref()).map_err(|why| {
+            let source = self.sslmode.as_ref().map(|given| given.source.to_string()).unwrap_or_default();
+            Failure::usage(format!("{source}: {why}"))
+        })?;
+        if let Some(source) = &self.password {
+            return Err(Failure::usage(format!(
+                "{source} has a password, which would be used instead of the token; leave the password out"
+            )));
+        }
+        Ok(mode.to_owned())
+    }
 }
 
-fn one_port(port: Option<Given>) -> Result<u16, Failure> {
-    let Some(Given { value, source }) = port.filter(|port| !port.value.is_empty()) else { return Ok(DEFAULT_PORT) };
-    if value.contains(',') {
-        return Err(Failure::usage(format!("{source} gives several ports; a token is for one host and port")));
+fn one_port(port: &str, given: Option<&Given>) -> Result<u16, Failure> {
+    if port.is_empty() {
+        return Ok(DEFAULT_PORT);
     }
+    let source = given.map(|given| given.source.to_string()).unwrap_or_default();
     // As libpq's parse_int_param: white space may stand around the number.
-    let number = value.trim_matches(|character: char| u8::try_from(character).is_ok_and(conninfo::is_space));
+    let number = port.trim_matches(|character: char| u8::try_from(character).is_ok_and(conninfo::is_space));
     match number.parse::<i32>() {
         Ok(number) => u16::try_from(number)
             .ok()
@@ -268,6 +366,12 @@ mod tests {
     }
 
     fn resolved(explicit: Explicit, variables: &[(&str, &str)]) -> Result<Connection, Failure> {
+        let connection = resolved_with_hosts(explicit, variables)?;
+        connection.only_host()?;
+        Ok(connection)
+    }
+
+    fn resolved_with_hosts(explicit: Explicit, variables: &[(&str, &str)]) -> Result<Connection, Failure> {
         resolve(
             explicit,
             &Surroundings {
@@ -287,7 +391,8 @@ mod tests {
     }
 
     fn target(connection: &Connection) -> String {
-        format!("{}@{}:{}", connection.user, connection.host, connection.port)
+        let host = connection.only_host().unwrap();
+        format!("{}@{}:{}", connection.user, host.name, host.port)
     }
 
     fn usage(result: Result<Connection, Failure>) -> String {
@@ -336,7 +441,7 @@ mod tests {
             host: Some("option.h".into()),
             port: Some("1".into()),
             user: Some("ou".into()),
-            asks_for_password: false,
+            ..Arguments::default()
         };
         for (dbname, expected) in [
             ("app", "ou@option.h:1"),
@@ -389,8 +494,41 @@ mod tests {
     }
 
     #[test]
+    fn several_hosts_are_told_with_their_ports_and_addresses() {
+        let hosts = |text| -> Result<Vec<String>, Failure> {
+            let hosts = resolved_with_hosts(from_connection_string(text)?, &[])?.hosts()?;
+            Ok(hosts.iter().map(|host| format!("{}:{}={}", host.index, host.name, host.port)).collect())
+        };
+        for (text, expected) in [
+            ("host=a,b", "0:a=5432 1:b=5432"),
+            ("host=a,b port=7", "0:a=7 1:b=7"),
+            ("host=a,,b port=1,2,", "0:a=1 2:b=5432"),
+            ("host=a, hostaddr=1.1.1.1,2.2.2.2", "0:a=5432 1:2.2.2.2=5432"),
+            ("hostaddr=1.1.1.1 port=1", "0:1.1.1.1=1"),
+            ("postgresql://a:1,b/db", "0:a=1 1:b=5432"),
+        ] {
+            assert_eq!(hosts(text).unwrap().join(" "), expected, "{text}");
+        }
+        for text in ["host=a port=1,2", "host=a,b,c port=1,2", "host=a,b hostaddr=1.1.1.1", "user=u"] {
+            assert!(hosts(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn own_settings_are_found_in_the_string_the_service_and_the_environment() {
+        let endpoint = |text, variables| {
+            let connection = from_string(text, variables).unwrap();
+            connection.own.endpoint(0, "h", 1).host
+        };
+        assert_eq!(endpoint("host=h iam_host=a", &[("PGIAM_HOST", "b")]), "a");
+        assert_eq!(endpoint("host=h", &[("PGIAM_HOST", "b")]), "b");
+        assert_eq!(endpoint("hostaddr=10.0.0.1 iam_host=a", &[]), "a");
+        assert!(usage(from_string("host=h", &[("PGIAM", "yes")])).contains("PGIAM"));
+    }
+
+    #[test]
     fn ports_are_read_as_libpq_reads_them() {
-        assert_eq!(from_string("host=h port=' 5433 '", &[]).unwrap().port, 5433);
+        assert_eq!(from_string("host=h port=' 5433 '", &[]).unwrap().only_host().unwrap().port, 5433);
         for port in ["0", "65536", "-1", "5432x", "99999999999"] {
             assert!(usage(from_string(&format!("host=h port={port}"), &[])).contains("65535"), "{port}");
         }
@@ -402,6 +540,7 @@ mod tests {
 
     #[test]
     fn a_password_is_told_with_its_place_even_when_it_is_empty() {
+        assert_eq!(from_string("host=h password=rds-iam", &[]).unwrap().password, None, "it asks for a token");
         let place = |text| from_string(text, &[("PGPASSWORD", "x")]).unwrap().password;
         assert_eq!(place("host=h"), None);
         assert_eq!(place("host=h password=''"), Some(Source::ConnectionString));

@@ -1,16 +1,26 @@
 //! The helper `pgiam`: prints IAM tokens for psql, pg_dump, shell scripts and pgAdmin.
 //!
-//! Downwards: [`token_command`] and [`credentials_command`] read the flags and print; [`connection`] composes where to connect from
-//! [`postgres_arguments`], [`conninfo`] and [`service_file`]; the token is `pgiam-core`'s. The process' surroundings are
-//! read here and nowhere else.
+//! Downwards: [`token_command`] and [`credentials_command`] read the flags and print; [`exec_command`] runs a command and
+//! stays with it through [`supervise`]; [`passfile_command`] and [`pgbouncer_command`]
+//! keep files fresh. [`connection`] composes where to connect from [`postgres_arguments`],
+//! `pgiam-libpq` and [`service_file`]; [`targets`] makes tokens for that, and [`refresher`] makes them anew. The tokens are
+//! `pgiam-core`'s. The process' environment is read here and nowhere else; `unsafe` stands in [`os`].
 #![deny(unsafe_code)]
 
 mod client_flags;
 mod connection;
 mod credentials_command;
+mod exec_command;
 mod failure;
+mod libpq_version;
+mod os;
+mod passfile_command;
+mod pgbouncer_command;
 mod postgres_arguments;
+mod refresher;
 mod service_file;
+mod supervise;
+mod targets;
 mod token_command;
 
 use std::io::{self, Write};
@@ -24,7 +34,7 @@ fn command() -> Command {
     Command::new("pgiam")
         .version(env!("CARGO_PKG_VERSION"))
         .about("AWS IAM tokens for PostgreSQL on Amazon RDS, Aurora and Aurora DSQL")
-        .after_help("pgiam token --help shows examples. psql-iam runs psql with a fresh token.")
+        .after_help("pgiam COMMAND --help shows examples. psql-iam is pgiam exec -- psql. Settings: docs/settings.md.")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .disable_help_flag(true)
@@ -33,6 +43,9 @@ fn command() -> Command {
         // -h is the host, as in psql.
         .arg(Arg::new("help").long("help").action(ArgAction::Help).help("Show this help"))
         .subcommand(token_command::command())
+        .subcommand(exec_command::command())
+        .subcommand(passfile_command::command())
+        .subcommand(pgbouncer_command::command())
         .subcommand(credentials_command::command())
 }
 
@@ -60,12 +73,15 @@ fn main() -> ExitCode {
         read: &|path| std::fs::read(path),
     };
     let result = match matches.subcommand() {
-        Some(("token", matches)) => token_command::run(matches, &surroundings),
-        Some(("credentials", matches)) => credentials_command::run(matches),
-        _ => Ok(()),
+        Some(("token", matches)) => token_command::run(matches, &surroundings).map(|()| ExitCode::SUCCESS),
+        Some(("exec", matches)) => exec_command::run(matches, &surroundings),
+        Some(("passfile", matches)) => passfile_command::run(matches, &surroundings),
+        Some(("pgbouncer", matches)) => pgbouncer_command::run(matches, &surroundings),
+        Some(("credentials", matches)) => credentials_command::run(matches).map(|()| ExitCode::SUCCESS),
+        _ => Ok(ExitCode::SUCCESS),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(failure) => {
             let _ = writeln!(io::stderr(), "pgiam: {failure}");
             ExitCode::from(failure.exit_status())

@@ -2,22 +2,38 @@
 //! four, and whether the program would connect at all, out.
 //!
 //! A program is a table of its options, read by glibc's `getopt_long` rules: bundled letters, values attached or apart,
-//! abbreviated names, options after operands (unless `POSIXLY_CORRECT` is set), `--`. psql's table is that of
-//! `src/bin/psql/startup.c`.
+//! abbreviated names, options after operands (unless `POSIXLY_CORRECT` is set), `--`. The tables hold the options of
+//! PostgreSQL 13 to 18, and a test compares them with what the installed programs say of themselves.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 
 use crate::failure::Failure;
 
 /// A program that connects through libpq, and its options.
+#[derive(Debug)]
 pub(crate) struct Program {
     name: &'static str,
-    options: &'static [ProgramOption],
+    /// What its operands are.
+    operands: Operands,
+    /// `LETTER,name` for each option, `=` after the name if it takes a value, `?` if it may take one as `--name=value`.
+    /// Either side of the comma may be missing.
+    options: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operands {
+    /// Nothing of the connection.
+    Other,
+    Database,
+    DatabaseAndUser,
+    /// As `Other`, and without an option that names a database the program does not connect at all.
+    OtherAndNoConnectionWithoutDatabase,
 }
 
 /// What an option's value is to the connection.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Other,
     Host,
@@ -30,7 +46,7 @@ enum Role {
     ShowsAndExits,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Takes {
     Nothing,
     Value,
@@ -38,76 +54,217 @@ enum Takes {
     MaybeValue,
 }
 
+#[derive(Clone, Copy, Debug)]
 struct ProgramOption {
+    /// Empty: it has a letter only.
     long: &'static str,
     short: Option<u8>,
     takes: Takes,
     role: Role,
 }
 
-const fn flag(long: &'static str, short: u8) -> ProgramOption {
-    ProgramOption { long, short: Some(short), takes: Takes::Nothing, role: Role::Other }
-}
-
-const fn valued(long: &'static str, short: u8) -> ProgramOption {
-    ProgramOption { long, short: Some(short), takes: Takes::Value, role: Role::Other }
-}
-
 impl ProgramOption {
-    const fn role(mut self, role: Role) -> Self {
-        self.role = role;
-        self
+    fn parse(text: &'static str) -> Self {
+        let (short, long) = text.split_once(',').unwrap_or((text, ""));
+        let (takes, long) = match (long.strip_suffix('='), long.strip_suffix('?')) {
+            (Some(long), _) => (Takes::Value, long),
+            (_, Some(long)) => (Takes::MaybeValue, long),
+            _ => (Takes::Nothing, long),
+        };
+        let role = match long {
+            "host" => Role::Host,
+            "port" => Role::Port,
+            "username" => Role::User,
+            "dbname" | "maintenance-db" | "source-server" | "publisher-server" => Role::Database,
+            "password" => Role::AsksForPassword,
+            "no-password" => Role::NeverAsks,
+            "help" | "version" => Role::ShowsAndExits,
+            _ => Role::Other,
+        };
+        Self { long, short: short.bytes().next(), takes, role }
     }
 }
 
-/// psql through version 18.
-pub(crate) const PSQL: Program = Program {
-    name: "psql",
-    options: &[
-        flag("echo-all", b'a'),
-        flag("no-align", b'A'),
-        valued("command", b'c'),
-        valued("dbname", b'd').role(Role::Database),
-        flag("echo-queries", b'e'),
-        flag("echo-errors", b'b'),
-        flag("echo-hidden", b'E'),
-        valued("file", b'f'),
-        valued("field-separator", b'F'),
-        flag("field-separator-zero", b'z'),
-        valued("host", b'h').role(Role::Host),
-        flag("html", b'H'),
-        flag("list", b'l'),
-        valued("log-file", b'L'),
-        flag("no-readline", b'n'),
-        flag("single-transaction", b'1'),
-        valued("output", b'o'),
-        valued("port", b'p').role(Role::Port),
-        valued("pset", b'P'),
-        flag("quiet", b'q'),
-        valued("record-separator", b'R'),
-        flag("record-separator-zero", b'0'),
-        flag("single-step", b's'),
-        flag("single-line", b'S'),
-        flag("tuples-only", b't'),
-        valued("table-attr", b'T'),
-        valued("username", b'U').role(Role::User),
-        valued("set", b'v'),
-        valued("variable", b'v'),
-        flag("version", b'V').role(Role::ShowsAndExits),
-        flag("no-password", b'w').role(Role::NeverAsks),
-        flag("password", b'W').role(Role::AsksForPassword),
-        flag("expanded", b'x'),
-        flag("no-psqlrc", b'X'),
-        ProgramOption { long: "help", short: None, takes: Takes::MaybeValue, role: Role::ShowsAndExits },
-        ProgramOption { long: "csv", short: None, takes: Takes::Nothing, role: Role::Other },
-    ],
-};
-
-/// Every program whose arguments can be read.
-pub(crate) const PROGRAMS: &[&Program] = &[&PSQL];
+/// Every program whose arguments can be read. pgbench before 16 had `-d` for `--debug`, which [`Program::read`] knows.
+pub(crate) const PROGRAMS: &[Program] = &[
+    Program {
+        name: "psql",
+        operands: Operands::DatabaseAndUser,
+        options: "a,echo-all A,no-align c,command= d,dbname= e,echo-queries b,echo-errors E,echo-hidden f,file= \
+                  F,field-separator= z,field-separator-zero h,host= H,html l,list L,log-file= n,no-readline \
+                  1,single-transaction o,output= p,port= P,pset= q,quiet R,record-separator= 0,record-separator-zero \
+                  s,single-step S,single-line t,tuples-only T,table-attr= U,username= v,set= v,variable= V,version \
+                  w,no-password W,password x,expanded X,no-psqlrc ,help? ,csv",
+    },
+    Program {
+        name: "pg_dump",
+        operands: Operands::Database,
+        options: "b,large-objects b,blobs B,no-large-objects B,no-blobs C,create e,extension= F,format= j,jobs= \
+                  n,schema= N,exclude-schema= R,no-reconnect t,table= T,exclude-table= Z,compress= \
+                  ,enable-row-security ,exclude-extension= ,exclude-table-and-children= ,exclude-table-data= \
+                  ,exclude-table-data-and-children= ,include-foreign-data= ,section= ,serializable-deferrable \
+                  ,snapshot= ,strict-names ,no-synchronized-snapshots ,sync-method= ,table-and-children= a,data-only \
+                  c,clean E,encoding= O,no-owner s,schema-only S,superuser= x,no-privileges x,no-acl v,verbose f,file= \
+                  ,lock-wait-timeout= ,binary-upgrade ,column-inserts ,attribute-inserts ,disable-dollar-quoting \
+                  ,disable-triggers ,extra-float-digits= ,if-exists ,inserts ,load-via-partition-root ,no-comments \
+                  ,no-publications ,no-security-labels ,no-subscriptions ,no-sync ,no-table-access-method \
+                  ,no-tablespaces ,no-toast-compression ,no-unlogged-table-data ,on-conflict-do-nothing \
+                  ,quote-all-identifiers ,restrict-key= ,rows-per-insert= ,use-set-session-authorization ,role= \
+                  ,filter= ,no-data ,no-policies ,no-schema ,no-statistics ,statistics ,statistics-only ,sequence-data \
+                  d,dbname= h,host= p,port= U,username= w,no-password W,password V,version ,help",
+    },
+    Program {
+        name: "pg_dumpall",
+        operands: Operands::Other,
+        options: "F,format= g,globals-only l,database= r,roles-only t,tablespaces-only ,exclude-database= \
+                  ,no-role-passwords a,data-only c,clean E,encoding= O,no-owner s,schema-only S,superuser= \
+                  x,no-privileges x,no-acl v,verbose f,file= ,lock-wait-timeout= ,binary-upgrade ,column-inserts \
+                  ,attribute-inserts ,disable-dollar-quoting ,disable-triggers ,extra-float-digits= ,if-exists \
+                  ,inserts ,load-via-partition-root ,no-comments ,no-publications ,no-security-labels \
+                  ,no-subscriptions ,no-sync ,no-table-access-method ,no-tablespaces ,no-toast-compression \
+                  ,no-unlogged-table-data ,on-conflict-do-nothing ,quote-all-identifiers ,restrict-key= \
+                  ,rows-per-insert= ,use-set-session-authorization ,role= ,filter= ,no-data ,no-policies ,no-schema \
+                  ,no-statistics ,statistics ,statistics-only ,sequence-data d,dbname= h,host= p,port= U,username= \
+                  w,no-password W,password V,version ,help",
+    },
+    Program {
+        name: "pg_restore",
+        operands: Operands::OtherAndNoConnectionWithoutDatabase,
+        options: "a,data-only c,clean C,create d,dbname= e,exit-on-error f,file= F,format= g,globals-only I,index= \
+                  j,jobs= l,list L,use-list= n,schema= N,exclude-schema= O,no-owner P,function= R,no-reconnect \
+                  s,schema-only S,superuser= t,table= T,trigger= v,verbose x,no-privileges x,no-acl \
+                  1,single-transaction ,disable-triggers ,enable-row-security ,exclude-database= ,filter= ,if-exists \
+                  ,no-comments ,no-data ,no-data-for-failed-tables ,no-policies ,no-publications ,no-schema \
+                  ,no-security-labels ,no-statistics ,no-subscriptions ,no-table-access-method ,no-tablespaces \
+                  ,restrict-key= ,role= ,section= ,statistics ,statistics-only ,strict-names ,transaction-size= \
+                  ,use-set-session-authorization h,host= p,port= U,username= w,no-password W,password V,version ,help",
+    },
+    Program {
+        name: "pgbench",
+        operands: Operands::Database,
+        options: "i,initialize I,init-steps= F,fillfactor= n,no-vacuum q,quiet s,scale= ,foreign-keys \
+                  ,index-tablespace= ,partition-method= ,partitions= ,tablespace= ,unlogged-tables b,builtin= f,file= \
+                  N,skip-some-updates S,select-only c,client= C,connect D,define= j,jobs= l,log L,latency-limit= \
+                  M,protocol= P,progress= r,report-per-command r,report-latencies R,rate= t,transactions= T,time= \
+                  v,vacuum-all ,aggregate-interval= ,exit-on-abort ,failures-detailed ,log-prefix= ,max-tries= \
+                  ,progress-timestamp ,random-seed= ,sampling-rate= ,show-script= ,verbose-errors ,debug d,dbname= \
+                  h,host= p,port= U,username= V,version ,help",
+    },
+    Program {
+        name: "pg_basebackup",
+        operands: Operands::Other,
+        options: "D,pgdata= F,format= i,incremental= r,max-rate= R,write-recovery-conf t,target= T,tablespace-mapping= \
+                  ,waldir= X,wal-method= z,gzip Z,compress= c,checkpoint= C,create-slot l,label= n,no-clean N,no-sync \
+                  P,progress s,status-interval= S,slot= v,verbose ,manifest-checksums= ,manifest-force-encode \
+                  ,no-estimate-size ,no-manifest ,no-slot ,no-verify-checksums ,sync-method= d,dbname= h,host= p,port= \
+                  U,username= w,no-password W,password V,version ,help",
+    },
+    Program {
+        name: "pg_receivewal",
+        operands: Operands::Other,
+        options: "D,directory= E,endpos= ,if-not-exists n,no-loop ,no-sync s,status-interval= S,slot= ,synchronous \
+                  v,verbose Z,compress= ,create-slot ,drop-slot d,dbname= h,host= p,port= U,username= w,no-password \
+                  W,password V,version ,help",
+    },
+    Program {
+        name: "pg_recvlogical",
+        operands: Operands::Other,
+        options: "E,endpos= f,file= F,fsync-interval= ,if-not-exists I,startpos= n,no-loop o,option= P,plugin= \
+                  s,status-interval= S,slot= t,two-phase t,enable-two-phase ,enable-failover v,verbose ,create-slot \
+                  ,drop-slot ,start d,dbname= h,host= p,port= U,username= w,no-password W,password V,version ,help",
+    },
+    Program {
+        name: "createdb",
+        operands: Operands::Other,
+        options: "D,tablespace= e,echo E,encoding= l,locale= ,lc-collate= ,lc-ctype= ,builtin-locale= ,icu-locale= \
+                  ,icu-rules= ,locale-provider= O,owner= S,strategy= T,template= ,maintenance-db= h,host= p,port= \
+                  U,username= w,no-password W,password V,version ,help",
+    },
+    Program {
+        name: "dropdb",
+        operands: Operands::Other,
+        options: "e,echo f,force i,interactive ,if-exists ,maintenance-db= h,host= p,port= U,username= w,no-password \
+                  W,password V,version ,help",
+    },
+    Program {
+        name: "createuser",
+        operands: Operands::Other,
+        options: "a,with-admin= c,connection-limit= d,createdb D,no-createdb e,echo g,role= g,member-of= i,inherit \
+                  I,no-inherit l,login L,no-login m,with-member= P,pwprompt r,createrole R,no-createrole s,superuser \
+                  S,no-superuser v,valid-until= ,bypassrls ,no-bypassrls ,interactive ,replication ,no-replication \
+                  h,host= p,port= U,username= w,no-password W,password V,version ,help",
+    },
+    Program {
+        name: "dropuser",
+        operands: Operands::Other,
+        options: "e,echo i,interactive ,if-exists h,host= p,port= U,username= w,no-password W,password V,version \
+                 ,help",
+    },
+    Program {
+        name: "vacuumdb",
+        operands: Operands::Database,
+        options: "a,all ,buffer-usage-limit= d,dbname= ,disable-page-skipping e,echo f,full F,freeze \
+                  ,force-index-cleanup j,jobs= ,min-mxid-age= ,min-xid-age= ,missing-stats-only ,no-index-cleanup \
+                  ,no-process-main ,no-process-toast ,no-truncate n,schema= N,exclude-schema= P,parallel= q,quiet \
+                  ,skip-locked t,table= v,verbose z,analyze Z,analyze-only ,analyze-in-stages ,maintenance-db= h,host= \
+                  p,port= U,username= w,no-password W,password V,version ,help",
+    },
+    Program {
+        name: "reindexdb",
+        operands: Operands::Database,
+        options: "a,all ,concurrently d,dbname= e,echo i,index= j,jobs= q,quiet s,system S,schema= t,table= \
+                  ,tablespace= v,verbose ,maintenance-db= h,host= p,port= U,username= w,no-password W,password \
+                  V,version ,help",
+    },
+    Program {
+        name: "clusterdb",
+        operands: Operands::Database,
+        options: "a,all d,dbname= e,echo q,quiet t,table= v,verbose ,maintenance-db= h,host= p,port= U,username= \
+                  w,no-password W,password V,version ,help",
+    },
+    Program {
+        name: "pg_isready",
+        operands: Operands::Other,
+        options: "d,dbname= q,quiet t,timeout= h,host= p,port= U,username= V,version ,help",
+    },
+    Program {
+        name: "pg_amcheck",
+        operands: Operands::Database,
+        options: "a,all d,database= D,exclude-database= i,index= I,exclude-index= r,relation= R,exclude-relation= \
+                  s,schema= S,exclude-schema= t,table= T,exclude-table= ,no-dependent-indexes ,no-dependent-toast \
+                  ,no-strict-names ,exclude-toast-pointers ,on-error-stop ,skip= ,startblock= ,endblock= \
+                  ,heapallindexed ,checkunique ,parent-check ,rootdescend e,echo j,jobs= P,progress v,verbose \
+                  ,install-missing? ,maintenance-db= h,host= p,port= U,username= w,no-password W,password V,version \
+                 ,help",
+    },
+    Program {
+        name: "vacuumlo",
+        operands: Operands::Database,
+        options: "l,limit= n,dry-run v,verbose h,host= p,port= U,username= w,no-password W,password V,version ,help",
+    },
+    Program {
+        name: "oid2name",
+        operands: Operands::Other,
+        options: "f,filenode= i,indexes o,oid= q,quiet s,tablespaces S,system-objects t,table= x,extended d,dbname= \
+                  H,host= h,host= p,port= U,username= V,version ,help",
+    },
+    Program {
+        name: "pg_rewind",
+        operands: Operands::OtherAndNoConnectionWithoutDatabase,
+        options: "c,restore-target-wal D,target-pgdata= ,source-pgdata= ,source-server= n,dry-run N,no-sync P,progress \
+                  R,write-recovery-conf ,config-file= ,debug ,no-ensure-shutdown ,sync-method= V,version ,help",
+    },
+    Program {
+        name: "pg_createsubscriber",
+        operands: Operands::OtherAndNoConnectionWithoutDatabase,
+        options: "a,all d,database= D,pgdata= n,dry-run p,subscriber-port= P,publisher-server= s,socketdir= \
+                  t,recovery-timeout= T,enable-two-phase U,subscriber-username= v,verbose ,config-file= ,publication= \
+                  ,replication-slot= ,subscription= ,clean= V,version ,help",
+    },
+];
 
 /// What the arguments say about the connection.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Arguments {
     /// The database's name, or a connection string.
     pub(crate) dbname: Option<String>,
@@ -116,85 +273,127 @@ pub(crate) struct Arguments {
     pub(crate) user: Option<String>,
     /// The program would ask for a password before it connects.
     pub(crate) asks_for_password: bool,
+    /// Where `dbname` stands: the argument's number, and the byte it begins at.
+    pub(crate) dbname_at: Option<(usize, usize)>,
+}
+
+impl Arguments {
+    /// Writes another connection string in the place of the one that was read.
+    pub(crate) fn replace_connection_string(&self, arguments: &mut [OsString], text: &str) {
+        let Some((number, start)) = self.dbname_at else { return };
+        let Some(argument) = arguments.get_mut(number) else { return };
+        let mut bytes = argument.as_bytes()[..start].to_vec();
+        bytes.extend_from_slice(text.as_bytes());
+        *argument = OsString::from_vec(bytes);
+    }
 }
 
 impl Program {
+    /// The program that a command names, with or without its directory.
+    pub(crate) fn find(command: &OsStr) -> Option<&'static Self> {
+        let name = Path::new(command).file_name()?;
+        PROGRAMS.iter().find(|program| OsStr::new(program.name) == name)
+    }
+
     /// The program's name.
     pub(crate) fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Reads the arguments, the program's name not among them. `None`: the program shows something and exits.
+    fn options(&self) -> Vec<ProgramOption> {
+        self.options.split_whitespace().map(ProgramOption::parse).collect()
+    }
+
+    /// Reads the arguments, the program's name not among them. `None`: the program would not connect.
     pub(crate) fn read(&self, arguments: &[OsString], posixly_correct: bool) -> Result<Option<Arguments>, Failure> {
+        let options = self.options();
         let mut read = Arguments::default();
         let mut operands = Vec::new();
-        let mut rest = arguments.iter();
-        while let Some(argument) = rest.next() {
+        let mut at = 0;
+        while let Some(argument) = arguments.get(at) {
             let bytes = argument.as_bytes();
+            let number = at;
+            at += 1;
             if bytes == b"--" {
-                operands.extend(rest.by_ref());
+                operands.extend(at..arguments.len());
+                break;
             } else if let Some(long) = bytes.strip_prefix(b"--") {
                 let equals = long.iter().position(|byte| *byte == b'=');
                 let (name, attached) = equals.map_or((long, None), |at| (&long[..at], Some(&long[at + 1..])));
-                let option = self.long(name)?;
-                let value = match (option.takes, attached) {
+                let option = self.long(&options, name)?;
+                let (value, place) = match (option.takes, attached) {
                     (Takes::Nothing, Some(_)) => {
                         return Err(self.wrong(format!("option --{} takes no value", option.long)));
                     }
-                    (Takes::Value, None) => Some(self.next_value(&mut rest, &format!("--{}", option.long))?),
-                    (_, attached) => attached.map(<[u8]>::to_vec),
+                    (Takes::Value, None) => {
+                        at += 1;
+                        (Some(self.value(arguments, at - 1, &format!("--{}", option.long))?), (at - 1, 0))
+                    }
+                    (_, attached) => (attached, (number, bytes.len() - attached.map_or(0, <[u8]>::len))),
                 };
-                if self.apply(option, value, &mut read)? {
+                if self.apply(option, value, place, &mut read)? {
                     return Ok(None);
                 }
             } else if bytes == b"-?" {
                 return Ok(None);
             } else if bytes.len() > 1 && bytes[0] == b'-' {
                 for (index, letter) in bytes.iter().enumerate().skip(1) {
-                    let option = self.options.iter().find(|option| option.short == Some(*letter)).ok_or_else(|| {
+                    let option = options.iter().find(|option| option.short == Some(*letter)).ok_or_else(|| {
                         self.wrong(format!("unknown option -{}", char::from(*letter).escape_default()))
                     })?;
-                    let mut value = None;
-                    if option.takes == Takes::Value {
-                        value = Some(match &bytes[index + 1..] {
-                            [] => self.next_value(&mut rest, &format!("-{}", char::from(*letter)))?,
-                            attached => attached.to_vec(),
-                        });
+                    let attached = &bytes[index + 1..];
+                    let next = arguments.get(at).map(|next| next.as_bytes());
+                    let is_debug = self.name == "pgbench"
+                        && *letter == b'd'
+                        && attached.is_empty()
+                        && next.is_none_or(|next| next.starts_with(b"-"));
+                    if option.takes != Takes::Value || is_debug {
+                        if !is_debug && self.apply(option, None, (number, index), &mut read)? {
+                            return Ok(None);
+                        }
+                        continue;
                     }
-                    let ends = value.is_some();
-                    if self.apply(option, value, &mut read)? {
-                        return Ok(None);
-                    }
-                    if ends {
-                        break;
-                    }
+                    let (value, place) = if attached.is_empty() {
+                        at += 1;
+                        (self.value(arguments, at - 1, &format!("-{}", char::from(*letter)))?, (at - 1, 0))
+                    } else {
+                        (attached, (number, index + 1))
+                    };
+                    self.apply(option, Some(value), place, &mut read)?;
+                    break;
                 }
             } else {
-                operands.push(argument);
+                operands.push(number);
                 if posixly_correct {
-                    operands.extend(rest.by_ref());
+                    operands.extend(at..arguments.len());
+                    break;
                 }
             }
         }
-        // The first operand is the database, the next the user, as far as options have not said so; psql ignores more.
-        for operand in operands {
-            let (place, name) = match (&read.dbname, &read.user) {
-                (None, _) => (&mut read.dbname, "the database"),
-                (_, None) => (&mut read.user, "the user"),
+        // The first operand is the database, the next the user, as far as options have not said so; more are ignored.
+        for number in operands {
+            let (place, name) = match (self.operands, &read.dbname, &read.user) {
+                (Operands::Database | Operands::DatabaseAndUser, None, _) => {
+                    read.dbname_at = Some((number, 0));
+                    (&mut read.dbname, "the database")
+                }
+                (Operands::DatabaseAndUser, _, None) => (&mut read.user, "the user"),
                 _ => break,
             };
-            *place = Some(self.text(operand.clone().into_vec(), name)?);
+            *place = Some(self.text(arguments[number].as_bytes(), name)?);
         }
-        Ok(Some(read))
+        let connects = self.operands != Operands::OtherAndNoConnectionWithoutDatabase || read.dbname.is_some();
+        Ok(connects.then_some(read))
     }
 
     /// Finds an option by its name or an unambiguous beginning of it.
-    fn long(&self, name: &[u8]) -> Result<&ProgramOption, Failure> {
+    fn long<'a>(&self, options: &'a [ProgramOption], name: &[u8]) -> Result<&'a ProgramOption, Failure> {
         let shown = String::from_utf8_lossy(name);
-        if let Some(exact) = self.options.iter().find(|option| option.long.as_bytes() == name) {
+        let mut begun = options.iter().filter(|option| !option.long.is_empty());
+        if let Some(exact) = begun.clone().find(|option| option.long.as_bytes() == name) {
             return Ok(exact);
         }
-        let mut begun = self.options.iter().filter(|option| option.long.as_bytes().starts_with(name));
+        let mut begun = begun.by_ref().filter(|option| option.long.as_bytes().starts_with(name));
         let first = begun.next().ok_or_else(|| self.wrong(format!("unknown option --{shown}")))?;
         if begun.any(|other| other.short.is_none() || (other.short, other.takes) != (first.short, first.takes)) {
             return Err(self.wrong(format!("option --{shown} is ambiguous")));
@@ -203,12 +402,21 @@ impl Program {
     }
 
     /// Takes note of an option. Whether the program exits here.
-    fn apply(&self, option: &ProgramOption, value: Option<Vec<u8>>, read: &mut Arguments) -> Result<bool, Failure> {
+    fn apply(
+        &self,
+        option: &ProgramOption,
+        value: Option<&[u8]>,
+        at: (usize, usize),
+        read: &mut Arguments,
+    ) -> Result<bool, Failure> {
         let place = match option.role {
             Role::Host => &mut read.host,
             Role::Port => &mut read.port,
             Role::User => &mut read.user,
-            Role::Database => &mut read.dbname,
+            Role::Database => {
+                read.dbname_at = Some(at);
+                &mut read.dbname
+            }
             Role::AsksForPassword | Role::NeverAsks => {
                 read.asks_for_password = option.role == Role::AsksForPassword;
                 return Ok(false);
@@ -220,13 +428,13 @@ impl Program {
         Ok(false)
     }
 
-    fn next_value<'a>(&self, rest: &mut impl Iterator<Item = &'a OsString>, option: &str) -> Result<Vec<u8>, Failure> {
-        let value = rest.next().ok_or_else(|| self.wrong(format!("option {option} needs a value")))?;
-        Ok(value.as_bytes().to_vec())
+    fn value<'a>(&self, arguments: &'a [OsString], at: usize, option: &str) -> Result<&'a [u8], Failure> {
+        let value = arguments.get(at).ok_or_else(|| self.wrong(format!("option {option} needs a value")))?;
+        Ok(value.as_bytes())
     }
 
-    fn text(&self, value: Vec<u8>, what: &str) -> Result<String, Failure> {
-        String::from_utf8(value).map_err(|_| self.wrong(format!("{what} is not valid UTF-8")))
+    fn text(&self, value: &[u8], what: &str) -> Result<String, Failure> {
+        String::from_utf8(value.to_vec()).map_err(|_| self.wrong(format!("{what} is not valid UTF-8")))
     }
 
     fn wrong(&self, what: String) -> Failure {
@@ -238,8 +446,16 @@ impl Program {
 mod tests {
     use super::*;
 
+    fn program(name: &str) -> &'static Program {
+        Program::find(OsStr::new(name)).expect(name)
+    }
+
     fn read(arguments: &[&str]) -> Result<Option<Arguments>, Failure> {
-        PSQL.read(&arguments.iter().map(OsString::from).collect::<Vec<_>>(), false)
+        read_by("psql", arguments)
+    }
+
+    fn read_by(name: &str, arguments: &[&str]) -> Result<Option<Arguments>, Failure> {
+        program(name).read(&arguments.iter().map(OsString::from).collect::<Vec<_>>(), false)
     }
 
     /// dbname, host, port, user
@@ -331,15 +547,111 @@ mod tests {
     #[test]
     fn under_posixly_correct_options_end_at_the_first_operand() {
         let arguments = ["D", "-h", "H"].map(OsString::from);
-        let read = PSQL.read(&arguments, true).unwrap().unwrap();
+        let read = program("psql").read(&arguments, true).unwrap().unwrap();
         assert_eq!((read.dbname.as_deref(), read.user.as_deref(), read.host), (Some("D"), Some("-h"), None));
     }
 
     #[test]
     fn only_arguments_that_name_the_connection_must_be_utf_8() {
         let latin1 = OsString::from_vec(b"SELECT '\xe4'".to_vec());
-        assert!(PSQL.read(&["-c".into(), latin1.clone(), "D".into()], false).unwrap().is_some());
-        assert!(PSQL.read(&["-U".into(), latin1.clone()], false).is_err());
-        assert!(PSQL.read(&[latin1], false).is_err());
+        assert!(program("psql").read(&["-c".into(), latin1.clone(), "D".into()], false).unwrap().is_some());
+        assert!(program("psql").read(&["-U".into(), latin1.clone()], false).is_err());
+        assert!(program("psql").read(&[latin1], false).is_err());
+    }
+
+    #[test]
+    fn each_program_names_its_connection_in_its_own_way() {
+        for (name, arguments, expected) in [
+            ("pg_dump", &["-Fd", "-j2", "-f", "x", "-hH", "-p1", "-UU", "D"][..], ["D", "H", "1", "U"]),
+            ("pg_dump", &["--blobs", "--table=t", "-d", "D", "-hH"], ["D", "H", "-", "-"]),
+            ("pg_dumpall", &["-l", "x", "-d", "host=H", "-g"], ["host=H", "-", "-", "-"]),
+            ("pg_restore", &["-j", "2", "-d", "D", "-hH", "file"], ["D", "H", "-", "-"]),
+            ("pgbench", &["-C", "-d", "-h", "H", "-c4", "D"], ["D", "H", "-", "-"]),
+            ("pgbench", &["-d", "D", "-h", "H"], ["D", "H", "-", "-"]),
+            ("pg_basebackup", &["-D", "x", "-d", "host=H", "-Xs", "-R"], ["host=H", "-", "-", "-"]),
+            ("createdb", &["new", "a comment", "-hH", "-UU"], ["-", "H", "-", "U"]),
+            ("createuser", &["-d", "-P", "new", "-hH"], ["-", "H", "-", "-"]),
+            ("vacuumdb", &["-a", "--maintenance-db=host=H"], ["host=H", "-", "-", "-"]),
+            ("oid2name", &["-HH", "-dD"], ["D", "H", "-", "-"]),
+            ("pg_rewind", &["-D", "x", "--source-server=host=H"], ["host=H", "-", "-", "-"]),
+        ] {
+            let read = read_by(name, arguments).unwrap().expect(name);
+            let four = [read.dbname, read.host, read.port, read.user];
+            assert_eq!(four.map(|value| value.unwrap_or_else(|| "-".into())), expected, "{name} {arguments:?}");
+        }
+        assert_eq!(read_by("pg_restore", &["-l", "file"]), Ok(None));
+        assert!(Program::find(OsStr::new("/usr/lib/postgresql/15/bin/pg_dump")).is_some());
+        assert!(Program::find(OsStr::new("python3")).is_none());
+    }
+
+    #[test]
+    fn a_connection_string_is_replaced_where_it_stands() {
+        for (arguments, expected) in [
+            (&["-X", "host=H", "-c", "host=H"][..], &["-X", "new", "-c", "host=H"][..]),
+            (&["-dhost=H", "x"], &["-dnew", "x"]),
+            (&["-qXd", "host=H"], &["-qXd", "new"]),
+            (&["-qXdhost=H"], &["-qXdnew"]),
+            (&["--dbname=host=H", "u"], &["--dbname=new", "u"]),
+            (&["--db", "host=H"], &["--db", "new"]),
+            (&["-d", "x", "-d", "host=H"], &["-d", "x", "-d", "new"]),
+            (&["--", "host=H"], &["--", "new"]),
+            (&["-h", "H"], &["-h", "H"]),
+        ] {
+            let mut owned: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+            program("psql").read(&owned, false).unwrap().unwrap().replace_connection_string(&mut owned, "new");
+            assert_eq!(owned, expected, "{arguments:?}");
+        }
+    }
+
+    /// What a program's help says: letter, name, whether a value follows.
+    fn documented(help: &str) -> Vec<(Option<u8>, String, bool)> {
+        let mut found = Vec::new();
+        for line in help.lines().map(str::trim_start).filter(|line| line.starts_with('-')) {
+            let mut short = None;
+            let mut rest = line;
+            if let Some(after) = line.strip_prefix('-').filter(|after| !after.starts_with('-')) {
+                short = after.bytes().next();
+                rest = after[1..].trim_start_matches([',', ' ']);
+            }
+            let Some(long) = rest.strip_prefix("--") else { continue };
+            let name: String = long.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+            let valued = long[name.len()..].starts_with('=');
+            if name != "help" {
+                found.push((short, name, valued));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn the_tables_hold_what_the_installed_programs_document() {
+        let mut places: Vec<_> = std::fs::read_dir("/usr/lib/postgresql")
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| Some(entry.ok()?.path().join("bin")))
+            .collect();
+        places.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+        let mut compared = 0;
+        for program in PROGRAMS {
+            for path in places.iter().map(|place| place.join(program.name)).filter(|path| path.exists()) {
+                let output = std::process::Command::new(&path).arg("--help").output().unwrap();
+                let documented = documented(&String::from_utf8_lossy(&output.stdout));
+                assert!(documented.len() > 3 || !output.status.success(), "{}", path.display());
+                let options = program.options();
+                for (short, name, valued) in documented {
+                    let option = options.iter().find(|option| option.long == name);
+                    let option = option.unwrap_or_else(|| panic!("{} --{name}", path.display()));
+                    assert_eq!(option.takes == Takes::Value, valued, "{} --{name}", path.display());
+                    let by_letter = options.iter().find(|option| option.short == short).map(|option| option.takes);
+                    // pgbench's -d: see PROGRAMS.
+                    if let Some(letter) = short.filter(|_| !(program.name == "pgbench" && name == "debug")) {
+                        let letter = char::from(letter);
+                        assert_eq!(by_letter, Some(option.takes), "{} -{letter}, --{name}", path.display());
+                    }
+                    compared += 1;
+                }
+            }
+        }
+        assert!(compared > 100, "{compared} options of installed programs were compared");
     }
 }

@@ -5,12 +5,13 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use pgiam_core::{Client, ErrorKind, RegionSource, Token, TokenRequest};
+use pgiam_core::{Client, ErrorKind, Token, TokenRequest};
 
 use crate::client_flags;
 use crate::connection::{self, Connection, Surroundings};
 use crate::failure::Failure;
 use crate::postgres_arguments::{PROGRAMS, Program};
+use crate::targets;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -120,10 +121,22 @@ pub(crate) fn run(matches: &ArgMatches, surroundings: &Surroundings<'_>) -> Resu
     if let Some(service) = text("service") {
         client_flags::set(&mut settings, "service", "service", &service)?;
     }
-    let region = text("region");
+    let host = connection.only_host()?;
+    // A flag names the endpoint itself; elsewhere stands the connection's host, which a tunnel may have.
+    let mut endpoint = connection.own.endpoint(host.index, &host.name, host.port);
+    if text("host").is_some() && connection.host_is_from_flag() {
+        endpoint.host.clone_from(&host.name);
+    }
+    if text("port").is_some() && connection.port_is_from_flag() {
+        endpoint.port = host.port;
+    }
+    if let Some(profile) = connection.own.profile.as_deref().filter(|_| text("profile").is_none()) {
+        client_flags::set(&mut settings, "profile", "profile", profile)?;
+    }
+    let region = text("region").or_else(|| connection.own.region.clone());
     let request = TokenRequest {
-        host: &connection.host,
-        port: connection.port.into(),
+        host: &endpoint.host,
+        port: endpoint.port.into(),
         region: region.as_deref(),
         user: &connection.user,
     };
@@ -131,9 +144,8 @@ pub(crate) fn run(matches: &ArgMatches, surroundings: &Surroundings<'_>) -> Resu
         ErrorKind::InvalidArgument => Failure::usage(error.message()),
         _ => Failure::failed(error.message()),
     })?;
-    if let Some(warning) = doubtful_region(&token) {
-        // A warning that cannot be written is no reason to withhold the token.
-        let _ = writeln!(io::stderr(), "pgiam: warning: {warning}");
+    if let Some(warning) = targets::doubtful_region(&token) {
+        targets::warn(&warning);
     }
     print(&token, &connection.user, matches.get_flag("json"))
         .map_err(|error| Failure::failed(format!("cannot write the token to standard output: {error}")))
@@ -154,58 +166,8 @@ fn connection_of_program(
         )));
     }
     let connection = connection::resolve(connection::explicit_of_program(arguments)?, surroundings)?;
-    check_token_is_safe(&connection)?;
+    connection.check_token_is_safe()?;
     Ok(Some(connection))
-}
-
-/// Refuses what would send the token in clear, or something else instead of it.
-fn check_token_is_safe(connection: &Connection) -> Result<(), Failure> {
-    match &connection.sslmode {
-        Some(given) if matches!(given.value.as_str(), "disable" | "allow" | "prefer") => {
-            return Err(Failure::usage(format!(
-                "sslmode={} (from {}) could send the token in clear, and a token is a password; use \
-                 sslmode=verify-full with sslrootcert=FILE, or at least sslmode=require",
-                given.value, given.source
-            )));
-        }
-        Some(given) if !given.value.is_empty() => {}
-        _ => {
-            // libpq refuses it with the wrapper's sslmode=require.
-            if let Some(given) = connection.sslrootcert.as_ref().filter(|given| given.value == "system") {
-                return Err(Failure::usage(format!(
-                    "sslrootcert=system (from {}) works with sslmode=verify-full only; add it, or set \
-                     PGSSLMODE=verify-full",
-                    given.source
-                )));
-            }
-        }
-    }
-    if let Some(source) = &connection.password {
-        return Err(Failure::usage(format!(
-            "{source} has a password, which would be used instead of the token; leave the password out"
-        )));
-    }
-    Ok(())
-}
-
-/// Says so when the region is a guess: the server accepts the token only if the guess is right.
-fn doubtful_region(token: &Token) -> Option<String> {
-    if matches!(token.region_source(), RegionSource::Argument | RegionSource::EndpointName) {
-        return None;
-    }
-    let source = token.region_source().describe();
-    let (host, region) = (token.host(), token.region());
-    Some(if token.endpoint_recognized() {
-        format!(
-            "{host} does not tell its region; {region} is from {source}. The token is valid only if the database is \
-             there: pass --region to be sure"
-        )
-    } else {
-        format!(
-            "{host} is not an endpoint name of RDS, Aurora or Aurora DSQL, and region {region} is from {source}. The \
-             token is valid only if they are the server's own name and region: pass the endpoint's name, or --region"
-        )
-    })
 }
 
 fn print(token: &Token, user: &str, json: bool) -> io::Result<()> {

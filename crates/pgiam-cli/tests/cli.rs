@@ -267,8 +267,33 @@ fn for_psql_an_sslmode_that_could_send_the_token_in_clear_is_refused() {
         let connection = format!("{uri}?sslmode={mode}");
         printed(pgiam(&["token", "--for", "psql", "--", &connection]).env("PGSSLMODE", "disable"));
     }
-    let system = refused(&mut pgiam(&["token", "--for", "psql", "--", &format!("{uri}?sslrootcert=system")]), 2);
-    assert!(system.contains("verify-full"), "{system}");
+    // libpq makes it verify-full by itself.
+    printed(&mut pgiam(&["token", "--for", "psql", "--", &format!("{uri}?sslrootcert=system")]));
+}
+
+#[test]
+fn a_token_is_signed_for_what_the_own_settings_name_and_flags_beat_them() {
+    let tunnel =
+        [("PGIAM_HOST", HOST), ("PGIAM_PORT", "5433"), ("PGHOST", "localhost"), ("PGPORT", "1"), ("PGUSER", "u")];
+    let with = |arguments: &[&str], more: &[(&str, &str)]| {
+        let mut command = pgiam(arguments);
+        command.envs(tunnel).envs(more.iter().copied());
+        printed(&mut command)
+    };
+    assert_token(&with(&["token"], &[]), 5433, "u");
+    assert_token(
+        &with(&["token", &format!("host=10.0.0.1 iam_host={HOST} iam_port=7")], &[("PGIAM_HOST", "x")]),
+        7,
+        "u",
+    );
+    assert_token(&with(&["token", "--for", "psql", "--", "-h", "localhost", "-p", "2"], &[]), 5433, "u");
+    assert_token(&with(&["token", "-h", HOST, "-p", "9"], &[("PGIAM_HOST", "other"), ("PGIAM_PORT", "8")]), 9, "u");
+    let regions = [("PGIAM_HOST", "db.example.com"), ("PGIAM_REGION", "eu-west-2")];
+    assert!(is_token(&with(&["token"], &regions), "db.example.com", 5433, "u", "eu-west-2"));
+    let line = with(&["token", "--region", "eu-west-3"], &regions);
+    assert!(is_token(&line, "db.example.com", 5433, "u", "eu-west-3"));
+    let message = refused(pgiam(&["token", "-h", HOST, "-U", "u"]).env("PGIAM_PROFILE", "nosuch"), 1);
+    assert!(message.contains("nosuch"), "{message}");
 }
 
 #[test]
@@ -286,14 +311,22 @@ fn for_psql_a_password_that_would_win_over_the_token_is_refused() {
     assert!(refused(&mut pgiam(&["token", "--for", "psql", "--", "-W", "-h", HOST]), 2).contains("-W"));
 }
 
-/// A directory with a psql that writes down its arguments, and its token and sslmode, each ended by NUL.
+/// A directory with a psql that writes down its password file, sslmode, password and arguments, each ended by NUL.
 fn with_fake_psql() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let psql = directory.path().join("psql");
-    let script = "#!/bin/sh\nprintf '%s\\0' \"${PGPASSWORD-unset}\" \"${PGSSLMODE-unset}\" \"$@\"\nexit 3\n";
+    let script = "#!/bin/sh\nfile=$(cat \"${PGPASSFILE:-/dev/null}\")\n\
+                  printf '%s\\0' \"$file\" \"${PGSSLMODE-unset}\" \"${PGPASSWORD-unset}\" \"$@\"\nexit 3\n";
     fs::write(&psql, script).unwrap();
     fs::set_permissions(&psql, fs::Permissions::from_mode(0o755)).unwrap();
     directory
+}
+
+/// Whether a password file is one line with a token for this host, port and user.
+#[track_caller]
+fn assert_passfile(file: &str, host: &str, port: u16, user: &str) {
+    let token = file.strip_prefix(&format!("{host}:{port}:*:{user}:")).unwrap_or_else(|| panic!("{file:?}"));
+    assert!(is_token(&format!("{}\n", token.replace("\\:", ":")), HOST, port, user, "eu-central-1"), "{file:?}");
 }
 
 fn path_with(directories: &[&Path]) -> String {
@@ -310,12 +343,14 @@ fn wrapper(shell: &str, psql: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// Token, sslmode and arguments that psql got.
+/// Password file, sslmode and arguments that psql got, and that it got no password.
 fn psql_got(command: &mut Command) -> (String, String, Vec<String>) {
     let output = command.output().unwrap();
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(3), ""), "psql's own status: {command:?}");
     let mut got = text(&output.stdout).strip_suffix('\0').unwrap().split('\0').map(str::to_owned);
-    (got.next().unwrap(), got.next().unwrap(), got.collect())
+    let (file, sslmode, password) = (got.next().unwrap(), got.next().unwrap(), got.next().unwrap());
+    assert_eq!(password, "unset", "{command:?}");
+    (file, sslmode, got.collect())
 }
 
 fn owned(arguments: &[&str]) -> Vec<String> {
@@ -325,7 +360,7 @@ fn owned(arguments: &[&str]) -> Vec<String> {
 const SHELLS: [&str; 2] = ["dash", "bash"];
 
 #[test]
-fn the_wrapper_gives_psql_a_token_in_its_environment_and_its_arguments_untouched() {
+fn the_wrapper_gives_psql_a_password_file_and_its_arguments_untouched() {
     let psql = with_fake_psql();
     let conninfo = format!("host={HOST} user='u' sslmode=verify-full");
     let uri = format!("postgresql://u@{HOST}/d");
@@ -336,14 +371,14 @@ fn the_wrapper_gives_psql_a_token_in_its_environment_and_its_arguments_untouched
             &["-d", &uri, "--", "~", "%s"],
             &["-qXh", HOST, "-U", "u"],
         ] {
-            let (token, sslmode, got) = psql_got(&mut wrapper(shell, psql.path(), arguments));
-            assert_token(&format!("{token}\n"), 5432, "u");
+            let (file, sslmode, got) = psql_got(&mut wrapper(shell, psql.path(), arguments));
+            assert_passfile(&file, HOST, 5432, "u");
             assert_eq!((sslmode.as_str(), got.as_slice()), ("require", owned(arguments).as_slice()), "{shell}");
         }
         let mut by_environment = wrapper(shell, psql.path(), &[]);
-        by_environment.envs([("PGHOST", HOST), ("PGUSER", "u"), ("PGSSLMODE", "verify-full"), ("PGPASSWORD", "old")]);
-        let (token, sslmode, got) = psql_got(&mut by_environment);
-        assert_token(&format!("{token}\n"), 5432, "u");
+        by_environment.envs([("PGHOST", HOST), ("PGUSER", "u"), ("PGSSLMODE", "verify-full"), ("PGPASSWORD", "")]);
+        let (file, sslmode, got) = psql_got(&mut by_environment);
+        assert_passfile(&file, HOST, 5432, "u");
         assert_eq!((sslmode.as_str(), got.as_slice()), ("verify-full", &[][..]));
     }
 }
@@ -356,6 +391,7 @@ fn the_wrapper_does_not_start_psql_without_a_token() {
         assert!(refused(&mut unsafe_mode, 2).contains("sslmode=prefer"));
         refused(wrapper(shell, psql.path(), &["-h", HOST]).env("PGSSLMODE", "disable"), 2);
         refused(&mut wrapper(shell, psql.path(), &[]), 2);
+        refused(wrapper(shell, psql.path(), &["-h", HOST]).env("PGPASSWORD", "hush"), 2);
         refused(wrapper(shell, psql.path(), &["-h", HOST]).env_remove("AWS_SECRET_ACCESS_KEY"), 1);
         refused(wrapper(shell, psql.path(), &["-h", HOST]).env("PATH", path_with(&[psql.path()])), 127);
     }
@@ -390,13 +426,13 @@ fn the_wrapper_finds_pgiam_beside_itself_through_symbolic_links() {
     let path = path_with(&[psql.path(), &bin]);
     let mut by_path = surrounded("dash");
     by_path.arg("-c").arg("psql-iam \"$@\"").arg("sh").args(["-h", HOST, "-U", "u"]).env("PATH", &path);
-    assert_token(&format!("{}\n", psql_got(&mut by_path).0), 5432, "u");
+    assert_passfile(&psql_got(&mut by_path).0, HOST, 5432, "u");
     for shell in SHELLS {
         for (script, here) in [("./psql-iam", &bin), ("psql-iam", &directory), ("../bin/link", &bin)] {
             let mut command = surrounded(shell);
             command.arg(script).args(["-h", HOST, "-U", "u"]).current_dir(here);
             command.env("PATH", path_with(&[psql.path()]));
-            assert_token(&format!("{}\n", psql_got(&mut command).0), 5432, "u");
+            assert_passfile(&psql_got(&mut command).0, HOST, 5432, "u");
         }
     }
 }

@@ -1,0 +1,85 @@
+//! Which libpq a program of PostgreSQL's runs with: before 14 it reads 319 bytes of a password file's line and drops the
+//! rest without a word, and a token is longer.
+//!
+//! The library's file tells: `libpq.so.5` is a link to `libpq.so.5.N`, and N is PostgreSQL's version since 10. It is looked
+//! for where the dynamic linker would, roughly; where none is found, the program is asked for its version.
+
+use std::env::consts::ARCH;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The first version that reads lines of any length.
+pub(crate) const READS_LONG_LINES: u32 = 14;
+
+/// The version that `program` runs with, if it can be told.
+pub(crate) fn of_program(program: &Path, library_path: Option<&OsStr>, path: Option<&OsStr>) -> Option<u32> {
+    of_library(program, library_path, path).or_else(|| of_words(program))
+}
+
+fn of_library(program: &Path, library_path: Option<&OsStr>, path: Option<&OsStr>) -> Option<u32> {
+    let mut directories: Vec<PathBuf> =
+        library_path.map(|list| std::env::split_paths(list).collect()).unwrap_or_default();
+    // Packages that keep to a directory of their own have bin and lib side by side.
+    let found = if program.components().count() > 1 {
+        Some(program.to_owned())
+    } else {
+        path.and_then(|list| std::env::split_paths(list).map(|place| place.join(program)).find(|file| file.exists()))
+    };
+    if let Some(bin) = found.and_then(|file| file.canonicalize().ok()).and_then(|file| Some(file.parent()?.to_owned()))
+    {
+        directories.extend([bin.join("../lib"), bin.join("../lib64")]);
+    }
+    directories.extend(["/usr/local/lib".into(), format!("/usr/lib/{ARCH}-linux-gnu").into()]);
+    directories.extend(["/usr/lib64", "/usr/lib"].map(PathBuf::from));
+    directories.iter().find_map(|directory| {
+        let target = std::fs::canonicalize(directory.join("libpq.so.5")).ok()?;
+        target.file_name()?.to_str()?.strip_prefix("libpq.so.5.")?.parse().ok()
+    })
+}
+
+/// `psql (PostgreSQL) 15.4 …`
+fn of_words(program: &Path) -> Option<u32> {
+    let output = Command::new(program).arg("--version").stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    major(str::from_utf8(&output.stdout).ok()?)
+}
+
+fn major(words: &str) -> Option<u32> {
+    let (_, version) = words.split_once("(PostgreSQL) ")?;
+    let digits = version.bytes().take_while(u8::is_ascii_digit).count();
+    version[..digits].parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn the_librarys_name_tells_its_version() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = |name: &str, version: &str| {
+            let lib = directory.path().join(name);
+            std::fs::create_dir_all(&lib).unwrap();
+            std::fs::write(lib.join(version), "").unwrap();
+            symlink(version, lib.join("libpq.so.5")).unwrap();
+            lib
+        };
+        let old = place("old", "libpq.so.5.13");
+        place("pgsql/lib", "libpq.so.5.18");
+        std::fs::create_dir(directory.path().join("pgsql/bin")).unwrap();
+        let psql = directory.path().join("pgsql/bin/psql");
+        std::fs::write(&psql, "").unwrap();
+        assert_eq!(of_library(&psql, None, None), Some(18));
+        assert_eq!(of_library(Path::new("psql"), None, psql.parent().map(Path::as_os_str)), Some(18));
+        assert_eq!(of_library(&psql, Some(old.as_os_str()), None), Some(13));
+    }
+
+    #[test]
+    fn a_programs_words_tell_it_too() {
+        assert_eq!(major("psql (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"), Some(15));
+        assert_eq!(major("pg_dump (PostgreSQL) 18beta1"), Some(18));
+        assert_eq!(major("something else"), None);
+    }
+}

@@ -1,0 +1,145 @@
+//! `pgiam exec` against the real server: libpq's programs find fresh tokens whenever they connect, and a person at a
+//! terminal does not notice the wrapper.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use aws_simulator::{Simulator, SimulatorOptions};
+
+use crate::support::{
+    ENDPOINT, clean_command, expect_success, product, python, run, server, temporary_directory, texts,
+};
+
+/// `pgiam exec -- COMMAND` on an EC2 instance; the endpoint is this machine.
+fn exec(simulator: &Simulator, flags: &[&str], words: &[&str]) -> Command {
+    let mut command = clean_command(product("pgiam"));
+    command.arg("exec").args(flags).arg("--").args(words);
+    command
+        .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", simulator.url())
+        .env("PGHOSTADDR", "127.0.0.1")
+        .env("PGPORT", server().port.to_string())
+        .env("PGHOST", ENDPOINT)
+        .env("PGUSER", "app_user")
+        .env("PGDATABASE", "app")
+        .env("PGSSLMODE", "verify-full")
+        .env("PGSSLROOTCERT", &server().ca);
+    command
+}
+
+fn succeeds(flags: &[&str], words: &[&str]) -> String {
+    let simulator = server().simulator(SimulatorOptions::default());
+    expect_success(&format!("{words:?}"), &exec(&simulator, flags, words).output().unwrap())
+}
+
+#[test]
+fn psql_logs_in_anew_with_a_fresh_look_at_the_password_file() {
+    let directory = temporary_directory();
+    let script = directory.path().join("script.sql");
+    fs::write(&script, "select 'first ' || current_user;\n\\c\nselect 'again ' || current_user;\n\\c - jane@corp.com\nselect current_user;\n").unwrap();
+    let out = succeeds(&["-U", "jane@corp.com"], &["psql", "-XAtqf", script.to_str().unwrap()]);
+    assert_eq!(
+        out.lines().filter(|line| !line.contains("connected")).collect::<Vec<_>>(),
+        ["first app_user", "again app_user", "jane@corp.com"]
+    );
+}
+
+#[test]
+fn behind_a_tunnel_the_token_is_for_the_endpoint_that_is_named() {
+    let conninfo = format!("host=localhost hostaddr=127.0.0.1 iam_host={ENDPOINT} sslmode=verify-full");
+    let out = succeeds(&[], &["psql", "-XAt", "-d", &conninfo, "-c", "select current_user"]);
+    assert_eq!(out.trim(), "app_user");
+}
+
+#[test]
+fn pg_dump_and_pg_restore_work_in_parallel() {
+    let directory = temporary_directory();
+    let dump = directory.path().join("dump");
+    let dump = dump.to_str().unwrap();
+    let sql = "create schema dumped; create table dumped.a as select generate_series(1, 1000) as n; \
+               create table dumped.b as table dumped.a; create index on dumped.b (n)";
+    succeeds(&[], &["psql", "-Xqc", sql]);
+    succeeds(&[], &["pg_dump", "-Fd", "-j", "3", "-n", "dumped", "-f", dump]);
+    succeeds(&[], &["psql", "-Xqc", "set client_min_messages = error; drop schema dumped cascade"]);
+    succeeds(&[], &["pg_restore", "-j", "3", "-d", "app", dump]);
+    assert_eq!(succeeds(&[], &["psql", "-XAtc", "select count(*) from dumped.a natural join dumped.b"]).trim(), "1000");
+    succeeds(&[], &["psql", "-Xqc", "set client_min_messages = error; drop schema dumped cascade"]);
+}
+
+/// pgbench is not on PATH everywhere.
+fn server_program(name: &str) -> String {
+    let directory = run("pg_config", ["--bindir"], None::<&str>);
+    let beside = Path::new(directory.trim()).join(name);
+    if beside.exists() { beside.to_str().unwrap().to_owned() } else { name.to_owned() }
+}
+
+#[test]
+fn pgbench_connects_for_every_transaction() {
+    let directory = temporary_directory();
+    let script = directory.path().join("one.sql");
+    fs::write(&script, "select 1;\n").unwrap();
+    let pgbench = server_program("pgbench");
+    let out = succeeds(&[], &[&pgbench, "-n", "-C", "-c", "4", "-j", "2", "-t", "5", "-f", script.to_str().unwrap()]);
+    assert!(out.contains("number of transactions actually processed: 20/20"), "{out}");
+}
+
+#[test]
+fn tokens_that_end_within_seconds_are_swapped_in_time() {
+    let server = crate::support::Server::start(&["--max-token-age", "2"], &[]);
+    let simulator = server.simulator(SimulatorOptions::default());
+    let port = server.port.to_string();
+    let login = "psql -XAtqc 'select 1' >/dev/null || exit 1";
+    let script = format!("for i in 1 2 3 4 5 6 7 8 9 10; do {login}; sleep 0.4; done");
+    let with = |flags: &[&str]| -> Output {
+        let mut command = exec(&simulator, flags, &["sh", "-c", &script]);
+        command.env("PGPORT", &port).env("PGSSLROOTCERT", &server.ca).output().unwrap()
+    };
+    expect_success("logins over two lifetimes", &with(&["--refresh-every", "1"]));
+    let (_, err) = texts(&with(&[]));
+    assert!(err.contains("PAM authentication failed"), "without new tokens the logins fail: {err}");
+}
+
+#[test]
+fn at_a_terminal_ctrl_c_cancels_the_query_and_psql_lives_on_and_ctrl_z_stops_the_job() {
+    let simulator = server().simulator(SimulatorOptions::default());
+    let psql = exec(&simulator, &[], &["psql", "-X", "-P", "pager=off"]);
+    let mut driver = clean_command(python());
+    driver.args(["-c", TERMINAL]).arg(psql.get_program()).args(psql.get_args());
+    driver.envs(psql.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = driver.env("TERM", "dumb").output().unwrap();
+    let out = expect_success("psql at a terminal", &output);
+    assert!(out.contains("all as at any prompt"), "{out}");
+}
+
+/// A shell with job control on a terminal of its own, and what a person types there.
+const TERMINAL: &str = r#"
+import os, pty, select, sys, time, shlex
+pid, terminal = pty.fork()
+if pid == 0:
+    os.environ['PS1'] = 'shell> '
+    os.execvp('bash', ['bash', '--norc', '--noprofile', '-i'])
+seen = ''
+def until(words):
+    global seen
+    end = time.time() + 20
+    while words not in seen:
+        left = end - time.time()
+        if left <= 0 or not select.select([terminal], [], [], left)[0]:
+            sys.exit(f'no {words!r} in {seen!r}')
+        seen += os.read(terminal, 4096).decode(errors='replace')
+    seen = seen[seen.index(words) + len(words):]
+def type(text): os.write(terminal, text.encode())
+until('shell> ')
+type(shlex.join(sys.argv[1:]) + '; echo "status=$?"\n')
+until('app=> ')
+type("select 'logged in as ' || current_user;\n"); until('logged in as app_user'); until('app=> ')
+type('select pg_sleep(60);\n'); time.sleep(0.5)
+type('\x03'); until('canceling statement due to user request'); until('app=> ')
+type('\\c\n'); until('You are now connected'); until('app=> ')
+type('\x1a'); until('Stopped'); until('shell> ')
+type('fg\n'); type("select 'back ' || 'again';\n"); until('back again'); until('app=> ')
+type('\\! stty -a | grep -c echo\n'); until('app=> ')
+type('\\q\n'); until('shell> ')
+type('exit\n')
+print('all as at any prompt')
+"#;
