@@ -159,7 +159,7 @@ unsafe fn generate(
             let arguments = Arguments::read(host, port, region, user)?;
             let made = make(client, &arguments)?;
             let ends = made.expires_at();
-            put(token, c_token(made)?);
+            put(token, c_token(made));
             put(expires_at, ends);
             Ok(())
         })

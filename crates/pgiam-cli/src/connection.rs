@@ -44,9 +44,10 @@ impl Environment {
 pub(crate) struct Surroundings<'a> {
     pub(crate) environment: &'a Environment,
     /// The operating system's name for the user.
-    pub(crate) user_name: Option<String>,
+    /// Asked only when nothing else names the user: the look-up may go to a directory service.
+    pub(crate) user_name: fn() -> Option<String>,
     /// The home directory by the password database, for when `HOME` is not set.
-    pub(crate) home_directory: Option<PathBuf>,
+    pub(crate) home_directory: fn() -> Option<PathBuf>,
     /// Reads a whole file.
     pub(crate) read: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
 }
@@ -179,7 +180,7 @@ pub(crate) fn resolve(explicit: Explicit, surroundings: &Surroundings<'_>) -> Re
         let files = ServiceFiles {
             named: environment.get("PGSERVICEFILE")?,
             system_directory: environment.get("PGSYSCONFDIR")?,
-            home: home.or_else(|| surroundings.home_directory.clone()),
+            home: home.or_else(surroundings.home_directory),
             read: surroundings.read,
         };
         let (parameters, file) = service_file::find(&name, &files)?;
@@ -211,7 +212,7 @@ pub(crate) fn resolve(explicit: Explicit, surroundings: &Surroundings<'_>) -> Re
         port,
         user: match user.map(|given| given.value).filter(|user| !user.is_empty()) {
             Some(user) => user,
-            None => surroundings.user_name.clone().ok_or_else(|| {
+            None => (surroundings.user_name)().ok_or_else(|| {
                 Failure::usage("no user: pass -U USER, user=USER in a connection string, or set PGUSER")
             })?,
         },
@@ -376,8 +377,8 @@ mod tests {
             explicit,
             &Surroundings {
                 environment: &environment(variables),
-                user_name: Some("me".into()),
-                home_directory: Some("/home/me".into()),
+                user_name: || Some("me".into()),
+                home_directory: || Some("/home/me".into()),
                 read: &|path| match path.to_str() {
                     Some("/home/me/.pg_service.conf" | "/named") => Ok(SERVICES.into()),
                     _ => Err(io::ErrorKind::NotFound.into()),
@@ -565,8 +566,8 @@ mod tests {
         let broken = Environment::new([("PGUSER".into(), OsString::from_vec(vec![0xff]))]);
         let surroundings = Surroundings {
             environment: &broken,
-            user_name: None,
-            home_directory: None,
+            user_name: || None,
+            home_directory: || None,
             read: &|_| Err(io::ErrorKind::NotFound.into()),
         };
         assert!(resolve(from_connection_string("host=h user=u").unwrap(), &surroundings).is_ok());

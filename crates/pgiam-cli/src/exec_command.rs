@@ -242,7 +242,7 @@ fn others(surroundings: &Surroundings<'_>) -> Result<Option<PathBuf>, Failure> {
         return Ok(Some(path.into()));
     }
     let home = environment.get("HOME")?.filter(|home| !home.is_empty()).map(PathBuf::from);
-    Ok(home.or_else(|| surroundings.home_directory.clone()).map(|home| home.join(".pgpass")))
+    Ok(home.or_else(surroundings.home_directory).map(|home| home.join(".pgpass")))
 }
 
 const PRELOAD: &str = "libpgiam_preload.so";

@@ -68,8 +68,8 @@ fn main() -> ExitCode {
     let environment = Environment::new(std::env::vars_os());
     let surroundings = Surroundings {
         environment: &environment,
-        user_name: pgiam_core::sys::user_name(),
-        home_directory: pgiam_core::sys::home_directory(),
+        user_name: pgiam_core::sys::user_name,
+        home_directory: pgiam_core::sys::home_directory,
         read: &|path| std::fs::read(path),
     };
     let result = match matches.subcommand() {
