@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -249,8 +250,18 @@ struct Running {
 
 impl Running {
     fn start(flags: &[&str], script: &str) -> Self {
-        let mut child =
-            exec(flags, &["sh", "-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // As from a shell: in a process group whose parent is in another, for an orphaned one could not be stopped, and
+        // with no signal ignored, as they are where the tests run in the background.
+        let wrapped = exec(flags, &["sh", "-c", script]);
+        let mut command = Command::new("env");
+        command.env_clear().arg("--default-signal").arg(wrapped.get_program()).args(wrapped.get_args());
+        for (name, value) in wrapped.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let mut child = command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, lines }
     }
