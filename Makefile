@@ -71,6 +71,7 @@ install:
 	chmod 644 $(DESTDIR)$(PKGCONFDIR)/pgiam.pc
 	$(INSTALL) -m 755 $(RELEASE)/pgiam $(DESTDIR)$(BINDIR)/pgiam
 	$(INSTALL) -m 755 crates/pgiam-cli/psql-iam $(DESTDIR)$(BINDIR)/psql-iam
+	@test -n "$(DESTDIR)" || ldconfig 2>/dev/null || true
 
 uninstall:
 	rm -f $(DESTDIR)$(LIBDIR)/libpgiam.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libpgiam.so.$(MAJOR) \

@@ -73,6 +73,14 @@ static inline void pgiam_libpq_wipe_and_free(char *text)
     }
 }
 
+/* Wipes what a text that became shorter left behind its end. */
+static inline void pgiam_libpq_wipe(char *from, const char *end)
+{
+    volatile char *byte = from;
+    while (byte < end)
+        *byte++ = '\0';
+}
+
 /* Text in three pieces, any of them "". NULL: out of memory. */
 static inline char *pgiam_libpq_text(const char *a, const char *b, const char *c)
 {
@@ -157,14 +165,13 @@ static inline int pgiam_libpq_matches_any(const char *patterns, const char *name
     return 0;
 }
 
-/* Endpoint names of RDS, Aurora and Aurora DSQL, in all partitions. What looks like one and is none is refused by the
- * token's maker, by name. */
+/* Endpoint names of RDS, Aurora and Aurora DSQL, in all partitions: enough labels before the service's domain. */
 static inline int pgiam_libpq_is_endpoint(const char *name)
 {
-    return pgiam_libpq_matches_any("*.rds.amazonaws.com,*.rds-fips.amazonaws.com,*.rds.amazonaws.au,"
-                                   "*.rds.amazonaws.eu,*.rds.amazonaws.uk,*.rds.amazonaws.com.cn,"
-                                   "*.rds.*.amazonaws.com,*.rds.*.amazonaws.com.cn,*.rds.*.c2s.ic.gov,"
-                                   "*.rds.*.sc2s.sgov.gov,*.dsql.*.on.aws,*.dsql-*.*.on.aws",
+    return pgiam_libpq_matches_any("*.*.*.rds.amazonaws.com,*.*.*.rds-fips.amazonaws.com,*.*.*.rds.amazonaws.au,"
+                                   "*.*.*.rds.amazonaws.eu,*.*.*.rds.amazonaws.uk,*.*.*.rds.amazonaws.com.cn,"
+                                   "*.*.rds.*.amazonaws.com,*.*.rds.*.amazonaws.com.cn,*.*.rds.*.c2s.ic.gov,"
+                                   "*.*.rds.*.sc2s.sgov.gov,*.dsql.*.on.aws,*.dsql-*.*.on.aws",
                                    name);
 }
 
@@ -235,6 +242,7 @@ static inline int pgiam_libpq_hex(int c)
 static inline int pgiam_libpq_split_uri(pgiam_libpq_plan *plan, char *uri)
 {
     char *query = strchr(uri, '?');
+    const char *end_of_uri = uri + strlen(uri);
     if (query == NULL)
         return 1;
     char *to = query + 1, *from = query + 1;
@@ -271,7 +279,7 @@ static inline int pgiam_libpq_split_uri(pgiam_libpq_plan *plan, char *uri)
     }
     if (!kept)
         to = query;
-    *to = '\0';
+    pgiam_libpq_wipe(to, end_of_uri);
     return 1;
 }
 
@@ -280,6 +288,7 @@ static inline int pgiam_libpq_split_uri(pgiam_libpq_plan *plan, char *uri)
 static inline int pgiam_libpq_split_keywords(pgiam_libpq_plan *plan, char *text)
 {
     char *to = text, *from = text;
+    const char *end_of_text = text + strlen(text);
     while (*from != '\0') {
         char *start = from;
         while (isspace((unsigned char)*from))
@@ -291,7 +300,9 @@ static inline int pgiam_libpq_split_keywords(pgiam_libpq_plan *plan, char *text)
         while (isspace((unsigned char)*from))
             from++;
         if (*from != '=') {
-            memmove(to, start, strlen(start) + 1);
+            size_t rest = strlen(start);
+            memmove(to, start, rest);
+            pgiam_libpq_wipe(to + rest, end_of_text);
             return 1;
         }
         from++;
@@ -321,7 +332,7 @@ static inline int pgiam_libpq_split_keywords(pgiam_libpq_plan *plan, char *text)
             to += from - start;
         }
     }
-    *to = '\0';
+    pgiam_libpq_wipe(to, end_of_text);
     return 1;
 }
 
@@ -378,6 +389,24 @@ static inline PGconn *pgiam_libpq_rehearse(pgiam_libpq_plan *plan, int expand_db
     plan->keywords[plan->count] = NULL;
     plan->values[plan->count] = NULL;
     return rehearsal;
+}
+
+/* What libpq would find in the user's password file for one of several hosts; to be wiped and freed. NULL: nothing. */
+static inline char *pgiam_libpq_own_password(pgiam_libpq_plan *plan, int expand_dbname, const char *host,
+                                             const char *address, const char *port)
+{
+    int count = plan->count;
+    pgiam_libpq_add(plan, "host", host);
+    pgiam_libpq_add(plan, "hostaddr", address);
+    pgiam_libpq_add(plan, "port", port);
+    PGconn *rehearsal = pgiam_libpq_rehearse(plan, expand_dbname);
+    const char *password = rehearsal == NULL ? NULL : PQpass(rehearsal);
+    char *copy = password == NULL || *password == '\0' ? NULL : pgiam_libpq_text(password, "", "");
+    PQfinish(rehearsal);
+    plan->count = count;
+    plan->keywords[count] = NULL;
+    plan->values[count] = NULL;
+    return copy;
 }
 
 /* ---- tokens --------------------------------------------------------------------------------------------------- */
@@ -472,7 +501,7 @@ static inline int pgiam_libpq_write_field(int descriptor, const char *text, char
     }
     buffer[used++] = after;
     int written = write(descriptor, buffer, used) == (ssize_t)used;
-    memset(buffer, 0, sizeof buffer);
+    pgiam_libpq_wipe(buffer, buffer + sizeof buffer);
     return written;
 }
 
@@ -522,11 +551,12 @@ static inline int pgiam_libpq_prepare(pgiam_libpq_plan *plan, int expand_dbname,
     PQconninfoOption *options = rehearsal == NULL ? NULL : PQconninfo(rehearsal);
     const char *hosts = pgiam_libpq_option(options, "host"), *ports = pgiam_libpq_option(options, "port");
     const char *user = pgiam_libpq_option(options, "user"), *sslmode = pgiam_libpq_option(options, "sslmode");
-    const char *password = rehearsal == NULL ? NULL : PQpass(rehearsal);
-    if (password == NULL || *password == '\0')
-        password = pgiam_libpq_option(options, "password");
-    int asked = strcmp(password, "rds-iam") == 0;
+    const char *addresses = pgiam_libpq_option(options, "hostaddr");
+    const char *password = pgiam_libpq_option(options, "password");
     int done = 1, served = 0, count = pgiam_libpq_count(hosts);
+    if (*password == '\0' && count == 1 && rehearsal != NULL && PQpass(rehearsal) != NULL)
+        password = PQpass(rehearsal);
+    int asked = strcmp(password, "rds-iam") == 0;
     /* Without a user libpq has found something wrong, and will say what. */
     if (*user != '\0' && (*password == '\0' || asked))
         for (int index = 0; index < count; index++) {
@@ -564,7 +594,14 @@ static inline int pgiam_libpq_prepare(pgiam_libpq_plan *plan, int expand_dbname,
     }
     for (int index = 0; done && served > 0 && index < count; index++) {
         char *host = pgiam_libpq_item(hosts, index), *port = pgiam_libpq_item(ports, index);
-        if (host != NULL && pgiam_libpq_serves(plan, index, host)) {
+        char *address = pgiam_libpq_item(addresses, index), *own = NULL;
+        /* The tokens' file takes the place of the user's, so his own passwords go into it too. */
+        if (count > 1 && (host != NULL || address != NULL) && !asked)
+            own = pgiam_libpq_own_password(plan, expand_dbname, host, address, port);
+        if (own != NULL) {
+            done = pgiam_libpq_add_line(plan, host != NULL ? host : address, port, user, own);
+            pgiam_libpq_wipe_and_free(own);
+        } else if (host != NULL && pgiam_libpq_serves(plan, index, host)) {
             char *token = pgiam_libpq_token(plan, index, host, port, user, may_wait);
             if (token == NULL)
                 done = 0;
@@ -577,6 +614,7 @@ static inline int pgiam_libpq_prepare(pgiam_libpq_plan *plan, int expand_dbname,
         }
         free(host);
         free(port);
+        free(address);
     }
     if (done && plan->secret != NULL)
         pgiam_libpq_add(plan, "password", plan->secret);
@@ -601,9 +639,9 @@ static inline PGconn *pgiam_libpq_go(const char *const *keywords, const char *co
         *error = NULL;
     while (keywords != NULL && keywords[count] != NULL)
         count++;
-    /* Room for sslmode, the password and the rehearsal's word. */
-    plan.keywords = (const char **)calloc((size_t)count + 4, sizeof *plan.keywords);
-    plan.values = (const char **)calloc((size_t)count + 4, sizeof *plan.values);
+    /* Room for sslmode, the password, and a rehearsal's host, hostaddr, port and word. */
+    plan.keywords = (const char **)calloc((size_t)count + 8, sizeof *plan.keywords);
+    plan.values = (const char **)calloc((size_t)count + 8, sizeof *plan.values);
     for (int at = 0; whole && plan.keywords != NULL && plan.values != NULL && at < count; at++) {
         const char *value = values[at];
         int which = pgiam_libpq_own_index(keywords[at], strlen(keywords[at]));
@@ -650,7 +688,9 @@ static inline PGconn *pgiam_libpq_go_with(const char *conninfo, int may_wait, pg
     while (isspace((unsigned char)*text))
         text++;
     /* As PQconnectdb, and not as a database's name: a string that is not empty and has no '=' is an error. */
-    if (*text != '\0' && !pgiam_libpq_is_uri(text) && strchr(text, '=') == NULL) {
+    if (*text == '\0')
+        values[0] = "";
+    else if (!pgiam_libpq_is_uri(conninfo) && strchr(text, '=') == NULL) {
         if (error != NULL)
             *error = NULL;
         return PQconnectStart(conninfo);

@@ -74,6 +74,11 @@ fn a_connection_to_an_endpoint_gets_a_token_however_it_is_written() {
         ("PGSSLROOTCERT", &server.ca),
     ];
     assert_eq!(drive(&["connectdb", ""], &variables), "user app_user, sslmode require, ticks 0\n", "raised");
+    assert_eq!(
+        drive(&["connectdb", "  "], &variables),
+        "user app_user, sslmode require, ticks 0\n",
+        "as libpq: defaults"
+    );
     let directory = temporary_directory();
     let services = directory.path().join("services");
     std::fs::write(&services, format!("[app]\n{}\nuser=app_user\n", place.replace(' ', "\n"))).unwrap();
@@ -115,6 +120,38 @@ fn several_hosts_get_a_token_each() {
             server.ca
         );
         assert_eq!(drive(&["connectdb", &conninfo], &[]), "user app_user, sslmode verify-ca, ticks 0\n", "{hosts}");
+    }
+}
+
+#[test]
+fn the_users_own_password_file_still_counts_for_the_other_hosts() {
+    let (server, nobody) = (server(), aws_simulator::refused_port().unwrap());
+    let simulator = server.simulator(SimulatorOptions::default());
+    let credentials = simulator.instance_credentials();
+    // Any password that the server takes will do for one of the user's own.
+    let environment: pgiam_core::Environment = [
+        ("AWS_ACCESS_KEY_ID", credentials.access_key_id.as_str()),
+        ("AWS_SECRET_ACCESS_KEY", &credentials.secret_access_key),
+        ("AWS_SESSION_TOKEN", credentials.session_token.as_deref().unwrap()),
+    ]
+    .into_iter()
+    .collect();
+    let request = pgiam_core::TokenRequest { host: ENDPOINT, port: server.port.into(), region: None, user: "app_user" };
+    let own = pgiam_core::Client::builder().environment(environment).build().generate_token(&request).unwrap();
+    let directory = temporary_directory();
+    let passfile = directory.path().join("passfile");
+    let line = format!("localhost:{}:*:app_user:{}\n", server.port, own.as_str().replace(':', "\\:"));
+    std::fs::write(&passfile, line).unwrap();
+    std::fs::set_permissions(&passfile, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    for (hosts, ports) in [
+        (format!("{SECOND_HOST},localhost"), format!("{},{}", nobody.port(), server.port)),
+        (format!("localhost,{SECOND_HOST}"), format!("{},{}", server.port, nobody.port())),
+    ] {
+        let conninfo = format!(
+            "host={hosts} hostaddr=127.0.0.1,127.0.0.1 port={ports} user=app_user dbname=app passfile={}",
+            passfile.display()
+        );
+        assert_eq!(drive(&["connectdb", &conninfo], &[]), "user app_user, sslmode require, ticks 0\n", "{hosts}");
     }
 }
 

@@ -121,8 +121,12 @@ impl ClientBuilder {
 }
 
 impl Fetch for Inner {
-    fn fetch(&self) -> Result<Provided, Error> {
-        self.fetch_with_trail(&mut Vec::new())
+    fn fetch(&self, deadline: Deadline) -> Result<Provided, Error> {
+        self.fetch_with_trail(deadline, &mut Vec::new())
+    }
+
+    fn new_deadline(&self) -> Deadline {
+        Deadline::after(self.config.load().settings.timeout())
     }
 
     fn files_changed(&self) -> bool {
@@ -165,18 +169,20 @@ impl Client {
         let config = inner.config.load();
         let host = database_endpoint::normalize(request.host)?;
         let target = Target::check(&host, request.port, request.user, config.settings.service())?;
+        // One for the region and the credentials together; it begins with the first that is waited for.
+        let mut deadline = None;
         let found;
         let region = match region::locate(&host, target.kind, request.region, &config)? {
             Located::Known(region, source) => (region, source),
             Located::AskInstanceMetadata => {
-                found = inner.wait_for_region()?;
+                found = inner.wait_for_region(*deadline.get_or_insert_with(|| inner.new_deadline()))?;
                 (found.as_str(), RegionSource::InstanceMetadata)
             }
         };
         if let Some(token) = inner.sign_warm(&target, region) {
             return Ok(token);
         }
-        let held = inner.wait_for_credentials()?;
+        let held = inner.wait_for_credentials(deadline.unwrap_or_else(|| inner.new_deadline()))?;
         // Time has passed.
         Ok(target.sign(region, &held.signing, held.expires_at(), inner.clock.now()))
     }
@@ -221,7 +227,7 @@ impl Client {
     #[must_use]
     pub fn explain(&self) -> Explanation {
         let mut trail = Vec::new();
-        let outcome = self.inner.fetch_with_trail(&mut trail);
+        let outcome = self.inner.fetch_with_trail(self.inner.new_deadline(), &mut trail);
         let config = self.inner.config.load_full();
         let deadline = Deadline::after(config.settings.timeout());
         Explanation {
@@ -276,31 +282,29 @@ impl Inner {
     }
 
     #[cold]
-    fn wait_for_credentials(self: &Arc<Self>) -> Result<Arc<Held>, Error> {
-        self.credentials.wait(&**self, self.clock.now(), self.config.load().settings.timeout())
+    fn wait_for_credentials(self: &Arc<Self>, deadline: Deadline) -> Result<Arc<Held>, Error> {
+        self.credentials.wait(&**self, self.clock.now(), deadline)
     }
 
     #[cold]
-    fn wait_for_region(&self) -> Result<Arc<String>, Error> {
-        let deadline = Deadline::after(self.config.load().settings.timeout());
-        self.region_flight.wait(deadline, || self.instance_region.load_full(), || self.fetch_region())
+    fn wait_for_region(&self, deadline: Deadline) -> Result<Arc<String>, Error> {
+        self.region_flight.wait(deadline, || self.instance_region.load_full(), || self.fetch_region(deadline))
     }
 
     fn poll_region(self: &Arc<Self>) -> Poll<Arc<String>> {
         let fetcher = Arc::clone(self);
-        self.region_flight.poll(|| self.instance_region.load_full(), move || fetcher.fetch_region())
+        self.region_flight
+            .poll(|| self.instance_region.load_full(), move || fetcher.fetch_region(fetcher.new_deadline()))
     }
 
-    fn fetch_with_trail(&self, trail: &mut Vec<chain::Step>) -> Result<Provided, Error> {
+    fn fetch_with_trail(&self, deadline: Deadline, trail: &mut Vec<chain::Step>) -> Result<Provided, Error> {
         let config = self.config.load_full();
-        let context =
-            Context { deadline: Deadline::after(config.settings.timeout()), now: self.clock.now(), config: &config };
+        let context = Context { deadline, now: self.clock.now(), config: &config };
         chain::provide(&context, trail)
     }
 
-    fn fetch_region(&self) -> Result<Arc<String>, Error> {
+    fn fetch_region(&self, deadline: Deadline) -> Result<Arc<String>, Error> {
         let config = self.config.load_full();
-        let deadline = Deadline::after(config.settings.timeout());
         let region = Arc::new(region::from_instance_metadata(&config, deadline)?);
         self.instance_region.store(Some(Arc::clone(&region)));
         Ok(region)

@@ -266,3 +266,19 @@ fn every_fault_against_every_remote_source_has_its_class_its_tries_and_its_bound
     println!("{good} of {all} combinations of source and fault as they must be");
     assert_eq!(good, all);
 }
+
+#[test]
+fn region_and_credentials_share_one_deadline() {
+    let time_out = Duration::from_millis(900);
+    let bound = within(time_out, || {
+        let mut machine = Machine::new();
+        machine.become_instance();
+        machine.unset("AWS_REGION");
+        machine.setting("timeout_ms", &time_out.as_millis().to_string());
+        machine.simulator.inject(Route::ImdsRegion, Fault::Delay { duration: Duration::from_millis(500) }, 1);
+        machine.simulator.inject(Route::ImdsCredentials, Fault::HangBeforeAnswer, Times::Forever);
+        let request = pgiam_core::TokenRequest { host: "db.example.com", ..request() };
+        assert_eq!(machine.client().generate_token(&request).unwrap_err().kind(), Timeout);
+    });
+    assert_eq!(bound, Ok(()));
+}

@@ -11,7 +11,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
-use std::time::Duration;
 
 use arc_swap::{ArcSwapOption, Guard};
 
@@ -113,8 +112,10 @@ fn back_off(failures: u32, left: i64) -> i64 {
 
 /// What the cache asks of its owner: the source of credentials.
 pub(crate) trait Fetch: Send + Sync + 'static {
-    /// Fetches, within the owner's time-out.
-    fn fetch(&self) -> Result<Provided, Error>;
+    /// Fetches, until the deadline.
+    fn fetch(&self, deadline: Deadline) -> Result<Provided, Error>;
+    /// By when a fetch that nobody waits for must be over.
+    fn new_deadline(&self) -> Deadline;
     /// Whether the files that keys without expiry came from have changed.
     fn files_changed(&self) -> bool;
     /// Reads those files again; the next fetch uses them.
@@ -148,31 +149,31 @@ impl Cache {
         Some((Warm(guard), due))
     }
 
-    /// Valid credentials, waiting for them up to `time_out` if none are held.
-    pub(crate) fn wait(&self, source: &impl Fetch, now: i64, time_out: Duration) -> Result<Arc<Held>, Error> {
-        self.flight.wait(Deadline::after(time_out), || self.valid(now), || self.fetch(source))
+    /// Valid credentials, waiting for them until the deadline if none are held.
+    pub(crate) fn wait(&self, source: &impl Fetch, now: i64, deadline: Deadline) -> Result<Arc<Held>, Error> {
+        self.flight.wait(deadline, || self.valid(now), || self.fetch(source, deadline))
     }
 
     /// Credentials fetched beside, where none are held.
     pub(crate) fn poll(self: &Arc<Self>, source: &Arc<impl Fetch>, now: i64) -> Poll<Arc<Held>> {
         let (cache, fetcher) = (Arc::clone(self), Arc::clone(source));
-        self.flight.poll(|| self.valid(now), move || cache.fetch(&*fetcher))
+        self.flight.poll(|| self.valid(now), move || cache.fetch(&*fetcher, fetcher.new_deadline()))
     }
 
     /// Fetches now, whatever is held. On failure the held credentials stay.
     pub(crate) fn refresh(self: &Arc<Self>, source: &Arc<impl Fetch>, deadline: Deadline) -> Result<(), Error> {
         self.flight
             .anew(deadline, || {
-                let held = Arc::new(Held::new(source.fetch()?, source.now(), None));
+                let held = Arc::new(Held::new(source.fetch(deadline)?, source.now(), None));
                 self.held.store(Some(Arc::clone(&held)));
                 Ok(held)
             })
             .map(drop)
     }
 
-    fn fetch(&self, source: &impl Fetch) -> Result<Arc<Held>, Error> {
+    fn fetch(&self, source: &impl Fetch, deadline: Deadline) -> Result<Arc<Held>, Error> {
         let before = self.held.load_full();
-        let outcome = source.fetch();
+        let outcome = source.fetch(deadline);
         let now = source.now();
         let held = match (outcome, before) {
             (Ok(provided), before) => Held::new(provided, now, before.as_deref()),
@@ -205,7 +206,7 @@ impl Cache {
             if source.files_changed() {
                 source.read_files_again();
             }
-            cache.fetch(&*source)
+            cache.fetch(&*source, source.new_deadline())
         });
     }
 }
