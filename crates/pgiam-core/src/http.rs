@@ -27,6 +27,9 @@ use crate::tls;
 /// The most that is read of an answer; the largest real one, of STS, has a few KiB.
 const MAX_BODY: u64 = 256 * 1024;
 
+/// Bytes that are read or written at a time. The head of an answer must fit in.
+const BUFFER: usize = 16 * 1024;
+
 /// A connection pool for one fetch.
 pub(crate) struct Http {
     agent: Agent,
@@ -127,7 +130,10 @@ impl Http {
             .max_redirects_will_error(false)
             .proxy(proxy)
             .user_agent(concat!("pgiam/", env!("CARGO_PKG_VERSION")))
-            .accept("*/*");
+            .accept("*/*")
+            // Made and cleared for every connection; requests and answers are small.
+            .input_buffer_size(BUFFER)
+            .output_buffer_size(BUFFER);
         if let Some(tls) = tls {
             config = config.tls_config(tls);
         }
