@@ -28,13 +28,15 @@ module PgIam
   end
 end
 
-host, port, user, dbname = ARGV
-abort "usage: connect.rb HOST PORT USER DBNAME" unless dbname
-begin
-  token = PgIam.generate_token(host, port.to_i, user)
-  connection = PG.connect(host: host, port: port, user: user, dbname: dbname, sslmode: "verify-full", password: token)
-  puts "logged in as #{connection.exec("select current_user").getvalue(0, 0)}"
-  connection.close
-rescue RuntimeError, PG::Error => error
-  abort error.message
+if $PROGRAM_NAME == __FILE__
+  host, port, user, dbname = ARGV
+  abort "usage: connect.rb HOST PORT USER DBNAME" unless dbname
+  begin
+    token = PgIam.generate_token(host, port.to_i, user)
+    connection = PG.connect(host: host, port: port, user: user, dbname: dbname, sslmode: "verify-full", password: token)
+    puts "logged in as #{connection.exec("select current_user").getvalue(0, 0)}"
+    connection.close
+  rescue RuntimeError, PG::Error => error
+    abort error.message
+  end
 end

@@ -12,6 +12,7 @@ mod preload;
 #[allow(dead_code)]
 #[path = "../suite/preload_support.rs"]
 mod preload_support;
+mod recipes;
 mod static_libpq;
 #[allow(dead_code)]
 #[path = "../suite/support.rs"]

@@ -1,13 +1,14 @@
 //! `pgiam pgbouncer`: the distribution's pooler logs in with fresh tokens under load, over many of their lifetimes.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use aws_simulator::SimulatorOptions;
+use aws_simulator::{Simulator, SimulatorOptions};
 
 use crate::support::{Server, clean_command, expect_success, product, run, temporary_directory, texts};
 
@@ -39,71 +40,146 @@ fn await_that(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-#[test]
-fn pgbouncer_logs_in_under_load_across_many_token_lifetimes_and_a_restart() {
-    let server = Server::start(&["--max-token-age", "3"], &[]);
-    let simulator = server.simulator(SimulatorOptions { session_token_length: 600, ..Default::default() });
-    let directory = temporary_directory();
-    let place = |name: &str| directory.path().join(name);
-    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    fs::copy(product("pgiam"), place("pgiam")).unwrap();
-    fs::copy(&server.ca, place("ca.pem")).unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let (included, pid_file, log) = (place("pgiam.ini"), place("pid"), place("log"));
-    let settings = format!(
-        "[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
-         pidfile = {}\nlogfile = {}\npool_mode = transaction\nserver_lifetime = 1\nserver_login_retry = 1\n%include {}\n",
-        pid_file.display(),
-        log.display(),
-        included.display()
-    );
-    fs::write(place("pgbouncer.ini"), settings).unwrap();
-    fs::set_permissions(place("pgbouncer.ini"), fs::Permissions::from_mode(0o644)).unwrap();
+/// A pooler's directory, its configuration, and the port where it will listen.
+struct Pooler {
+    directory: tempfile::TempDir,
+    port: u16,
+    database: String,
+}
 
-    let conninfo = format!(
-        "app=host={} hostaddr=127.0.0.1 port={} user=app_user dbname=app sslmode=verify-ca sslrootcert={}",
-        crate::support::ENDPOINT,
-        server.port,
-        place("ca.pem").display()
-    );
-    let mut pgiam = unprivileged(&place("pgiam"));
-    pgiam.args(["pgbouncer", included.to_str().unwrap(), "--pid-file", pid_file.to_str().unwrap()]);
-    pgiam.args(["--refresh-every", "1", "--database", &conninfo]);
-    let mut keeper = Running(pgiam.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", simulator.url()).spawn().unwrap());
-    await_that("the file is written", || included.exists());
+impl Pooler {
+    fn new(server: &Server) -> Self {
+        let directory = temporary_directory();
+        let place = |name: &str| directory.path().join(name);
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        fs::copy(product("pgiam"), place("pgiam")).unwrap();
+        fs::copy(&server.ca, place("ca.pem")).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let settings = format!(
+            "[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
+             admin_users = pgbouncer\n\
+             pidfile = {}\nlogfile = {}\npool_mode = transaction\nserver_lifetime = 1\nserver_login_retry = 1\n\
+             %include {}\n",
+            place("pid").display(),
+            place("log").display(),
+            place("pgiam.ini").display()
+        );
+        fs::write(place("pgbouncer.ini"), settings).unwrap();
+        fs::set_permissions(place("pgbouncer.ini"), fs::Permissions::from_mode(0o644)).unwrap();
+        let database = format!(
+            "app=host={} hostaddr=127.0.0.1 port={} user=app_user dbname=app sslmode=verify-ca sslrootcert={}",
+            crate::support::ENDPOINT,
+            server.port,
+            place("ca.pem").display()
+        );
+        Self { port, database, directory }
+    }
 
-    let start = || {
+    fn place(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// `pgiam pgbouncer` beside it.
+    fn pgiam(&self, simulator: &Simulator, arguments: &[&str]) -> Command {
+        let mut pgiam = unprivileged(&self.place("pgiam"));
+        pgiam.arg("pgbouncer").arg(self.place("pgiam.ini")).args(arguments).args(["--database", &self.database]);
+        pgiam.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", simulator.url());
+        pgiam
+    }
+
+    fn start(&self) -> Running {
         let mut pooler = unprivileged(Path::new("/usr/sbin/pgbouncer"));
-        pooler.args(["-q", place("pgbouncer.ini").to_str().unwrap()]).stderr(Stdio::null());
+        pooler.arg("-q").arg(self.place("pgbouncer.ini")).stderr(Stdio::null());
         let pooler = Running(pooler.spawn().unwrap());
-        await_that("the pooler listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        await_that("the pooler listens", || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
         pooler
-    };
-    let script = place("one.sql");
-    fs::write(&script, "select 1;\n").unwrap();
-    let load = |seconds: &str| {
+    }
+
+    /// Connects for every transaction, for some seconds; none may fail.
+    fn load(&self, seconds: &str) {
+        let script = self.place("one.sql");
+        fs::write(&script, "select 1;\n").unwrap();
         let bin = run("pg_config", ["--bindir"], None::<&str>);
         let beside = Path::new(bin.trim()).join("pgbench");
         let mut pgbench = clean_command(if beside.exists() { beside } else { "pgbench".into() });
         pgbench.args(["-n", "-C", "-c", "4", "-R", "200", "-T", seconds, "-f", script.to_str().unwrap()]);
-        pgbench.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-U", "any", "app"]).env("PGSSLMODE", "disable");
+        pgbench.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "any", "app"]).env("PGSSLMODE", "disable");
         let output = pgbench.output().unwrap();
         let out = expect_success("pgbench", &output);
         assert!(!out.contains("aborted") && !texts(&output).1.contains("error"), "{out}{}", texts(&output).1);
-    };
-    let pooler = start();
-    load("16");
-    drop(pooler);
+    }
+}
+
+/// How many logins there were; none was refused.
+fn accepted_logins(server: &Server) -> usize {
+    let decisions = fs::read_to_string(&server.log).unwrap();
+    let accepted = decisions.lines().filter(|line| line.contains("\"accepted\"")).count();
+    assert_eq!(accepted, decisions.lines().count(), "no login was refused");
+    accepted
+}
+
+#[test]
+fn pgbouncer_logs_in_under_load_across_many_token_lifetimes_and_a_restart() {
+    let server = Server::start(&["--max-token-age", "3"], &[]);
+    let simulator = server.simulator(SimulatorOptions { session_token_length: 600, ..Default::default() });
+    let pooler = Pooler::new(&server);
+    let (included, pid_file) = (pooler.place("pgiam.ini"), pooler.place("pid"));
+    let mut pgiam = pooler.pgiam(&simulator, &["--refresh-every", "1", "--pid-file", pid_file.to_str().unwrap()]);
+    let mut keeper = Running(pgiam.spawn().unwrap());
+    await_that("the file is written", || included.exists());
+
+    let running = pooler.start();
+    pooler.load("16");
+    drop(running);
     // The pooler's pidfile now names nobody; new tokens are written all the same.
     let before = fs::metadata(&included).unwrap().modified().unwrap();
     await_that("the file is kept fresh", || fs::metadata(&included).unwrap().modified().unwrap() != before);
     let _ = fs::remove_file(&pid_file);
-    let _pooler = start();
-    load("4");
+    let _running = pooler.start();
+    pooler.load("4");
 
     assert!(keeper.0.try_wait().unwrap().is_none(), "it still runs");
-    let decisions = fs::read_to_string(&server.log).unwrap();
-    let accepted = decisions.lines().filter(|line| line.contains("\"accepted\"")).count();
-    assert_eq!(accepted, decisions.lines().count(), "no login was refused");
+    let accepted = accepted_logins(&server);
     assert!(accepted > 15, "{accepted} logins over the lifetimes");
+}
+
+#[test]
+fn pgbouncer_is_reloaded_over_its_admin_console_and_a_pooler_that_does_not_run_is_told_and_survived() {
+    let server = Server::start(&["--max-token-age", "3"], &[]);
+    let simulator = server.simulator(SimulatorOptions::default());
+    let pooler = Pooler::new(&server);
+    let admin = format!("host=127.0.0.1 port={} user=pgbouncer dbname=pgbouncer", pooler.port);
+    let mut pgiam = pooler.pgiam(&simulator, &["--refresh-every", "1", "--admin", &admin]);
+    let mut keeper = Running(pgiam.stderr(Stdio::piped()).spawn().unwrap());
+    await_that("the file is written", || pooler.place("pgiam.ini").exists());
+    let mut line = String::new();
+    BufReader::new(keeper.0.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with("pgiam: warning: PgBouncer was not reloaded: ") && line.contains("refused"), "{line}");
+
+    let _running = pooler.start();
+    pooler.load("10");
+    assert!(keeper.0.try_wait().unwrap().is_none(), "it still runs");
+    let accepted = accepted_logins(&server);
+    assert!(accepted > 6, "{accepted} logins over the lifetimes");
+    let log = fs::read_to_string(pooler.place("log")).unwrap();
+    assert!(log.matches("RELOAD command issued").count() > 6, "{log}");
+}
+
+#[test]
+fn a_token_that_is_longer_than_pgbouncer_holds_is_warned_of_and_really_refused() {
+    let server = Server::start(&[], &[]);
+    let simulator = server.simulator(SimulatorOptions { session_token_length: 2500, ..Default::default() });
+    let pooler = Pooler::new(&server);
+    let (_, err) = texts(&pooler.pgiam(&simulator, &["--once"]).output().unwrap());
+    assert!(err.starts_with("pgiam: warning: the token of database app has ") && err.contains("2047"), "{err}");
+
+    let version = run("/usr/sbin/pgbouncer", ["--version"], None::<&str>);
+    let minor = version.split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or(0);
+    if (17..26).contains(&minor) {
+        let _running = pooler.start();
+        let mut psql = clean_command("psql");
+        psql.args(["-XAtwc", "select 1", "-h", "127.0.0.1", "-p", &pooler.port.to_string(), "-U", "any", "app"]);
+        assert!(!psql.env("PGCONNECT_TIMEOUT", "10").output().unwrap().status.success());
+        assert!(fs::read_to_string(&server.log).unwrap().contains("refused"), "the server saw a token that was cut");
+    }
 }

@@ -4,37 +4,94 @@ use std::fs;
 
 use crate::support::root;
 
+/// Every page that people read: those beside the sources, and all of docs/.
+fn pages() -> Vec<String> {
+    let mut pages: Vec<String> = fs::read_dir(root().join("docs"))
+        .unwrap()
+        .map(|entry| format!("docs/{}", entry.unwrap().file_name().into_string().unwrap()))
+        .filter(|name| name.ends_with(".md"))
+        .collect();
+    pages.sort();
+    pages.extend(["README.md", "CONTRIBUTING.md", "SECURITY.md"].map(str::to_owned));
+    pages
+}
+
 fn read(name: &str) -> String {
     fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 #[test]
-fn the_programs_in_the_readme_are_the_tested_examples() {
-    let readme = read("README.md");
+fn the_programs_that_are_quoted_are_the_tested_examples() {
+    let text: String = pages().iter().map(|name| read(name)).collect();
     let mut quoted = 0;
-    for part in readme.split("<!-- c-examples/").skip(1) {
+    for part in text.split("<!-- c-examples/").skip(1) {
         let (name, rest) = part.split_once(" -->").unwrap();
         let block = rest.split("```").nth(1).unwrap().split_once('\n').unwrap().1;
         assert!(read(&format!("c-examples/{name}")).contains(block.trim_end()), "{name} is quoted otherwise");
         quoted += 1;
     }
-    assert_eq!(quoted, 3);
+    assert_eq!(quoted, 4);
 }
 
 #[test]
 fn every_make_target_and_place_that_is_named_exists() {
     let makefile = read("Makefile");
-    for name in ["README.md", "CONTRIBUTING.md", "docs/programs.md"] {
-        let text = read(name);
+    for name in pages() {
+        let text = read(&name);
         for rest in text.split("`make ").skip(1) {
             let target: String = rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
             assert!(makefile.contains(&format!("\n{target}:")), "{name}: make {target}");
         }
         for place in text.split('`').filter(|word| {
-            ["src/", "crates/", "tests/", "include/", "c-examples/", ".ci/"].iter().any(|start| word.starts_with(start))
+            ["src/", "crates/", "tests/", "include/", "c-examples/", "docs/", "benches/", ".ci/"]
+                .iter()
+                .any(|start| word.starts_with(start))
         }) {
             assert!(root().join(place).exists(), "{name}: {place}");
         }
+    }
+}
+
+/// The anchors that a page's headings have, as GitHub names them.
+fn anchors(text: &str) -> Vec<String> {
+    let headings =
+        text.lines().filter_map(|line| line.strip_prefix('#')).map(|line| line.trim_start_matches('#').trim());
+    headings
+        .map(|heading| {
+            let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+            kept.collect::<String>().to_lowercase().replace(' ', "-")
+        })
+        .collect()
+}
+
+#[test]
+fn every_link_within_the_project_leads_somewhere() {
+    let mut followed = 0;
+    for name in pages() {
+        let directory = root().join(&name).parent().unwrap().to_owned();
+        for rest in read(&name).split("](").skip(1) {
+            let link = rest.split(')').next().unwrap();
+            if link.contains("://") || link.contains(char::is_whitespace) {
+                continue;
+            }
+            let (place, anchor) = link.split_once('#').map_or((link, None), |(place, anchor)| (place, Some(anchor)));
+            let file = if place.is_empty() { root().join(&name) } else { directory.join(place) };
+            assert!(file.exists(), "{name}: {link}");
+            if let Some(anchor) = anchor {
+                let text = fs::read_to_string(&file).unwrap();
+                assert!(anchors(&text).iter().any(|known| known == anchor), "{name}: {link}");
+            }
+            followed += 1;
+        }
+    }
+    assert!(followed > 20, "{followed} links");
+}
+
+#[test]
+fn the_readme_leads_to_every_page() {
+    let readme = read("README.md");
+    for page in pages().iter().filter(|page| page.starts_with("docs/")) {
+        assert!(readme.contains(page.as_str()), "{page}");
     }
 }
 

@@ -15,7 +15,7 @@ use crate::passfile_command::replace;
 use crate::refresher;
 use crate::targets::{self, Target, Tokens, warn};
 
-/// PgBouncer 1.18 cuts longer passwords without a word.
+/// PgBouncer 1.17 to 1.25 cuts longer passwords without a word (`MAX_PASSWORD` in its `bouncer.h`, less one).
 const LONGEST_PASSWORD: usize = 2047;
 
 const EXAMPLES: &str = "\
@@ -102,8 +102,8 @@ pub(crate) fn run(matches: &ArgMatches, surroundings: &Surroundings<'_>) -> Resu
         databases.iter().zip(&fresh.tokens).filter(|(_, token)| token.as_str().len() > LONGEST_PASSWORD)
     {
         warn(&format!(
-            "the token of database {} has {} bytes; PgBouncer 1.18 holds {LONGEST_PASSWORD} and cuts the rest without a \
-             word, so logins will fail. Use credentials with a shorter session token, or another version",
+            "the token of database {} has {} bytes; PgBouncer before 1.26 holds {LONGEST_PASSWORD} at most and cuts the \
+             rest without a word, so logins fail. Use credentials with a shorter session token, or a later version",
             database.name,
             token.as_str().len()
         ));

@@ -1,0 +1,1 @@
+"""Django's PostgreSQL backend with IAM tokens: "ENGINE": "django_iam", and no PASSWORD."""
