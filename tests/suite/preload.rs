@@ -83,6 +83,17 @@ fn psql_logs_in_however_the_connection_is_named() {
 }
 
 #[test]
+fn a_connection_string_of_white_space_means_the_defaults() {
+    let client = Client::new(server());
+    for conninfo in ["", " ", "\t \n"] {
+        let mut command = client.command(c_program());
+        command.args(["start", conninfo]).envs([("PGHOST", ENDPOINT), ("PGUSER", "app_user"), ("PGDATABASE", "app")]);
+        let (out, _) = texts(&command.output().unwrap());
+        assert!(out.contains("connected: app_user"), "{conninfo:?}: {out}");
+    }
+}
+
+#[test]
 fn what_the_settings_name_is_served_too() {
     let client = Client::new(server());
     let local = "host=localhost user=app_user dbname=app";
