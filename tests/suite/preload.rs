@@ -292,11 +292,39 @@ fn a_reset_that_tries_several_hosts_gives_each_a_new_token() {
     // The first is no standby, so libpq logs in there, turns it down and goes on to the second.
     let local =
         "hostaddr=127.0.0.1,127.0.0.1 user=app_user dbname=app sslmode=require target_session_attrs=prefer-standby";
-    let hosts = format!("host={ENDPOINT},localhost iam_host={ENDPOINT},{ENDPOINT} {local}");
+    // The second time the hosts cannot be told apart by name and port.
+    for second in ["localhost", ENDPOINT] {
+        let hosts = format!("host={ENDPOINT},{second} iam_host={ENDPOINT},{ENDPOINT} {local}");
+        let mut command = client.command(c_program());
+        command.args(["reset", &hosts]).env_remove("PGHOSTADDR");
+        let (out, err) = outlives_its_tokens(&mut command, 2);
+        assert_eq!(out, "connected: app_user\nreset: app_user\nreset by polling: app_user\n", "{second}: {err}");
+    }
+}
+
+#[test]
+fn a_reset_that_begins_at_a_host_without_tokens_gives_the_next_a_new_one() {
+    let (own, served) = (server(), forgetful_server());
+    own.as_superuser("app", "create role of_two_hosts login password 'own'");
+    served.as_superuser("app", "create role of_two_hosts login in role rds_iam");
+    let directory = temporary_directory();
+    let passfile = directory.path().join("passfile");
+    fs::write(&passfile, "localhost:*:*:of_two_hosts:own\n").unwrap();
+    fs::set_permissions(&passfile, fs::Permissions::from_mode(0o600)).unwrap();
+    let client = Client::new(served);
+    // Neither is a standby: libpq logs in at the second too before it comes back to the first.
+    let hosts = format!(
+        "host=localhost,{ENDPOINT} hostaddr=127.0.0.1,127.0.0.1 port={},{} user=of_two_hosts dbname=app \
+         sslmode=require target_session_attrs=prefer-standby passfile={}",
+        own.port,
+        served.port,
+        passfile.display()
+    );
     let mut command = client.command(c_program());
-    command.args(["reset", &hosts]).env_remove("PGHOSTADDR");
+    // Each server has an authority of its own.
+    command.args(["reset", &hosts]).env_remove("PGHOSTADDR").env_remove("PGPORT").env_remove("PGSSLROOTCERT");
     let (out, err) = outlives_its_tokens(&mut command, 2);
-    assert_eq!(out, "connected: app_user\nreset: app_user\nreset by polling: app_user\n", "{err}");
+    assert_eq!(out, "connected: of_two_hosts\nreset: of_two_hosts\nreset by polling: of_two_hosts\n", "{err}");
 }
 
 #[test]
