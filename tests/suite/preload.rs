@@ -226,17 +226,25 @@ fn every_way_to_connect_is_served_and_what_programs_ask_is_answered() {
 #[test]
 fn a_nonblocking_connect_waits_for_credentials_no_longer_than_its_bound() {
     let client = Client::new(server());
-    let start = |bound: &str| {
+    let one = client.conninfo();
+    let start_with = |conninfo: &str, bound: &str| {
         let mut command = client.command(c_program());
-        let output = command.args(["start", &client.conninfo()]).env("PGIAM_START_TIMEOUT_MS", bound).output().unwrap();
-        let (out, _) = texts(&output);
+        command.args(["start", conninfo]).env("PGIAM_START_TIMEOUT_MS", bound).env_remove("PGHOSTADDR");
+        let (out, _) = texts(&command.output().unwrap());
         let milliseconds: u64 = out.split_whitespace().nth(2).and_then(|word| word.parse().ok()).expect("a number");
         (milliseconds, out)
     };
+    let start = |bound: &str| start_with(&format!("{one} hostaddr=127.0.0.1"), bound);
     client.simulator.inject(Route::ImdsToken, Fault::Delay { duration: Duration::from_secs(20) }, 100);
     let (milliseconds, out) = start("300");
     assert!((250..2000).contains(&milliseconds), "{out}");
     assert!(out.contains("pgiam: no token for") && out.contains("PGIAM_START_TIMEOUT_MS"), "{out}");
+    // The bound is the connection's, not each host's.
+    let four = [ENDPOINT; 4].join(",");
+    let addresses = ["127.0.0.1"; 4].join(",");
+    let (milliseconds, out) =
+        start_with(&format!("host={four} hostaddr={addresses} user=app_user dbname=app sslmode=require"), "1000");
+    assert!((950..3000).contains(&milliseconds), "{out}");
     client.simulator.clear_faults();
     assert!(start("").1.contains("connected: app_user"));
     let (_, out) = start("soon");

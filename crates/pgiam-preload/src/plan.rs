@@ -18,7 +18,7 @@ use crate::arguments::Arguments;
 use crate::libpq::{Libpq, PGconn, PQconninfoOption};
 use crate::passfile::{Lines, MemoryFile};
 use crate::served::{self, Host, Served};
-use crate::tokens::{self, Wait};
+use crate::tokens::{self, Failure, Wait};
 
 /// libpq before 14 cuts lines of a password file at 320 bytes; what versions after these do with a line's rest is not
 /// known.
@@ -222,7 +222,7 @@ fn serve(
     let mut lines = Lines::default();
     let mut hosts = Vec::new();
     let mut only = Zeroizing::new(String::new());
-    let mut failure = None;
+    let (mut failure, mut given_up) = (None, false);
     for (index, target) in targets.iter().enumerate() {
         if options.password.is_empty() {
             let in_file = password_in_file(libpq, &arguments, target, targets.len());
@@ -232,7 +232,7 @@ fn serve(
                 continue;
             }
         }
-        if !settings.serves(index, &target.host) {
+        if given_up || !settings.serves(index, &target.host) {
             continue;
         }
         let endpoint = settings.endpoint(index, &target.host, target.number);
@@ -243,7 +243,10 @@ fn serve(
                 hosts.push(Host { host: target.host.clone(), port: target.number, endpoint, room });
                 only = token;
             }
-            Err(why) => failure = failure.or(Some(format!("no token for {}: {why}", target.host))),
+            Err(Failure { why, of_credentials }) => {
+                failure = failure.or(Some(format!("no token for {}: {why}", target.host)));
+                given_up = of_credentials;
+            }
         }
     }
     if hosts.is_empty() {

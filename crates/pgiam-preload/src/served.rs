@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char};
 use std::ptr::null;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use pgiam_libpq::conninfo::Parameters;
 use pgiam_libpq::own_settings::Endpoint;
 
 use crate::libpq::{Libpq, PGconn};
-use crate::tokens::{self, Wait};
+use crate::tokens::{self, Failure, Wait};
 
 /// A host of a connection that tokens are made for.
 pub(crate) struct Host {
@@ -41,6 +42,8 @@ pub(crate) struct Served {
     /// Where new tokens stand since the last reset began. Two hosts may have the same name and port, but each has its
     /// own place.
     renewed: ArcSwap<Vec<usize>>,
+    /// Since the last reset began there were no credentials.
+    given_up: AtomicBool,
     /// Why there was no token.
     note: ArcSwapOption<String>,
     /// Error messages that were handed out: they stay where they are while the connection lives.
@@ -65,6 +68,7 @@ impl Served {
             own,
             passfile,
             renewed: ArcSwap::default(),
+            given_up: AtomicBool::new(false),
             note: ArcSwapOption::new(note.map(Arc::new)),
             shown: ArcSwap::default(),
         }
@@ -83,6 +87,7 @@ impl Served {
     /// A reset begins: every host needs a new token.
     pub(crate) fn begin_reset(&self) {
         self.renewed.store(Arc::default());
+        self.given_up.store(false, Ordering::Relaxed);
     }
 
     /// Puts a fresh token in the place of the old one, for the host that libpq is at; once in a reset.
@@ -107,7 +112,7 @@ impl Served {
             Ok(old) if tokens::is_token(old) => old.len(),
             _ => return,
         };
-        if self.renewed.load().contains(&(place as usize)) {
+        if self.given_up.load(Ordering::Relaxed) || self.renewed.load().contains(&(place as usize)) {
             return;
         }
         self.renewed.rcu(|renewed| [renewed.as_slice(), &[place as usize]].concat());
@@ -125,7 +130,10 @@ impl Served {
                     None
                 }
                 Ok(_) => Some("the new token is longer than the place that libpq has for it; connect anew".into()),
-                Err(why) => Some(format!("no new token for {}: {why}", at.host)),
+                Err(Failure { why, of_credentials }) => {
+                    self.given_up.store(of_credentials, Ordering::Relaxed);
+                    Some(format!("no new token for {}: {why}", at.host))
+                }
             }
             .map(Arc::new),
         );
