@@ -83,6 +83,17 @@ fn psql_logs_in_however_the_connection_is_named() {
 }
 
 #[test]
+fn a_connection_string_of_white_space_means_the_defaults() {
+    let client = Client::new(server());
+    for conninfo in ["", " ", "\t \n"] {
+        let mut command = client.command(c_program());
+        command.args(["start", conninfo]).envs([("PGHOST", ENDPOINT), ("PGUSER", "app_user"), ("PGDATABASE", "app")]);
+        let (out, _) = texts(&command.output().unwrap());
+        assert!(out.contains("connected: app_user"), "{conninfo:?}: {out}");
+    }
+}
+
+#[test]
 fn what_the_settings_name_is_served_too() {
     let client = Client::new(server());
     let local = "host=localhost user=app_user dbname=app";
@@ -215,17 +226,25 @@ fn every_way_to_connect_is_served_and_what_programs_ask_is_answered() {
 #[test]
 fn a_nonblocking_connect_waits_for_credentials_no_longer_than_its_bound() {
     let client = Client::new(server());
-    let start = |bound: &str| {
+    let one = client.conninfo();
+    let start_with = |conninfo: &str, bound: &str| {
         let mut command = client.command(c_program());
-        let output = command.args(["start", &client.conninfo()]).env("PGIAM_START_TIMEOUT_MS", bound).output().unwrap();
-        let (out, _) = texts(&output);
+        command.args(["start", conninfo]).env("PGIAM_START_TIMEOUT_MS", bound).env_remove("PGHOSTADDR");
+        let (out, _) = texts(&command.output().unwrap());
         let milliseconds: u64 = out.split_whitespace().nth(2).and_then(|word| word.parse().ok()).expect("a number");
         (milliseconds, out)
     };
+    let start = |bound: &str| start_with(&format!("{one} hostaddr=127.0.0.1"), bound);
     client.simulator.inject(Route::ImdsToken, Fault::Delay { duration: Duration::from_secs(20) }, 100);
     let (milliseconds, out) = start("300");
     assert!((250..2000).contains(&milliseconds), "{out}");
     assert!(out.contains("pgiam: no token for") && out.contains("PGIAM_START_TIMEOUT_MS"), "{out}");
+    // The bound is the connection's, not each host's.
+    let four = [ENDPOINT; 4].join(",");
+    let addresses = ["127.0.0.1"; 4].join(",");
+    let (milliseconds, out) =
+        start_with(&format!("host={four} hostaddr={addresses} user=app_user dbname=app sslmode=require"), "1000");
+    assert!((950..3000).contains(&milliseconds), "{out}");
     client.simulator.clear_faults();
     assert!(start("").1.contains("connected: app_user"));
     let (_, out) = start("soon");
@@ -281,11 +300,39 @@ fn a_reset_that_tries_several_hosts_gives_each_a_new_token() {
     // The first is no standby, so libpq logs in there, turns it down and goes on to the second.
     let local =
         "hostaddr=127.0.0.1,127.0.0.1 user=app_user dbname=app sslmode=require target_session_attrs=prefer-standby";
-    let hosts = format!("host={ENDPOINT},localhost iam_host={ENDPOINT},{ENDPOINT} {local}");
+    // The second time the hosts cannot be told apart by name and port.
+    for second in ["localhost", ENDPOINT] {
+        let hosts = format!("host={ENDPOINT},{second} iam_host={ENDPOINT},{ENDPOINT} {local}");
+        let mut command = client.command(c_program());
+        command.args(["reset", &hosts]).env_remove("PGHOSTADDR");
+        let (out, err) = outlives_its_tokens(&mut command, 2);
+        assert_eq!(out, "connected: app_user\nreset: app_user\nreset by polling: app_user\n", "{second}: {err}");
+    }
+}
+
+#[test]
+fn a_reset_that_begins_at_a_host_without_tokens_gives_the_next_a_new_one() {
+    let (own, served) = (server(), forgetful_server());
+    own.as_superuser("app", "create role of_two_hosts login password 'own'");
+    served.as_superuser("app", "create role of_two_hosts login in role rds_iam");
+    let directory = temporary_directory();
+    let passfile = directory.path().join("passfile");
+    fs::write(&passfile, "localhost:*:*:of_two_hosts:own\n").unwrap();
+    fs::set_permissions(&passfile, fs::Permissions::from_mode(0o600)).unwrap();
+    let client = Client::new(served);
+    // Neither is a standby: libpq logs in at the second too before it comes back to the first.
+    let hosts = format!(
+        "host=localhost,{ENDPOINT} hostaddr=127.0.0.1,127.0.0.1 port={},{} user=of_two_hosts dbname=app \
+         sslmode=require target_session_attrs=prefer-standby passfile={}",
+        own.port,
+        served.port,
+        passfile.display()
+    );
     let mut command = client.command(c_program());
-    command.args(["reset", &hosts]).env_remove("PGHOSTADDR");
+    // Each server has an authority of its own.
+    command.args(["reset", &hosts]).env_remove("PGHOSTADDR").env_remove("PGPORT").env_remove("PGSSLROOTCERT");
     let (out, err) = outlives_its_tokens(&mut command, 2);
-    assert_eq!(out, "connected: app_user\nreset: app_user\nreset by polling: app_user\n", "{err}");
+    assert_eq!(out, "connected: of_two_hosts\nreset: of_two_hosts\nreset by polling: of_two_hosts\n", "{err}");
 }
 
 #[test]

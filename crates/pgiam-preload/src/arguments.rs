@@ -52,9 +52,15 @@ impl Arguments {
         // SAFETY: the caller's promise.
         let text = unsafe { copied(text) }?;
         let readable = text.to_str().ok()?;
-        // As a database's name it would mean something else.
-        (conninfo::is_connection_string(readable) || readable.bytes().all(conninfo_space))
-            .then(|| Self { pairs: vec![(c"dbname".into(), Some(text))], expand_dbname: 1 })
+        let pairs = if readable.bytes().all(conninfo::is_space) {
+            // Nothing but defaults. As a database's name it would mean something else.
+            Vec::new()
+        } else if conninfo::is_connection_string(readable) {
+            vec![(c"dbname".into(), Some(text))]
+        } else {
+            return None;
+        };
+        Some(Self { pairs, expand_dbname: 1 })
     }
 
     /// What `PQsetdbLogin` got: a connection string in `dbname`'s place counts first.
@@ -161,10 +167,6 @@ impl Arguments {
         });
         given.chain(more.iter().map(|(keyword, value)| (keyword.as_ptr(), value.as_ptr()))).collect()
     }
-}
-
-fn conninfo_space(byte: u8) -> bool {
-    conninfo::is_space(byte)
 }
 
 /// pgiam's own keywords in a connection string, and the string without them. `None` where there are none, or where the

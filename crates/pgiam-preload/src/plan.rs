@@ -17,8 +17,8 @@ use zeroize::Zeroizing;
 use crate::arguments::Arguments;
 use crate::libpq::{Libpq, PGconn, PQconninfoOption};
 use crate::passfile::{Lines, MemoryFile};
-use crate::served::{Host, Served};
-use crate::tokens::{self, Wait};
+use crate::served::{self, Host, Served};
+use crate::tokens::{self, Failure, Wait};
 
 /// libpq before 14 cuts lines of a password file at 320 bytes; what versions after these do with a line's rest is not
 /// known.
@@ -90,8 +90,8 @@ impl Options {
         let targets = (0..count).map(|index| {
             let item = |list: &[String]| list.get(index).cloned().unwrap_or_default();
             let port = if ports.len() == 1 { ports[0].clone() } else { item(&ports) };
-            let number = if port.is_empty() { Ok(5432) } else { port.trim().parse() };
-            Some(Target { host: item(&hosts), address: item(&addresses), port, number: number.ok()? })
+            let number = served::port_number(&port)?;
+            Some(Target { host: item(&hosts), address: item(&addresses), port, number })
         });
         targets.collect()
     }
@@ -222,7 +222,7 @@ fn serve(
     let mut lines = Lines::default();
     let mut hosts = Vec::new();
     let mut only = Zeroizing::new(String::new());
-    let mut failure = None;
+    let (mut failure, mut given_up) = (None, false);
     for (index, target) in targets.iter().enumerate() {
         if options.password.is_empty() {
             let in_file = password_in_file(libpq, &arguments, target, targets.len());
@@ -232,7 +232,7 @@ fn serve(
                 continue;
             }
         }
-        if !settings.serves(index, &target.host) {
+        if given_up || !settings.serves(index, &target.host) {
             continue;
         }
         let endpoint = settings.endpoint(index, &target.host, target.number);
@@ -240,10 +240,13 @@ fn serve(
             Ok(token) => {
                 let room = lines.push(&target.host, target.number, user, &token)?;
                 let room = if one_for_all { token.len() } else { room };
-                hosts.push(Host { host: target.host.clone(), port: target.port.clone(), endpoint, room });
+                hosts.push(Host { host: target.host.clone(), port: target.number, endpoint, room });
                 only = token;
             }
-            Err(why) => failure = failure.or(Some(format!("no token for {}: {why}", target.host))),
+            Err(Failure { why, of_credentials }) => {
+                failure = failure.or(Some(format!("no token for {}: {why}", target.host)));
+                given_up = of_credentials;
+            }
         }
     }
     if hosts.is_empty() {
@@ -282,7 +285,7 @@ fn serve(
     }
     let passfile = Some(options_with_passfile(libpq, given));
     plan.served = Some(Served::new(
-        hosts,
+        (hosts, targets.len() > 1),
         user,
         (settings.region.clone(), settings.profile.clone()),
         own.clone(),

@@ -8,21 +8,20 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char};
 use std::ptr::null;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use pgiam_libpq::conninfo::Parameters;
 use pgiam_libpq::own_settings::Endpoint;
 
 use crate::libpq::{Libpq, PGconn};
-use crate::tokens::{self, Wait};
+use crate::tokens::{self, Failure, Wait};
 
 /// A host of a connection that tokens are made for.
 pub(crate) struct Host {
     /// As libpq tells it.
     pub(crate) host: String,
-    /// As libpq tells it.
-    pub(crate) port: String,
+    pub(crate) port: u16,
     pub(crate) endpoint: Endpoint,
     /// Bytes that a password may have in the place where libpq keeps it.
     pub(crate) room: usize,
@@ -31,6 +30,8 @@ pub(crate) struct Host {
 /// What is remembered of a connection.
 pub(crate) struct Served {
     hosts: Vec<Host>,
+    /// Whether libpq may go on from one host to another, served or not.
+    several: bool,
     user: String,
     region: Option<String>,
     profile: Option<String>,
@@ -38,8 +39,11 @@ pub(crate) struct Served {
     pub(crate) own: Parameters,
     /// `Some`: libpq was given a file of ours in place of this one.
     pub(crate) passfile: Option<Option<CString>>,
-    /// The hosts that have a new token since the last reset began, by their places: a bit each.
-    renewed: AtomicU64,
+    /// Where new tokens stand since the last reset began. Two hosts may have the same name and port, but each has its
+    /// own place.
+    renewed: ArcSwap<Vec<usize>>,
+    /// Since the last reset began there were no credentials.
+    given_up: AtomicBool,
     /// Why there was no token.
     note: ArcSwapOption<String>,
     /// Error messages that were handed out: they stay where they are while the connection lives.
@@ -48,7 +52,7 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) fn new(
-        hosts: Vec<Host>,
+        (hosts, several): (Vec<Host>, bool),
         user: &str,
         (region, profile): (Option<String>, Option<String>),
         own: Parameters,
@@ -57,12 +61,14 @@ impl Served {
     ) -> Self {
         Self {
             hosts,
+            several,
             user: user.to_owned(),
             region,
             profile,
             own,
             passfile,
-            renewed: AtomicU64::new(0),
+            renewed: ArcSwap::default(),
+            given_up: AtomicBool::new(false),
             note: ArcSwapOption::new(note.map(Arc::new)),
             shown: ArcSwap::default(),
         }
@@ -70,17 +76,18 @@ impl Served {
 
     /// A connection that goes on without a token, and why.
     pub(crate) fn unserved(note: String, own: Parameters) -> Self {
-        Self::new(Vec::new(), "", (None, None), own, None, Some(note))
+        Self::new((Vec::new(), false), "", (None, None), own, None, Some(note))
     }
 
-    /// Whether more than one host has tokens.
+    /// Whether a reset may come to another host than the one that the connection was at.
     pub(crate) fn has_several_hosts(&self) -> bool {
-        self.hosts.len() > 1
+        self.several
     }
 
     /// A reset begins: every host needs a new token.
     pub(crate) fn begin_reset(&self) {
-        self.renewed.store(0, Ordering::Relaxed);
+        self.renewed.store(Arc::default());
+        self.given_up.store(false, Ordering::Relaxed);
     }
 
     /// Puts a fresh token in the place of the old one, for the host that libpq is at; once in a reset.
@@ -91,14 +98,10 @@ impl Served {
     pub(crate) unsafe fn renew(&self, libpq: &Libpq, connection: *mut PGconn, wait: Wait) {
         // SAFETY: the caller's promise.
         let (host, port) = unsafe { (libpq.text(c"PQhost", connection), libpq.text(c"PQport", connection)) };
-        let is_here =
-            |candidate: &&Host| Some(&candidate.host) == host.as_ref() && Some(&candidate.port) == port.as_ref();
-        let place = if self.has_several_hosts() { self.hosts.iter().position(|host| is_here(&host)) } else { Some(0) };
-        let Some((place, at)) = place.and_then(|place| Some((place, self.hosts.get(place)?))) else { return };
-        let bit = 1_u64.checked_shl(u32::try_from(place).unwrap_or(u32::MAX)).unwrap_or(0);
-        if self.renewed.fetch_or(bit, Ordering::Relaxed) & bit != 0 {
-            return;
-        }
+        let port = port.and_then(|port| port_number(&port));
+        let is_here = |candidate: &&Host| Some(&candidate.host) == host.as_ref() && Some(candidate.port) == port;
+        let at = if self.several { self.hosts.iter().find(is_here) } else { self.hosts.first() };
+        let Some(at) = at else { return };
         // SAFETY: the caller's promise; PQpass gives the connection's own memory, or a constant empty text.
         let place = unsafe { libpq.ask::<*mut c_char>(c"PQpass", connection) }.unwrap_or(std::ptr::null_mut());
         if place.is_null() {
@@ -109,6 +112,10 @@ impl Served {
             Ok(old) if tokens::is_token(old) => old.len(),
             _ => return,
         };
+        if self.given_up.load(Ordering::Relaxed) || self.renewed.load().contains(&(place as usize)) {
+            return;
+        }
+        self.renewed.rcu(|renewed| [renewed.as_slice(), &[place as usize]].concat());
         let token = tokens::token(&at.endpoint, &self.user, self.region.as_deref(), self.profile.as_deref(), wait);
         self.note.store(
             match token {
@@ -123,7 +130,10 @@ impl Served {
                     None
                 }
                 Ok(_) => Some("the new token is longer than the place that libpq has for it; connect anew".into()),
-                Err(why) => Some(format!("no new token for {}: {why}", at.host)),
+                Err(Failure { why, of_credentials }) => {
+                    self.given_up.store(of_credentials, Ordering::Relaxed);
+                    Some(format!("no new token for {}: {why}", at.host))
+                }
             }
             .map(Arc::new),
         );
@@ -161,6 +171,11 @@ impl Served {
             eprintln!("pgiam: {note}");
         }
     }
+}
+
+/// A port as libpq tells it: versions differ in what they say of an empty place in a list.
+pub(crate) fn port_number(text: &str) -> Option<u16> {
+    if text.is_empty() { Some(5432) } else { text.trim().parse().ok() }
 }
 
 /// The reason that was told last.

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 pub(crate) enum Wait {
     /// `PQconnectdb` and its like: the client's own time-out.
     Blocking,
-    /// `PQconnectStart` and its like: no longer than [`START_TIMEOUT_MS`].
+    /// `PQconnectStart` and its like: no longer than [`START_TIMEOUT_MS`], however many hosts there are.
     Bounded,
 }
 
@@ -59,6 +59,20 @@ fn client(profile: Option<&str>, wait: Wait) -> Result<Client, String> {
     Ok(held(&CLIENTS.load_full()).unwrap_or(made))
 }
 
+/// Why there is no token.
+pub(crate) struct Failure {
+    pub(crate) why: String,
+    /// The credentials are missing, which are the same for every host: to ask for the next one's token would only wait
+    /// once more.
+    pub(crate) of_credentials: bool,
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Self { why, of_credentials: false }
+    }
+}
+
 /// A fresh token.
 pub(crate) fn token(
     endpoint: &Endpoint,
@@ -66,7 +80,7 @@ pub(crate) fn token(
     region: Option<&str>,
     profile: Option<&str>,
     wait: Wait,
-) -> Result<Zeroizing<String>, String> {
+) -> Result<Zeroizing<String>, Failure> {
     let request = TokenRequest { host: &endpoint.host, port: i32::from(endpoint.port), region, user };
     let token = client(profile, wait)?.generate_token(&request).map_err(|error| {
         let bound = if wait == Wait::Bounded && error.kind() == ErrorKind::Timeout {
@@ -76,7 +90,11 @@ pub(crate) fn token(
         } else {
             String::new()
         };
-        format!("{error}{bound}")
+        let of_credentials = matches!(
+            error.kind(),
+            ErrorKind::Timeout | ErrorKind::Provider | ErrorKind::NoCredentials | ErrorKind::CredentialsExpired
+        );
+        Failure { why: format!("{error}{bound}"), of_credentials }
     })?;
     Ok(token.into_text())
 }
