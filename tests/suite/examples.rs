@@ -151,6 +151,7 @@ fn make_install_puts_everything_in_place_and_make_uninstall_takes_it_away() {
     let mut expected: Vec<String> = [
         "bin/pgiam",
         "bin/psql-iam",
+        "include/pgiam-libpq.h",
         "include/pgiam.h",
         "lib/libpgiam.a",
         "lib/libpgiam.so",
