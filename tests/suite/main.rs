@@ -17,6 +17,7 @@ mod logins;
 mod preload;
 mod preload_support;
 mod psql_iam;
+mod sidecar_page;
 mod sources;
 mod support;
 mod tokens;

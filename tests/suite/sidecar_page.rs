@@ -1,0 +1,79 @@
+//! The examples of docs/sidecar.md: their files are well formed, and their commands write a file that logs in.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use aws_simulator::SimulatorOptions;
+
+use crate::support::{ENDPOINT, clean_command, expect_success, product, python, root, server, temporary_directory};
+
+/// The blocks of a language.
+fn blocks(language: &str) -> Vec<String> {
+    let page = fs::read_to_string(root().join("docs/sidecar.md")).unwrap();
+    let begin = format!("```{language}\n");
+    page.split(&begin).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+}
+
+/// Runs a documented command once, here, and logs in with what it wrote.
+fn writes_a_file_that_logs_in(words: &[&str]) {
+    let server = server();
+    let simulator = server.simulator(SimulatorOptions::default());
+    let directory = temporary_directory();
+    let file = directory.path().join("file");
+    let port = server.port.to_string();
+    let mut pgiam = clean_command(product("pgiam"));
+    for word in words {
+        match *word {
+            word if word.starts_with('/') => pgiam.arg(&file),
+            word if word.ends_with(".rds.amazonaws.com") => pgiam.arg(ENDPOINT),
+            word => pgiam.arg(word),
+        };
+    }
+    pgiam.args(["--once", "-p", &port]).env("AWS_EC2_METADATA_SERVICE_ENDPOINT", simulator.url());
+    expect_success("pgiam", &pgiam.output().unwrap());
+    assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+    let mut psql = clean_command("psql");
+    psql.args(["-XAtwc", "select current_user", &server.conninfo("app_user")]).env("PGPASSFILE", &file);
+    assert_eq!(expect_success("psql", &psql.output().unwrap()), "app_user\n");
+}
+
+#[test]
+fn the_units_commands_write_a_file_that_logs_in() {
+    let units = blocks("ini");
+    let commands: Vec<&str> = units[0].lines().filter(|line| line.starts_with("ExecStart")).collect();
+    assert_eq!(commands.len(), 2);
+    for command in commands {
+        let words: Vec<&str> = command.split_whitespace().skip(1).filter(|word| *word != "--once").collect();
+        writes_a_file_that_logs_in(&words);
+    }
+    let written = "/run/pgiam/passfile";
+    assert!(units[0].contains("RuntimeDirectory=pgiam\n") && units[1].contains(&format!("PGPASSFILE={written}\n")));
+    assert_eq!(units[0].matches(written).count(), 2);
+}
+
+/// What the pod's parts say of each other, by PyYAML.
+const POD: &str = "
+import sys, yaml
+account, pod = yaml.safe_load_all(sys.stdin)
+spec = pod['spec']
+sidecar, app = spec['initContainers'][0], spec['containers'][0]
+assert spec['serviceAccountName'] == account['metadata']['name']
+assert [volume['name'] for volume in spec['volumes']] == ['passfile']
+for container in (sidecar, app):
+    assert [mount['name'] for mount in container['volumeMounts']] == ['passfile'], container
+path = {variable['name']: variable['value'] for variable in app['env']}['PGPASSFILE']
+assert path in sidecar['args'] and path in sidecar['startupProbe']['exec']['command']
+assert path.startswith(sidecar['volumeMounts'][0]['mountPath'] + '/')
+assert sidecar['restartPolicy'] == 'Always'
+print(' '.join(sidecar['args']))
+";
+
+#[test]
+fn the_pods_parts_agree_and_its_command_writes_a_file_that_logs_in() {
+    let directory = temporary_directory();
+    let file = directory.path().join("pod.yaml");
+    fs::write(&file, &blocks("yaml")[0]).unwrap();
+    let mut reader = clean_command(python());
+    let out = expect_success("pod", &reader.args(["-c", POD]).stdin(fs::File::open(file).unwrap()).output().unwrap());
+    writes_a_file_that_logs_in(&out.split_whitespace().collect::<Vec<_>>());
+}
