@@ -8,8 +8,11 @@ int main(int argc, char **argv)
 {
     char *token = NULL;
     (void)argv;
-    if (pgiam_generate_token("mypg.c9akciq32rpa.eu-central-1.rds.amazonaws.com", 5432, NULL, "app_user", &token, NULL))
-        return 1;
+    /* Several, for the last one's address may still stand in a register when the search for leaks begins. */
+    for (int count = 0; count < 8; count++)
+        if (pgiam_generate_token("mypg.c9akciq32rpa.eu-central-1.rds.amazonaws.com", 5432, NULL, "app_user", &token,
+                                 NULL))
+            return 1;
     if (argc > 1) {
         pgiam_string_free(token);
         printf("%d\n", token[0]);

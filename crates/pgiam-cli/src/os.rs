@@ -48,6 +48,8 @@ impl Signals {
             for signal in LEFT_ALONE {
                 libc::sigdelset(held.as_mut_ptr(), signal);
             }
+            // Inherited as ignored, no SIGCHLD would ever tell that the command has ended, nor how.
+            libc::signal(libc::SIGCHLD, libc::SIG_DFL);
             let error = libc::pthread_sigmask(libc::SIG_BLOCK, held.as_ptr(), before.as_mut_ptr());
             if error != 0 {
                 return Err(io::Error::from_raw_os_error(error));

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use zeroize::Zeroizing;
 
 use crate::connection::{self, Explicit, Surroundings};
 use crate::failure::Failure;
@@ -19,7 +20,7 @@ use crate::targets::{self, Tokens};
 const EXAMPLES: &str = "\
 Examples:
   pgiam passfile /run/pgiam/passfile -h mydb.c9akciq32rpa.eu-central-1.rds.amazonaws.com -U app_user
-  pgiam passfile --once ~/.pgpass --connection \"host=… user=app_user\"
+  pgiam passfile --once ./passfile --connection \"host=… user=app_user\"
 
 Programs read it by PGPASSFILE=/run/pgiam/passfile or passfile=/run/pgiam/passfile, and need sslmode=require or better.
 The file has mode 0600, as libpq wants it, and is replaced whole every five minutes, and before a token ends. SIGHUP makes
@@ -44,6 +45,12 @@ pub(crate) fn command() -> Command {
                 .help("The password file, which is replaced; its directory must be writable"),
         )
         .args(targets::arguments())
+        .arg(
+            Arg::new("force")
+                .long("force")
+                .action(ArgAction::SetTrue)
+                .help("Replace PATH even if something else wrote it"),
+        )
         .arg(Arg::new("once").long("once").action(ArgAction::SetTrue).help("Write the file once and exit"))
         .arg(Arg::new("help").long("help").action(ArgAction::Help).help("Show this help"))
 }
@@ -63,11 +70,15 @@ pub(crate) fn run(matches: &ArgMatches, surroundings: &Surroundings<'_>) -> Resu
     if wanted.is_empty() {
         return Err(Failure::usage("PGIAM is off, so there is no token to write"));
     }
+    if !matches.get_flag("force") {
+        check_it_is_ours(path)?;
+    }
     let tokens = Tokens::new(wanted, matches)?;
     let fresh = tokens.make()?;
     Tokens::warn_of_doubtful_regions(&fresh);
     let place = |text: &str| {
-        replace(path, text).map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))
+        replace(path, &Zeroizing::new(format!("{MARK}\n{text}")))
+            .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))
     };
     place(&tokens.passfile(&fresh)?)?;
     if matches.get_flag("once") {
@@ -76,6 +87,28 @@ pub(crate) fn run(matches: &ArgMatches, surroundings: &Surroundings<'_>) -> Resu
 
     let every = matches.get_one("refresh-every").copied();
     refresher::keep(tokens, &fresh, every, |tokens, fresh| place(&tokens.passfile(fresh)?))
+}
+
+/// The first line of what is written; libpq passes over it.
+const MARK: &str = "# Written by pgiam passfile, and replaced whole.";
+
+/// A password file that somebody keeps by hand must not be lost.
+fn check_it_is_ours(path: &Path) -> Result<(), Failure> {
+    let refuse = |what: &str| {
+        Err(Failure::usage(format!(
+            "{} {what} and would be replaced whole; name another file, or add --force",
+            path.display()
+        )))
+    };
+    match fs::symlink_metadata(path) {
+        Err(_) => Ok(()),
+        Ok(metadata) if metadata.is_symlink() => refuse("is a symbolic link"),
+        Ok(metadata) if metadata.len() == 0 => Ok(()),
+        Ok(_) => match fs::read(path) {
+            Ok(text) if text.starts_with(MARK.as_bytes()) => Ok(()),
+            _ => refuse("was not written by pgiam passfile"),
+        },
+    }
 }
 
 /// Writes a file that only its owner can read, under another name first.

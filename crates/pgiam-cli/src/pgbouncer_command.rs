@@ -1,8 +1,10 @@
 //! `pgiam pgbouncer`: keeps the passwords of PgBouncer's `[databases]` fresh, in a file that its configuration includes, and
 //! tells the pooler to read it again.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, ExitCode, Stdio};
+use std::time::{Duration, Instant};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use pgiam_core::Token;
@@ -141,6 +143,10 @@ fn read(given: &str, surroundings: &Surroundings<'_>) -> Result<(Database, Targe
     targets::add(&mut targets, &connection)?;
     let target = targets.pop().ok_or_else(|| usage("PGIAM is off, so there is no token to write"))?;
     let root = connection.sslrootcert.as_ref().map(|given| given.value.clone());
+    // PgBouncer knows no word for the system's store, and with verify and no file nothing could be verified.
+    if root.as_deref() == Some("system") || (sslmode.starts_with("verify") && root.is_none()) {
+        return Err(usage("PgBouncer verifies the server by a file only: add sslrootcert=FILE, the RDS bundle"));
+    }
     for text in
         [Some(&target.host), Some(&target.user), dbname.as_ref(), address.as_ref(), root.as_ref()].into_iter().flatten()
     {
@@ -190,17 +196,46 @@ fn reload(matches: &ArgMatches) -> Result<(), Failure> {
     if let Some(file) = matches.get_one::<PathBuf>("pid-file") {
         return reload_by_signal(file);
     }
-    if let Some(conninfo) = matches.get_one::<String>("admin") {
-        let output = Process::new("psql")
-            .args(["-Xqw", "-c", "RELOAD", "-d", conninfo])
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| Failure::failed(format!("cannot run psql for RELOAD: {error}")))?;
-        if !output.status.success() {
-            warn(&format!("PgBouncer was not reloaded: {}", String::from_utf8_lossy(&output.stderr).trim()));
-        }
+    if let Some(conninfo) = matches.get_one::<String>("admin")
+        && let Err(why) = reload_over_console(conninfo)?
+    {
+        warn(&format!("PgBouncer was not reloaded: {why}"));
     }
     Ok(())
+}
+
+/// The inner `Err` is a pooler's own trouble. A pooler that does not answer is given up: the file must be kept fresh.
+fn reload_over_console(conninfo: &str) -> Result<Result<(), String>, Failure> {
+    const LONGEST: Duration = Duration::from_secs(10);
+    let failed = |error: std::io::Error| Failure::failed(format!("cannot run psql for RELOAD: {error}"));
+    let mut psql = Process::new("psql")
+        .args(["-Xqw", "-c", "RELOAD", "-d", conninfo])
+        .env("PGCONNECT_TIMEOUT", "5")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let began = Instant::now();
+    let status = loop {
+        match psql.try_wait().map_err(failed)? {
+            Some(status) => break status,
+            None if began.elapsed() < LONGEST => std::thread::sleep(Duration::from_millis(20)),
+            None => {
+                psql.kill().ok();
+                psql.wait().ok();
+                return Ok(Err(format!("its console did not answer within {} seconds", LONGEST.as_secs())));
+            }
+        }
+    };
+    if status.success() {
+        return Ok(Ok(()));
+    }
+    let mut said = String::new();
+    if let Some(mut stderr) = psql.stderr.take() {
+        stderr.read_to_string(&mut said).ok();
+    }
+    Ok(Err(said.trim().to_owned()))
 }
 
 fn reload_by_signal(file: &Path) -> Result<(), Failure> {

@@ -81,13 +81,7 @@ impl Refresher {
                 self.running = false;
                 let result = self.result.lock().unwrap_or_else(PoisonError::into_inner).take();
                 match result {
-                    Some(Ok(fresh)) => {
-                        self.expires_at = fresh.expires_at;
-                        self.failures = 0;
-                        self.warned = false;
-                        self.set_timer()?;
-                        return Ok(Event::Fresh(fresh));
-                    }
+                    Some(Ok(fresh)) => return Ok(Event::Fresh(fresh)),
                     Some(Err(failure)) => self.failed(&failure)?,
                     None => self.failed(&Failure::failed("no token was made"))?,
                 }
@@ -126,7 +120,16 @@ impl Refresher {
         }
     }
 
-    fn failed(&mut self, failure: &Failure) -> io::Result<()> {
+    /// The new tokens are where programs find them; the next are made when they are due.
+    pub(crate) fn placed(&mut self, fresh: &Fresh) -> io::Result<()> {
+        self.expires_at = fresh.expires_at;
+        self.failures = 0;
+        self.warned = false;
+        self.set_timer()
+    }
+
+    /// No new tokens were made, or they could not be placed: the old ones count, and it is tried again soon.
+    pub(crate) fn failed(&mut self, failure: &Failure) -> io::Result<()> {
         self.failures += 1;
         if !self.warned && now() >= self.expires_at {
             self.warned = true;
@@ -159,8 +162,12 @@ pub(crate) fn keep(
         match refresher.next(&signals).map_err(failed)? {
             Event::Fresh(fresh) => {
                 // The old ones are still in place, and a disk that is full may not stay so.
-                if let Err(failure) = place(&refresher.tokens, &fresh) {
-                    warn(&failure.to_string());
+                match place(&refresher.tokens, &fresh) {
+                    Ok(()) => refresher.placed(&fresh).map_err(failed)?,
+                    Err(failure) => {
+                        warn(&failure.to_string());
+                        refresher.failed(&failure).map_err(failed)?;
+                    }
                 }
             }
             Event::Signal(signal) => match signal.number {

@@ -101,9 +101,15 @@ pub(crate) fn run(
         match refresher.next(&signals).map_err(failed("cannot wait"))? {
             Event::Fresh(fresh) => {
                 let text = refresher.tokens().passfile(&fresh)?;
-                if let Err(error) = passfile.replace(&text) {
-                    warn(&format!("the new token cannot be held in memory: {error}"));
+                match passfile.replace(&text) {
+                    Ok(()) => refresher.placed(&fresh),
+                    Err(error) => {
+                        let failure = Failure::failed(format!("the new token cannot be held in memory: {error}"));
+                        warn(&failure.to_string());
+                        refresher.failed(&failure)
+                    }
                 }
+                .map_err(failed("cannot wait"))?;
             }
             Event::Signal(Signal { number: libc::SIGCHLD, .. }) => {
                 if let Some(status) = look_after(pid, &signals).map_err(failed("cannot wait for the command"))? {
@@ -119,7 +125,12 @@ pub(crate) fn run(
 fn look_after(pid: Pid, signals: &Signals) -> io::Result<Option<ExitCode>> {
     let options = WaitOptions::NOHANG | WaitOptions::UNTRACED | WaitOptions::CONTINUED;
     let mut stopped = None;
-    while let Some((_, status)) = waitpid(Some(pid), options)? {
+    // As the first process of a container we are the parent of whatever lost its own, and have to bury it.
+    let whom = if std::process::id() == 1 { None } else { Some(pid) };
+    while let Some((who, status)) = waitpid(whom, options)? {
+        if who != pid {
+            continue;
+        }
         if let Some(code) = status.exit_status() {
             return Ok(Some(ExitCode::from(u8::try_from(code).unwrap_or(1))));
         }

@@ -408,10 +408,20 @@ fn await_change(path: &Path, before: &str) -> String {
 fn a_password_file_on_disk_is_written_once_and_only_its_owner_reads_it() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("pgpass");
-    fs::write(&path, "old").unwrap();
-    assert_eq!(printed(&mut passfile(&path, &["--once", "-h", HOST, "-U", "u", "-U", "v"])), "");
+    // What somebody keeps by hand is not lost.
+    fs::write(&path, "h:1:*:u:mine\n").unwrap();
+    let both = ["--once", "-h", HOST, "-U", "u", "-U", "v"];
+    assert!(refused(&mut passfile(&path, &both), 2).contains("--force"));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "h:1:*:u:mine\n");
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    assert!(refused(&mut passfile(&link, &both), 2).contains("symbolic link"));
+    fs::remove_file(&link).unwrap();
+    assert_eq!(printed(passfile(&path, &both).arg("--force")), "");
+    assert_eq!(printed(&mut passfile(&path, &both)), "", "its own file it replaces");
     let text = fs::read_to_string(&path).unwrap();
-    assert_eq!(text.lines().map(|line| line.split(':').nth(3).unwrap()).collect::<Vec<_>>(), ["u", "v"]);
+    assert!(text.starts_with("# Written by pgiam"), "libpq passes over it");
+    assert_eq!(text.lines().skip(1).map(|line| line.split(':').nth(3).unwrap()).collect::<Vec<_>>(), ["u", "v"]);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing else is left");
     let missing = directory.path().join("no/pgpass");
@@ -441,4 +451,13 @@ fn a_password_file_on_disk_is_kept_fresh_until_sigterm_and_at_once_on_sighup() {
     kill("TERM", pid);
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert!(path.exists());
+}
+
+#[test]
+fn a_command_ends_with_its_status_where_the_host_ignores_sigchld() {
+    let wrapped = exec(&["-h", HOST], &["sh", "-c", "exit 3"]);
+    let mut command = Command::new("env");
+    command.env_clear().arg("--ignore-signal=CHLD").arg(wrapped.get_program()).args(wrapped.get_args());
+    command.envs(wrapped.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    assert_eq!(command.status().unwrap().code(), Some(3));
 }
