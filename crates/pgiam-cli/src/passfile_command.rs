@@ -45,12 +45,7 @@ pub(crate) fn command() -> Command {
                 .help("The password file, which is replaced; its directory must be writable"),
         )
         .args(targets::arguments())
-        .arg(
-            Arg::new("force")
-                .long("force")
-                .action(ArgAction::SetTrue)
-                .help("Replace PATH even if something else wrote it"),
-        )
+        .arg(force())
         .arg(Arg::new("once").long("once").action(ArgAction::SetTrue).help("Write the file once and exit"))
         .arg(Arg::new("help").long("help").action(ArgAction::Help).help("Show this help"))
 }
@@ -70,9 +65,7 @@ pub(crate) fn run(matches: &ArgMatches, surroundings: &Surroundings<'_>) -> Resu
     if wanted.is_empty() {
         return Err(Failure::usage("PGIAM is off, so there is no token to write"));
     }
-    if !matches.get_flag("force") {
-        check_it_is_ours(path)?;
-    }
+    check_it_is_ours(path, MARK, matches)?;
     let tokens = Tokens::new(wanted, matches)?;
     let fresh = tokens.make()?;
     Tokens::warn_of_doubtful_regions(&fresh);
@@ -92,8 +85,16 @@ pub(crate) fn run(matches: &ArgMatches, surroundings: &Surroundings<'_>) -> Resu
 /// The first line of what is written; libpq passes over it.
 const MARK: &str = "# Written by pgiam passfile, and replaced whole.";
 
-/// A password file that somebody keeps by hand must not be lost.
-fn check_it_is_ours(path: &Path) -> Result<(), Failure> {
+/// The flag that [`check_it_is_ours`] obeys.
+pub(crate) fn force() -> Arg {
+    Arg::new("force").long("force").action(ArgAction::SetTrue).help("Replace PATH even if something else wrote it")
+}
+
+/// A file that somebody keeps by hand must not be lost: what is replaced is empty, or begins with `mark`.
+pub(crate) fn check_it_is_ours(path: &Path, mark: &str, matches: &ArgMatches) -> Result<(), Failure> {
+    if matches.get_flag("force") {
+        return Ok(());
+    }
     let refuse = |what: &str| {
         Err(Failure::usage(format!(
             "{} {what} and would be replaced whole; name another file, or add --force",
@@ -105,8 +106,8 @@ fn check_it_is_ours(path: &Path) -> Result<(), Failure> {
         Ok(metadata) if metadata.is_symlink() => refuse("is a symbolic link"),
         Ok(metadata) if metadata.len() == 0 => Ok(()),
         Ok(_) => match fs::read(path) {
-            Ok(text) if text.starts_with(MARK.as_bytes()) => Ok(()),
-            _ => refuse("was not written by pgiam passfile"),
+            Ok(text) if text.starts_with(mark.as_bytes()) => Ok(()),
+            _ => refuse("was not written by this command"),
         },
     }
 }

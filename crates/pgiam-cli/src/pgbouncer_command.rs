@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::connection::{self, Connection, Surroundings};
 use crate::failure::Failure;
-use crate::passfile_command::replace;
+use crate::passfile_command::{check_it_is_ours, force, replace};
 use crate::refresher;
 use crate::targets::{self, Target, Tokens, warn};
 
@@ -71,6 +71,7 @@ pub(crate) fn command() -> Command {
             targets::arguments()
                 .filter(|argument| !["host", "port", "user", "connection"].contains(&argument.get_id().as_str())),
         )
+        .arg(force())
         .arg(Arg::new("once").long("once").action(ArgAction::SetTrue).help("Write the file once, reload and exit"))
         .arg(Arg::new("help").long("help").action(ArgAction::Help).help("Show this help"))
 }
@@ -96,6 +97,7 @@ pub(crate) fn run(matches: &ArgMatches, surroundings: &Surroundings<'_>) -> Resu
         databases.push(database);
         wanted.push(target);
     }
+    check_it_is_ours(path, MARK, matches)?;
     let (sslmode, sslrootcert) = tls.unwrap_or_default();
     let tokens = Tokens::new(wanted, matches)?;
     let fresh = tokens.make()?;
@@ -122,6 +124,9 @@ pub(crate) fn run(matches: &ArgMatches, surroundings: &Surroundings<'_>) -> Resu
     let every = matches.get_one("refresh-every").copied();
     refresher::keep(tokens, &fresh, every, |tokens, fresh| place(tokens, &fresh.tokens))
 }
+
+/// The first line of what is written.
+const MARK: &str = "; Written by pgiam pgbouncer.";
 
 type Tls = (String, Option<String>);
 
@@ -168,7 +173,7 @@ fn configuration(
     let length: usize = tokens.iter().map(|token| token.as_str().len() + 1024).sum();
     let mut text = Zeroizing::new(String::with_capacity(length + 4096));
     // No [pgbouncer] above it: a section that begins again forgets what it had. The include stands at the section's end.
-    text.push_str(&format!("; Written by pgiam pgbouncer.\nserver_tls_sslmode = {sslmode}\n"));
+    text.push_str(&format!("{MARK}\nserver_tls_sslmode = {sslmode}\n"));
     if let Some(root) = sslrootcert {
         text.push_str(&format!("server_tls_ca_file = {root}\n"));
     }

@@ -461,3 +461,24 @@ fn a_command_ends_with_its_status_where_the_host_ignores_sigchld() {
     command.envs(wrapped.get_envs().filter_map(|(name, value)| Some((name, value?))));
     assert_eq!(command.status().unwrap().code(), Some(3));
 }
+
+#[test]
+fn a_configuration_that_somebody_keeps_by_hand_is_not_replaced_by_pgbouncers() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pgbouncer.ini");
+    fs::write(&path, "[pgbouncer]\n").unwrap();
+    let pgbouncer = |more: &[&str]| {
+        let mut command = passfile(&path, &[]);
+        let environment: Vec<_> =
+            command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect();
+        command = Command::new(env!("CARGO_BIN_EXE_pgiam"));
+        command.env_clear().envs(environment).arg("pgbouncer").arg(&path).args(more);
+        command.args(["--once", "--database", &format!("app=host={HOST} user=u dbname=app sslmode=require")]);
+        command
+    };
+    assert!(refused(&mut pgbouncer(&[]), 2).contains("--force"));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "[pgbouncer]\n");
+    printed(&mut pgbouncer(&["--force"]));
+    printed(&mut pgbouncer(&[]));
+    assert!(fs::read_to_string(&path).unwrap().starts_with("; Written by pgiam pgbouncer."));
+}

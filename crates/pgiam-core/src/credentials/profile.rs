@@ -112,11 +112,11 @@ fn assume<'a>(
             } else {
                 source_profile(context, profile, source, path)?
             };
-            with_base(sts::assume_role(context, &role, &base.credentials)?, &base)
+            Ok(with_base(sts::assume_role(context, &role, &base.credentials)?, &base))
         }
         [None, Some(source), None] => {
             let base = credential_source(context, source, &here())?;
-            with_base(sts::assume_role(context, &role, &base.credentials)?, &base)
+            Ok(with_base(sts::assume_role(context, &role, &base.credentials)?, &base))
         }
         [None, None, None] => Err(invalid_configuration(format!(
             "{} has role_arn and none of source_profile, credential_source and web_identity_token_file; add the one \
@@ -131,8 +131,8 @@ fn assume<'a>(
 }
 
 /// Tells the whole chain, the last role first.
-fn with_base(assumed: Provided, base: &Provided) -> Result<Provided, Error> {
-    Ok(Provided { by: format!("{}, with {}", assumed.by, base.by), ..assumed })
+fn with_base(assumed: Provided, base: &Provided) -> Provided {
+    Provided { by: format!("{}, with {}", assumed.by, base.by), ..assumed }
 }
 
 fn source_profile<'a>(
