@@ -8,26 +8,12 @@ use crate::config::Config;
 use crate::config::environment::Environment;
 use crate::config::settings::Settings;
 use crate::credentials::cache::{Cache, Fetch, Held};
-use crate::credentials::{Context, Provided, chain};
-use crate::database_endpoint;
+use crate::credentials::{Context, MOST_TARGETS, Provided, chain};
 use crate::error::Error;
 use crate::flight::{Flight, Poll};
 use crate::region::{self, Located, RegionSource};
 use crate::time::{Clock, Deadline, unix_seconds};
-use crate::token::{Target, Token};
-
-/// What a token is for.
-#[derive(Clone, Copy, Debug)]
-pub struct TokenRequest<'a> {
-    /// The endpoint's name, as the server knows itself. Lower-cased; one trailing dot is dropped.
-    pub host: &'a str,
-    /// The port, 1 to 65535.
-    pub port: i32,
-    /// The region; `None` or empty: found (see [`crate::region`]).
-    pub region: Option<&'a str>,
-    /// The database user, as in `CREATE USER`.
-    pub user: &'a str,
-}
+use crate::token::{CheckedRequest, Target, Token, TokenRequest};
 
 /// Settings and credentials. Share one among threads: after the first call a token costs a few microseconds, without a
 /// lock and without the network.
@@ -43,10 +29,27 @@ pub struct Client {
 
 struct Inner {
     clock: Clock,
-    config: ArcSwap<Config>,
+    known: ArcSwap<Known>,
     credentials: Arc<Cache>,
     instance_region: ArcSwapOption<String>,
     region_flight: Arc<Flight<Arc<String>>>,
+}
+
+/// What was configured, and for what tokens were asked under that configuration.
+struct Known {
+    config: Arc<Config>,
+    targets: Vec<Arc<Target>>,
+}
+
+impl Known {
+    fn new(config: Config) -> Self {
+        Self { config: Arc::new(config), targets: Vec::new() }
+    }
+
+    #[inline]
+    fn target(&self, request: &TokenRequest<'_>) -> Option<&Arc<Target>> {
+        self.targets.iter().find(|target| target.is_for(request))
+    }
 }
 
 /// What [`Client::explain`] found.
@@ -111,7 +114,7 @@ impl ClientBuilder {
         Client {
             inner: Arc::new(Inner {
                 clock: self.clock,
-                config: ArcSwap::from_pointee(Config::read(self.settings, self.environment)),
+                known: ArcSwap::from_pointee(Known::new(Config::read(self.settings, self.environment))),
                 credentials: Cache::new(),
                 instance_region: ArcSwapOption::empty(),
                 region_flight: Arc::new(Flight::new()),
@@ -126,16 +129,16 @@ impl Fetch for Inner {
     }
 
     fn new_deadline(&self) -> Deadline {
-        Deadline::after(self.config.load().settings.timeout())
+        Deadline::after(self.config().settings.timeout())
     }
 
     fn files_changed(&self) -> bool {
-        self.config.load().files_changed()
+        self.config().files_changed()
     }
 
     fn read_files_again(&self) {
-        let again = self.config.load().read_files_again();
-        self.config.store(Arc::new(again));
+        let again = self.config().read_files_again();
+        self.known.store(Arc::new(Known::new(again)));
     }
 
     #[inline]
@@ -165,26 +168,10 @@ impl Client {
     /// Every kind but `WouldBlock`; the message names the source and what to do.
     #[inline]
     pub fn generate_token(&self, request: &TokenRequest<'_>) -> Result<Token, Error> {
-        let inner = &self.inner;
-        let config = inner.config.load();
-        let host = database_endpoint::normalize(request.host)?;
-        let target = Target::check(&host, request.port, request.user, config.settings.service())?;
-        // One for the region and the credentials together; it begins with the first that is waited for.
-        let mut deadline = None;
-        let found;
-        let region = match region::locate(&host, target.kind, request.region, &config)? {
-            Located::Known(region, source) => (region, source),
-            Located::AskInstanceMetadata => {
-                found = inner.wait_for_region(*deadline.get_or_insert_with(|| inner.new_deadline()))?;
-                (found.as_str(), RegionSource::InstanceMetadata)
-            }
-        };
-        if let Some(token) = inner.sign_warm(&target, region) {
-            return Ok(token);
+        match self.inner.sign_prepared(request) {
+            Some(token) => Ok(token),
+            None => self.inner.generate_token(request),
         }
-        let held = inner.wait_for_credentials(deadline.unwrap_or_else(|| inner.new_deadline()))?;
-        // Time has passed.
-        Ok(target.sign(region, &held.signing, held.expires_at(), inner.clock.now()))
     }
 
     /// As [`Client::generate_token`], but never waits. `Ok(None)`: a fetch has been started beside; ask again, not
@@ -195,30 +182,9 @@ impl Client {
     /// As [`Client::generate_token`].
     #[inline(never)]
     pub fn try_generate_token(&self, request: &TokenRequest<'_>) -> Result<Option<Token>, Error> {
-        let inner = &self.inner;
-        let config = inner.config.load();
-        let host = database_endpoint::normalize(request.host)?;
-        let target = Target::check(&host, request.port, request.user, config.settings.service())?;
-        let found;
-        let region = match region::locate(&host, target.kind, request.region, &config)? {
-            Located::Known(region, source) => (region, source),
-            Located::AskInstanceMetadata => {
-                match inner.poll_region() {
-                    Poll::Ready(region) => found = region,
-                    Poll::Pending => return Ok(None),
-                    Poll::Failed(error) => return Err(error),
-                }
-                (found.as_str(), RegionSource::InstanceMetadata)
-            }
-        };
-        if let Some(token) = inner.sign_warm(&target, region) {
-            return Ok(Some(token));
-        }
-        let now = inner.clock.now();
-        match inner.credentials.poll(inner, now) {
-            Poll::Ready(held) => Ok(Some(target.sign(region, &held.signing, held.expires_at(), now))),
-            Poll::Pending => Ok(None),
-            Poll::Failed(error) => Err(error),
+        match self.inner.sign_prepared(request) {
+            Some(token) => Ok(Some(token)),
+            None => self.inner.try_generate_token(request),
         }
     }
 
@@ -228,7 +194,7 @@ impl Client {
     pub fn explain(&self) -> Explanation {
         let mut trail = Vec::new();
         let outcome = self.inner.fetch_with_trail(self.inner.new_deadline(), &mut trail);
-        let config = self.inner.config.load_full();
+        let config = self.inner.config();
         let deadline = Deadline::after(config.settings.timeout());
         Explanation {
             steps: trail.into_iter().map(|step| (step.source, step.said)).collect(),
@@ -251,30 +217,126 @@ impl Client {
     /// As [`Client::generate_token`].
     pub fn refresh(&self) -> Result<(), Error> {
         let inner = &self.inner;
-        let before = inner.config.load_full();
+        let before = inner.config();
         let deadline = Deadline::after(before.settings.timeout());
-        inner.config.store(Arc::new(before.read_everything_again()));
+        inner.known.store(Arc::new(Known::new(before.read_everything_again())));
         inner.instance_region.store(None);
         inner.credentials.refresh(inner, deadline)
     }
 }
 
 impl Inner {
-    /// The warm path: a token by the credentials held. `None`: none are held.
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.known.load().config)
+    }
+
+    /// The warm path: a token for a target that is known by credentials that are held. `None`: something is missing.
     #[inline]
-    fn sign_warm(self: &Arc<Self>, target: &Target<'_>, region: (&str, RegionSource)) -> Option<Token> {
+    fn sign_prepared(self: &Arc<Self>, request: &TokenRequest<'_>) -> Option<Token> {
+        let known = self.known.load();
+        let target = known.target(request)?;
         let now = self.clock.now();
-        let (warm, refresh_is_due) = self.credentials.warm(now)?;
-        let held = warm.held()?;
-        let token = target.sign(region, &held.signing, held.expires_at(), now);
-        if refresh_is_due {
-            self.refresh_beside();
-        }
-        Some(token)
+        self.credentials.warm(now, |held| {
+            let token = target.sign_prepared(&held.signing, held.expires_at(), now)?;
+            if held.claim_refresh(now) {
+                self.refresh_beside();
+            }
+            Some(token)
+        })
     }
 
     // The cold paths stand apart, so that they are compiled for size, and the warm one, which is inlined into its
     // callers, for speed (Cargo.toml).
+
+    #[cold]
+    #[inline(never)]
+    fn generate_token(self: &Arc<Self>, request: &TokenRequest<'_>) -> Result<Token, Error> {
+        let config = self.config();
+        let checked = CheckedRequest::check(*request, config.settings.service())?;
+        // One for the region and the credentials together; it begins with the first that is waited for.
+        let mut deadline = None;
+        let found;
+        let (region, source) = match checked.locate(&config)? {
+            Located::Known(region, source) => (region, source),
+            Located::AskInstanceMetadata => {
+                found = self.wait_for_region(*deadline.get_or_insert_with(|| self.new_deadline()))?;
+                (found.as_str(), RegionSource::InstanceMetadata)
+            }
+        };
+        let target = self.know(&config, &checked, region, source);
+        if let Some(token) = self.sign_held(&target, self.clock.now()) {
+            return Ok(token);
+        }
+        let held = self.wait_for_credentials(deadline.unwrap_or_else(|| self.new_deadline()))?;
+        // Time has passed.
+        Ok(target.sign(&held.signing, held.expires_at(), self.clock.now()))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn try_generate_token(self: &Arc<Self>, request: &TokenRequest<'_>) -> Result<Option<Token>, Error> {
+        let config = self.config();
+        let checked = CheckedRequest::check(*request, config.settings.service())?;
+        let found;
+        let (region, source) = match checked.locate(&config)? {
+            Located::Known(region, source) => (region, source),
+            Located::AskInstanceMetadata => match self.poll_region() {
+                Poll::Ready(region) => {
+                    found = region;
+                    (found.as_str(), RegionSource::InstanceMetadata)
+                }
+                Poll::Pending => return Ok(None),
+                Poll::Failed(error) => return Err(error),
+            },
+        };
+        let target = self.know(&config, &checked, region, source);
+        let now = self.clock.now();
+        if let Some(token) = self.sign_held(&target, now) {
+            return Ok(Some(token));
+        }
+        match self.credentials.poll(self, now) {
+            Poll::Ready(held) => Ok(Some(target.sign(&held.signing, held.expires_at(), now))),
+            Poll::Pending => Ok(None),
+            Poll::Failed(error) => Err(error),
+        }
+    }
+
+    /// The target of a request, remembered from then on for as long as the configuration stays.
+    fn know(
+        &self,
+        config: &Arc<Config>,
+        checked: &CheckedRequest<'_>,
+        region: &str,
+        source: RegionSource,
+    ) -> Arc<Target> {
+        if let Some(target) = self.known.load().target(checked.request()) {
+            return Arc::clone(target);
+        }
+        let target = Arc::new(Target::new(checked, region, source));
+        self.known.rcu(|known| {
+            let mut targets = known.targets.clone();
+            // Another thread may have read the configuration again meanwhile, or remembered the same target.
+            if Arc::ptr_eq(&known.config, config) && known.target(checked.request()).is_none() {
+                if targets.len() == MOST_TARGETS {
+                    targets.clear();
+                }
+                targets.push(Arc::clone(&target));
+            }
+            Known { config: Arc::clone(&known.config), targets }
+        });
+        target
+    }
+
+    /// A token by the credentials held. `None`: none are.
+    fn sign_held(self: &Arc<Self>, target: &Target, now: i64) -> Option<Token> {
+        self.credentials.warm(now, |held| {
+            let token = target.sign(&held.signing, held.expires_at(), now);
+            if held.claim_refresh(now) {
+                self.refresh_beside();
+            }
+            Some(token)
+        })
+    }
 
     #[cold]
     fn refresh_beside(self: &Arc<Self>) {
@@ -298,13 +360,13 @@ impl Inner {
     }
 
     fn fetch_with_trail(&self, deadline: Deadline, trail: &mut Vec<chain::Step>) -> Result<Provided, Error> {
-        let config = self.config.load_full();
+        let config = self.config();
         let context = Context { deadline, now: self.clock.now(), config: &config };
         chain::provide(&context, trail)
     }
 
     fn fetch_region(&self, deadline: Deadline) -> Result<Arc<String>, Error> {
-        let config = self.config.load_full();
+        let config = self.config();
         let region = Arc::new(region::from_instance_metadata(&config, deadline)?);
         self.instance_region.store(Some(Arc::clone(&region)));
         Ok(region)

@@ -52,10 +52,10 @@ pub mod time;
 mod tls;
 pub mod token;
 
-pub use client::{Client, ClientBuilder, Explanation, Serving, TokenRequest};
+pub use client::{Client, ClientBuilder, Explanation, Serving};
 pub use config::environment::Environment;
 pub use config::settings::{Service, Settings};
 pub use error::{Error, ErrorKind};
 pub use region::RegionSource;
 pub use time::Clock;
-pub use token::Token;
+pub use token::{Token, TokenRequest};

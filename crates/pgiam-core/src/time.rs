@@ -66,17 +66,30 @@ pub(crate) fn system_time(unix_seconds: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(u64::try_from(unix_seconds).unwrap_or(0))
 }
 
-/// A second as Signature Version 4 writes it: `20260102T030405Z`, and the day `20260102`.
+/// A day as Signature Version 4 writes it, `20260102`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct SigningTime([u8; 16]);
+pub(crate) struct Day {
+    /// Unix seconds.
+    start: i64,
+    text: [u8; 8],
+}
 
-impl SigningTime {
-    /// Seconds outside the years 0 to 9999 are clamped: such a clock cannot make a valid token anyway.
-    #[inline]
-    pub(crate) fn from_unix(unix_seconds: i64) -> Self {
-        let at = OffsetDateTime::from_unix_timestamp(unix_seconds.clamp(-62_167_219_200, 253_402_300_799))
-            .unwrap_or(OffsetDateTime::UNIX_EPOCH);
-        let mut text = *b"00000000T000000Z";
+/// A second of a day, as in `030405`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct TimeOfDay([u8; 6]);
+
+const DAY: i64 = 86_400;
+
+impl Day {
+    /// Stands where a time of day will.
+    pub(crate) const NO_TIME: &str = "000000";
+
+    /// The day of a second, and its time.
+    pub(crate) fn at(unix_seconds: i64) -> (Self, TimeOfDay) {
+        let second = clamped(unix_seconds);
+        let start = second.div_euclid(DAY) * DAY;
+        let at = OffsetDateTime::from_unix_timestamp(start).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let mut text = [b'0'; 8];
         let mut put = |from: usize, to: usize, mut value: u32| {
             for place in (from..to).rev() {
                 text[place] = b'0' + u8::try_from(value % 10).unwrap_or(0);
@@ -86,21 +99,49 @@ impl SigningTime {
         put(0, 4, u32::try_from(at.year()).unwrap_or(0));
         put(4, 6, u32::from(u8::from(at.month())));
         put(6, 8, u32::from(at.day()));
-        put(9, 11, u32::from(at.hour()));
-        put(11, 13, u32::from(at.minute()));
-        put(13, 15, u32::from(at.second()));
-        Self(text)
+        (Self { start, text }, TimeOfDay::new(second - start))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.text).unwrap_or("00000000")
+    }
+
+    /// The time of day of a second, if it is one of this day.
+    #[inline]
+    pub(crate) fn time(&self, unix_seconds: i64) -> Option<TimeOfDay> {
+        let second = clamped(unix_seconds) - self.start;
+        (0..DAY).contains(&second).then(|| TimeOfDay::new(second))
+    }
+}
+
+impl TimeOfDay {
+    /// Of a second of the day.
+    #[inline]
+    fn new(second: i64) -> Self {
+        let mut digits = [0; 6];
+        for (two, value) in digits.chunks_exact_mut(2).zip([second / 3600, second / 60 % 60, second % 60]) {
+            let value = u8::try_from(value).unwrap_or(0);
+            two[0] = b'0' + value / 10;
+            two[1] = b'0' + value % 10;
+        }
+        Self(digits)
+    }
+
+    #[inline]
+    pub(crate) fn digits(&self) -> &[u8; 6] {
+        &self.0
     }
 
     #[inline]
     pub(crate) fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or("00000000T000000Z")
+        std::str::from_utf8(&self.0).unwrap_or(Day::NO_TIME)
     }
+}
 
-    #[inline]
-    pub(crate) fn date(&self) -> &str {
-        &self.as_str()[..8]
-    }
+/// Seconds outside the years 0 to 9999 are clamped: such a clock cannot make a valid token anyway.
+#[inline]
+fn clamped(unix_seconds: i64) -> i64 {
+    unix_seconds.clamp(-62_167_219_200, 253_402_300_799)
 }
 
 /// Reads a time as AWS writes it in JSON and XML: `2026-01-02T03:04:05Z`, with or without fraction, or with an offset.
@@ -111,9 +152,9 @@ pub(crate) fn parse_rfc3339(text: &str) -> Option<i64> {
 /// Writes a time as AWS does, `2026-01-02T03:04:05Z`.
 #[must_use]
 pub fn rfc3339(unix_seconds: i64) -> String {
-    let time = SigningTime::from_unix(unix_seconds);
-    let t = time.as_str();
-    format!("{}-{}-{}T{}:{}:{}Z", &t[..4], &t[4..6], &t[6..8], &t[9..11], &t[11..13], &t[13..15])
+    let (day, time) = Day::at(unix_seconds);
+    let (d, t) = (day.as_str(), time.as_str());
+    format!("{}-{}-{}T{}:{}:{}Z", &d[..4], &d[4..6], &d[6..], &t[..2], &t[2..4], &t[4..])
 }
 
 /// A moment by which a fetch must be over. It covers connecting, retries and reading.
@@ -141,18 +182,36 @@ impl Deadline {
 mod tests {
     use super::*;
 
+    /// As in `X-Amz-Date`.
+    fn written(unix_seconds: i64) -> String {
+        let (day, time) = Day::at(unix_seconds);
+        assert_eq!(day.time(unix_seconds), Some(time));
+        format!("{}T{}Z", day.as_str(), time.as_str())
+    }
+
     #[test]
     fn seconds_are_written_as_signature_version_4_wants_them() {
-        assert_eq!(SigningTime::from_unix(0).as_str(), "19700101T000000Z");
-        assert_eq!(SigningTime::from_unix(1_724_709_600).as_str(), "20240826T220000Z");
-        assert_eq!(SigningTime::from_unix(1_709_210_096).as_str(), "20240229T123456Z");
-        assert_eq!(SigningTime::from_unix(1_709_210_096).date(), "20240229");
+        assert_eq!(written(0), "19700101T000000Z");
+        assert_eq!(written(1_724_709_600), "20240826T220000Z");
+        assert_eq!(written(1_709_210_096), "20240229T123456Z");
+        assert_eq!(written(1_709_251_199), "20240229T235959Z");
+        assert_eq!(written(1_709_251_200), "20240301T000000Z");
+        assert_eq!(written(-1), "19691231T235959Z");
+    }
+
+    #[test]
+    fn a_second_has_a_time_on_its_own_day_only() {
+        let (day, _) = Day::at(1_709_210_096);
+        assert_eq!(day.time(1_709_164_799), None);
+        assert_eq!(day.time(1_709_164_800).unwrap().as_str(), "000000");
+        assert_eq!(day.time(1_709_251_199).unwrap().as_str(), "235959");
+        assert_eq!(day.time(1_709_251_200), None);
     }
 
     #[test]
     fn a_clock_far_off_is_clamped_and_does_not_panic() {
-        assert_eq!(SigningTime::from_unix(i64::MAX).as_str(), "99991231T235959Z");
-        assert_eq!(SigningTime::from_unix(i64::MIN).as_str(), "00000101T000000Z");
+        assert_eq!(written(i64::MAX), "99991231T235959Z");
+        assert_eq!(written(i64::MIN), "00000101T000000Z");
     }
 
     #[test]

@@ -4,18 +4,22 @@
 //! A token is host, port and a presigned query, in botocore's order. It lives 900 seconds, the most RDS accepts, or as
 //! long as the credentials that signed it, whichever ends first.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use zeroize::Zeroizing;
 
+use crate::config::Config;
 use crate::config::settings::Service;
-use crate::credentials::SigningCredentials;
+use crate::credentials::{SigningCredentials, Template};
 use crate::database_endpoint::{self, EndpointKind};
 use crate::error::{Error, invalid_argument};
-use crate::region::RegionSource;
-use crate::sigv4::{self, PresignedRequest, SigningKey};
-use crate::time::SigningTime;
+use crate::region::{self, Located, RegionSource};
+use crate::sigv4::{self, ALGORITHM, DayRequest, DaySigner, EMPTY_BODY};
+use crate::time::{Day, TimeOfDay};
 
 /// Seconds that a token is valid for.
 pub const LIFETIME_SECONDS: i64 = 900;
@@ -99,26 +103,37 @@ impl fmt::Debug for Token {
     }
 }
 
-/// What to sign, checked.
-pub(crate) struct Target<'a> {
-    pub(crate) host: &'a str,
-    pub(crate) kind: EndpointKind<'a>,
+/// What a token is for.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenRequest<'a> {
+    /// The endpoint's name, as the server knows itself. Lower-cased; one trailing dot is dropped.
+    pub host: &'a str,
+    /// The port, 1 to 65535.
+    pub port: i32,
+    /// The region; `None` or empty: found (see [`crate::region`]).
+    pub region: Option<&'a str>,
+    /// The database user, as in `CREATE USER`.
+    pub user: &'a str,
+}
+
+/// A request that was checked. The region is not known yet.
+pub(crate) struct CheckedRequest<'a> {
+    request: TokenRequest<'a>,
+    host: Cow<'a, str>,
     port: u16,
-    user: &'a str,
     is_dsql: bool,
 }
 
-impl<'a> Target<'a> {
-    /// `host` is normalized.
-    #[inline]
-    pub(crate) fn check(host: &'a str, port: i32, user: &'a str, service: Service) -> Result<Self, Error> {
-        let kind = database_endpoint::classify(host);
+impl<'a> CheckedRequest<'a> {
+    pub(crate) fn check(request: TokenRequest<'a>, service: Service) -> Result<Self, Error> {
+        let TokenRequest { port, user, .. } = request;
+        let host = database_endpoint::normalize(request.host)?;
         let is_dsql = match service {
             Service::Rds => false,
             Service::Dsql => true,
             Service::Auto => {
-                database_endpoint::refuse_addresses(host)?;
-                matches!(kind, EndpointKind::Dsql { .. })
+                database_endpoint::refuse_addresses(&host)?;
+                matches!(database_endpoint::classify(&host), EndpointKind::Dsql { .. })
             }
         };
         let port = u16::try_from(port)
@@ -128,120 +143,169 @@ impl<'a> Target<'a> {
         if user.is_empty() {
             return Err(invalid_argument("user is empty; pass the database user that was granted rds_iam"));
         }
-        let plain = user.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-        if !plain && let Some(control) = user.chars().find(|character| character.is_control()) {
+        if let Some(control) = user.chars().find(|character| character.is_control()) {
             return Err(invalid_argument(format!("user {user:?} has the control character {control:?}")));
         }
-        Ok(Self { host, kind, port, user, is_dsql })
+        Ok(Self { request, host, port, is_dsql })
     }
 
-    /// Signs with these credentials at `now`, in Unix seconds. `credentials_end` is when they end.
-    #[inline]
-    pub(crate) fn sign(
-        &self,
-        (region, region_source): (&str, RegionSource),
-        credentials: &SigningCredentials,
-        credentials_end: i64,
-        now: i64,
-    ) -> Token {
-        let time = SigningTime::from_unix(now);
-        let service = if self.is_dsql { "dsql" } else { "rds-db" };
-        let (text, region) = credentials
-            .with_key(time.date(), region, service, |key| self.presign(region, service, credentials, key, time));
-        Token {
-            text,
-            expires_at: now.saturating_add(LIFETIME_SECONDS).min(credentials_end),
-            host: 0..self.host.len(),
-            port: self.port,
-            region,
+    pub(crate) fn request(&self) -> &TokenRequest<'a> {
+        &self.request
+    }
+
+    fn kind(&self) -> EndpointKind<'_> {
+        database_endpoint::classify(&self.host)
+    }
+
+    /// Finds the region, as far as that needs no network.
+    pub(crate) fn locate<'b>(&'b self, config: &'b Config) -> Result<Located<'b>, Error> {
+        region::locate(&self.host, self.kind(), self.request.region, config)
+    }
+}
+
+/// What to sign for, and for which request: one that comes again need not be checked again.
+pub(crate) struct Target {
+    /// No other target of this process has it.
+    number: u64,
+    asked_host: String,
+    asked_port: i32,
+    asked_region: Option<String>,
+    host: String,
+    port: u16,
+    user: String,
+    region: String,
+    region_source: RegionSource,
+    is_dsql: bool,
+    endpoint_recognized: bool,
+}
+
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
+
+impl Target {
+    pub(crate) fn new(checked: &CheckedRequest<'_>, region: &str, region_source: RegionSource) -> Self {
+        let TokenRequest { host, port, region: asked_region, user } = checked.request;
+        Self {
+            number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
+            asked_host: host.to_owned(),
+            asked_port: port,
+            asked_region: asked_region.map(str::to_owned),
+            host: checked.host.to_string(),
+            port: checked.port,
+            user: user.to_owned(),
+            region: region.to_owned(),
             region_source,
-            endpoint_recognized: self.kind != EndpointKind::Unknown,
+            is_dsql: checked.is_dsql,
+            endpoint_recognized: checked.kind() != EndpointKind::Unknown,
         }
     }
 
-    /// The token's text, and where the region stands in it. `key` must be of the same day, region and service.
+    /// Whether this is what the request asks for.
     #[inline]
-    fn presign(
-        &self,
-        region: &str,
-        service: &str,
-        credentials: &SigningCredentials,
-        key: &SigningKey,
-        time: SigningTime,
-    ) -> (Zeroizing<String>, Range<usize>) {
-        let mut port_digits = [0; 5];
-        let port = decimal(self.port, &mut port_digits);
-        let (colon, port, user_parameter, user) =
-            if self.is_dsql { ("", "", "", "") } else { (":", port, "&DBUser=", self.user) };
-        let action = match (self.is_dsql, self.user) {
+    pub(crate) fn is_for(&self, request: &TokenRequest<'_>) -> bool {
+        self.asked_port == request.port
+            && self.asked_host == request.host
+            && self.user == request.user
+            && self.asked_region.as_deref() == request.region
+    }
+
+    /// A token by what these credentials have ready for this target; `None`: nothing. `ends`: when the credentials do, in
+    /// Unix seconds.
+    #[inline]
+    pub(crate) fn sign_prepared(&self, credentials: &SigningCredentials, ends: i64, now: i64) -> Option<Token> {
+        credentials.with_template(self.number, now, |template, time| self.token(template, time, ends, now))
+    }
+
+    /// A token by these credentials, which have it ready from then on.
+    pub(crate) fn sign(&self, credentials: &SigningCredentials, ends: i64, now: i64) -> Token {
+        self.sign_prepared(credentials, ends, now).unwrap_or_else(|| {
+            let (day, time) = Day::at(now);
+            let template = Arc::new(self.template(credentials, day));
+            credentials.keep(&template);
+            self.token(&template, time, ends, now)
+        })
+    }
+
+    #[inline]
+    fn token(&self, template: &Template, time: TimeOfDay, ends: i64, now: i64) -> Token {
+        Token {
+            text: template.sign(time),
+            expires_at: now.saturating_add(LIFETIME_SECONDS).min(ends),
+            host: 0..self.host.len(),
+            port: self.port,
+            region: template.region_at..template.region_at + self.region.len(),
+            region_source: self.region_source,
+            endpoint_recognized: self.endpoint_recognized,
+        }
+    }
+
+    /// The text of the day's tokens, and what signs them.
+    fn template(&self, credentials: &SigningCredentials, day: Day) -> Template {
+        let (host, region) = (self.host.as_str(), self.region.as_str());
+        let service = if self.is_dsql { "dsql" } else { "rds-db" };
+        let action = match (self.is_dsql, self.user.as_str()) {
             (false, _) => "connect",
             (true, "admin") => "DbConnectAdmin",
             (true, _) => "DbConnect",
         };
+        let (mut address, mut user) = (host.to_owned(), String::new());
+        if !self.is_dsql {
+            address.push_str(&format!(":{}", self.port));
+            user.push_str("&DBUser=");
+            sigv4::percent_encode_into(&mut user, &self.user);
+        }
+        // Port 443 is the default of https and stays out of the signed header, as in the AWS CLI.
+        let signed_host = if self.port == 443 { host } else { &address };
+        let key_id = credentials.encoded_access_key_id();
         let (token_parameter, session_token) = match credentials.encoded_session_token() {
             Some(token) => ("&X-Amz-Security-Token=", token),
             None => ("", ""),
         };
-        let host_part = [self.host, colon, port];
-        let before_user = ["/?", "Action=", action, user_parameter];
+        let date = day.as_str();
+
         let before_region = [
+            "Action=",
+            action,
+            &user,
             "&X-Amz-Algorithm=",
-            sigv4::ALGORITHM,
+            ALGORITHM,
             "&X-Amz-Credential=",
-            credentials.encoded_access_key_id(),
+            key_id,
             "%2F",
-            time.date(),
+            date,
             "%2F",
-        ];
-        let after_region = ["%2F", service, "%2Faws4_request&X-Amz-Date=", time.as_str(), "&X-Amz-Expires=900"];
-        let unsigned = ["&X-Amz-SignedHeaders=host", token_parameter, session_token, "&X-Amz-Signature="];
-
-        // One allocation, of the length it will have with the NUL that the C ABI adds: growing or shrinking would leave
-        // a copy of the token behind.
-        let length: usize = [&host_part[..], &before_user, &before_region, &after_region, &unsigned]
-            .into_iter()
-            .flatten()
-            .map(|part| part.len())
-            .sum();
-        let encoded_user = sigv4::percent_encoded_length(user);
-        let mut text = Zeroizing::new(String::with_capacity(length + encoded_user + region.len() + SIGNATURE + 1));
-        host_part.into_iter().for_each(|part| text.push_str(part));
-        let host_end = text.len();
-        before_user.into_iter().for_each(|part| text.push_str(part));
-        sigv4::percent_encode_into(&mut text, user);
-        before_region.into_iter().for_each(|part| text.push_str(part));
-        let region_at = text.len()..text.len() + region.len();
-        text.push_str(region);
-        after_region.into_iter().for_each(|part| text.push_str(part));
-
-        let signature = PresignedRequest {
-            // Port 443 is the default of https and stays out of the signed header, as in the AWS CLI.
-            host: if self.port == 443 { self.host } else { &text[..host_end] },
-            query: &text[host_end + "/?".len()..],
-            encoded_session_token: credentials.encoded_session_token(),
-            time,
+        ]
+        .concat();
+        let after_region = [region, "%2F", service, "%2Faws4_request&X-Amz-Date=", date, "T"].concat();
+        let expires = "Z&X-Amz-Expires=900";
+        // The text has botocore's order; what is signed has the parameters sorted.
+        let signed_headers = "&X-Amz-SignedHeaders=host";
+        let request = DayRequest {
+            before_time: &["GET\n/\n", &before_region, &after_region],
+            after_time: &[
+                expires,
+                token_parameter,
+                session_token,
+                signed_headers,
+                "\nhost:",
+                signed_host,
+                "\n\nhost\n",
+                EMPTY_BODY,
+            ],
+            day: &day,
             region,
             service,
-        }
-        .sign(key);
-        unsigned.into_iter().for_each(|part| text.push_str(part));
-        text.push_str(std::str::from_utf8(&signature).unwrap_or_default());
-        (text, region_at)
-    }
-}
-
-/// Digits of a signature.
-const SIGNATURE: usize = 64;
-
-#[inline]
-fn decimal(mut number: u16, digits: &mut [u8; 5]) -> &str {
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + u8::try_from(number % 10).unwrap_or(0);
-        number /= 10;
-        if number == 0 {
-            return std::str::from_utf8(&digits[start..]).unwrap_or_default();
+        };
+        Template {
+            target: self.number,
+            region: self.region.clone(),
+            service,
+            region_at: address.len() + "/?".len() + before_region.len(),
+            before_time: [&address, "/?", &before_region, &after_region].concat(),
+            after_time: Zeroizing::new(
+                [expires, signed_headers, token_parameter, session_token, "&X-Amz-Signature="].concat(),
+            ),
+            signer: DaySigner::new(credentials.signing_key(&day, region, service), &request),
+            day,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use aws_simulator::{Fault, Route, Simulator, SimulatorOptions, Times};
-use pgiam_core::{Client, ErrorKind};
+use pgiam_core::{Client, ErrorKind, TokenRequest};
 use support::{Hands, access_key_id, environment, on_instance, request, settings, simulator};
 
 const HOUR: i64 = 3600;
@@ -249,6 +249,35 @@ fn keys_in_a_file_are_looked_at_again_after_thirty_seconds() {
     assert_eq!(used(), "AKIDFIRST", "not before 30 s");
     hands.forward(31);
     until("the new key", || used() == "AKIDSECONDKEY");
+}
+
+#[test]
+fn a_region_changed_in_the_files_is_signed_for_after_a_refresh() {
+    let directory = tempfile::tempdir().unwrap();
+    let (config, credentials) = (directory.path().join("config"), directory.path().join("credentials"));
+    fs::write(&credentials, "[default]\naws_access_key_id = AKIDFIRST\naws_secret_access_key = s\n").unwrap();
+    let client = Client::builder()
+        .environment(environment(&[
+            ("AWS_CONFIG_FILE", config.to_str().unwrap()),
+            ("AWS_SHARED_CREDENTIALS_FILE", credentials.to_str().unwrap()),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+        ]))
+        .build();
+    let elsewhere = TokenRequest { host: "db.example.com", ..request() };
+    let region = || client.generate_token(&elsewhere).unwrap().region().to_owned();
+    let write = |region: &str| fs::write(&config, format!("[default]\nregion = {region}\n")).unwrap();
+    write("eu-west-1");
+    client.refresh().unwrap();
+    assert_eq!(region(), "eu-west-1");
+    write("eu-west-2");
+    assert_eq!(region(), "eu-west-1", "not before it is asked for");
+    client.refresh().unwrap();
+    assert_eq!(region(), "eu-west-2");
+    // What is configured counts, also where no new credentials are to be had.
+    write("eu-west-3");
+    fs::remove_file(&credentials).unwrap();
+    client.refresh().unwrap_err();
+    assert_eq!(region(), "eu-west-3");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use aws_credential_types::Credentials;
@@ -71,6 +73,15 @@ fn reference(
     signature
 }
 
+fn encoded(user: &str) -> String {
+    user.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+            byte => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
 #[test]
 fn public_tokens_are_made_the_same_and_the_wrong_service_is_not() {
     let vectors: Value = serde_json::from_str(include_str!("data/tokens.json")).unwrap();
@@ -126,17 +137,57 @@ fn the_signature_is_that_of_the_generic_signer_for_thousands_of_random_inputs() 
         let secret = word(&mut random, &base64, 40);
         let now = random.i64(0..4_000_000_000);
         let token = ours(&host, port, "eu-central-1", &user, "AKIDEXAMPLE", &secret, session.as_deref(), now, "rds");
-        let encoded: String = user
-            .bytes()
-            .map(|byte| match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
-                byte => format!("%{byte:02X}"),
-            })
-            .collect();
         let authority = if port == 443 { host.clone() } else { format!("{host}:{port}") };
-        let query = format!("Action=connect&DBUser={encoded}");
+        let query = format!("Action=connect&DBUser={}", encoded(&user));
         let keys = ("AKIDEXAMPLE", secret.as_str(), session.as_deref());
         let signature = reference(&authority, &query, "eu-central-1", keys, now, "rds-db", 900);
         assert!(token.ends_with(&signature), "{user:?} at {host}:{port}");
+    }
+}
+
+/// What a client prepares for a day is used for every second of it, for as many targets as come, and for no other day.
+#[test]
+fn one_client_signs_for_many_targets_as_time_goes_as_the_generic_signer_does() {
+    let mut random = fastrand::Rng::with_seed(20_261_125);
+    let (id, secret) = ("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY");
+    let session = "IQoJb3JpZ2luX2VjEJr//////////wEa".repeat(20);
+    // Users of every length up to three blocks of the hash and regions of every length: the time of day and the digest
+    // stand at every place of a block. More targets than a client keeps prepared.
+    let targets: Vec<_> = (1..=190)
+        .map(|length| (format!("db{length}.example.com"), "u".repeat(length), "r".repeat(1 + length % 63)))
+        .collect();
+    for (service, name) in [("rds", "rds-db"), ("dsql", "dsql")] {
+        for session in [None, Some(session.as_str())] {
+            let now = Arc::new(AtomicI64::new(0));
+            let mut variables = vec![("AWS_ACCESS_KEY_ID", id), ("AWS_SECRET_ACCESS_KEY", secret)];
+            variables.extend(session.map(|token| ("AWS_SESSION_TOKEN", token)));
+            let clock = Arc::clone(&now);
+            let client = Client::builder()
+                .environment(environment(&variables))
+                .clock(Clock::from_fn(move || clock.load(Ordering::Relaxed)))
+                .settings(settings(&[("service", service)]))
+                .build();
+            // The last second of a day and the first of the next, forwards and back, and any other.
+            let midnight = 1_709_251_200;
+            let mut seconds = vec![midnight - 1, midnight, midnight + 1, midnight - 1];
+            seconds.extend((0..4).map(|_| midnight + random.i64(-86_400..86_400)));
+            for second in seconds {
+                now.store(second, Ordering::Relaxed);
+                let first = random.usize(..targets.len() - 40);
+                for (host, user, region) in &targets[first..first + 40] {
+                    let request = TokenRequest { host, port: 5432, region: Some(region), user };
+                    let token = client.generate_token(&request).unwrap();
+                    let again = client.generate_token(&request).unwrap();
+                    let (authority, query) = match service {
+                        "rds" => (format!("{host}:5432"), format!("Action=connect&DBUser={user}")),
+                        _ => (host.clone(), "Action=DbConnect".to_owned()),
+                    };
+                    let signature = reference(&authority, &query, region, (id, secret, session), second, name, 900);
+                    assert!(token.as_str().ends_with(&signature), "{service} {host} at {second}");
+                    assert_eq!(token.as_str(), again.as_str());
+                    assert_eq!((token.host(), token.region(), token.port()), (host.as_str(), region.as_str(), 5432));
+                }
+            }
+        }
     }
 }

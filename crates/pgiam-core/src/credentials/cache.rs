@@ -12,7 +12,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
-use arc_swap::{ArcSwapOption, Guard};
+use arc_swap::ArcSwapOption;
 
 use crate::credentials::{Provided, SigningCredentials, Source};
 use crate::error::Error;
@@ -87,9 +87,10 @@ impl Held {
         now < self.expires_at
     }
 
-    /// Whether this caller is the one to start the refresh that is due. Moves the next one ahead.
+    /// Whether this caller is the one to start the refresh that is due ([`Cache::refresh_beside`]). Moves the next one
+    /// ahead.
     #[inline]
-    fn claim_refresh(&self, now: i64) -> bool {
+    pub(crate) fn claim_refresh(&self, now: i64) -> bool {
         let due = self.refresh_at.load(Ordering::Relaxed);
         if now < due {
             return false;
@@ -139,14 +140,11 @@ impl Cache {
         self.held.load_full().filter(|held| held.is_valid(now))
     }
 
-    /// Valid credentials if there are some, and whether the caller is the one to see to their refresh
-    /// ([`Cache::refresh_beside`]).
+    /// Calls `sign` with valid credentials if there are some.
     #[inline]
-    pub(crate) fn warm(&self, now: i64) -> Option<(Warm, bool)> {
-        let guard = self.held.load();
-        let held = guard.as_ref().filter(|held| held.is_valid(now))?;
-        let due = held.claim_refresh(now);
-        Some((Warm(guard), due))
+    pub(crate) fn warm<T>(&self, now: i64, sign: impl FnOnce(&Held) -> Option<T>) -> Option<T> {
+        let held = self.held.load();
+        sign(held.as_ref().filter(|held| held.is_valid(now))?)
     }
 
     /// Valid credentials, waiting for them until the deadline if none are held.
@@ -208,15 +206,5 @@ impl Cache {
             }
             cache.fetch(&*source, source.new_deadline())
         });
-    }
-}
-
-/// A look at what is held, without a count taken.
-pub(crate) struct Warm(Guard<Option<Arc<Held>>>);
-
-impl Warm {
-    #[inline]
-    pub(crate) fn held(&self) -> Option<&Held> {
-        self.0.as_deref()
     }
 }

@@ -13,15 +13,17 @@ mod profile;
 mod sso;
 mod sts;
 
-use arc_swap::ArcSwapOption;
-use aws_credential_types::Credentials;
 use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use aws_credential_types::Credentials;
+use zeroize::Zeroizing;
 
 use crate::config::Config;
 use crate::error::Error;
 use crate::secret::Secret;
-use crate::sigv4::{self, SigningKey};
-use crate::time::Deadline;
+use crate::sigv4::{self, DaySigner, SigningKey};
+use crate::time::{Day, Deadline, TimeOfDay};
 
 /// What a provider works with.
 pub(crate) struct Context<'a> {
@@ -85,21 +87,49 @@ impl Source {
     }
 }
 
-/// Credentials made ready for signing: the parts of a token that do not change are encoded once, and the day's signing
-/// key is kept with the credentials and wiped with them.
+/// Credentials made ready for signing: the parts of a token that do not change are encoded once, and what was prepared for
+/// the targets of a day, the signing keys in it, is kept with the credentials and wiped with them.
 pub(crate) struct SigningCredentials {
     credentials: Credentials,
     encoded_access_key_id: String,
     encoded_session_token: Option<Secret>,
-    key: ArcSwapOption<DayKey>,
+    templates: ArcSwap<Vec<Arc<Template>>>,
 }
 
-struct DayKey {
-    date: [u8; 8],
-    region: String,
-    service: &'static str,
-    key: SigningKey,
+/// The token of one day for one target, without the time of day and the signature.
+pub(crate) struct Template {
+    /// The target's number.
+    pub(crate) target: u64,
+    pub(crate) day: Day,
+    pub(crate) region: String,
+    pub(crate) service: &'static str,
+    /// Where the region stands in the text.
+    pub(crate) region_at: usize,
+    /// The text up to the time of day, and what follows up to the signature.
+    pub(crate) before_time: String,
+    pub(crate) after_time: Zeroizing<String>,
+    pub(crate) signer: DaySigner,
 }
+
+impl Template {
+    /// The whole token. One allocation, of the length it will have with the NUL that the C ABI adds: growing or shrinking
+    /// would leave a copy of the token behind.
+    #[inline]
+    pub(crate) fn sign(&self, time: TimeOfDay) -> Zeroizing<String> {
+        let signature = self.signer.sign(time);
+        let length = self.before_time.len() + time.as_str().len() + self.after_time.len() + signature.len();
+        let mut text = Zeroizing::new(String::with_capacity(length + 1));
+        text.push_str(&self.before_time);
+        text.push_str(time.as_str());
+        text.push_str(&self.after_time);
+        text.push_str(std::str::from_utf8(&signature).unwrap_or_default());
+        text
+    }
+}
+
+/// That many targets keep their template. With more, all begin anew: what they share, the encoded credentials and the
+/// day's signing key, is most of a template's price.
+pub(crate) const MOST_TARGETS: usize = 32;
 
 impl SigningCredentials {
     pub(crate) fn new(credentials: Credentials) -> Self {
@@ -116,7 +146,7 @@ impl SigningCredentials {
                 .filter(|token| !token.is_empty())
                 .map(|token| Secret::new(encoded(token))),
             credentials,
-            key: ArcSwapOption::empty(),
+            templates: ArcSwap::default(),
         }
     }
 
@@ -124,41 +154,47 @@ impl SigningCredentials {
         &self.credentials
     }
 
-    #[inline]
     pub(crate) fn encoded_access_key_id(&self) -> &str {
         &self.encoded_access_key_id
     }
 
-    #[inline]
     pub(crate) fn encoded_session_token(&self) -> Option<&str> {
         self.encoded_session_token.as_ref().map(Secret::expose)
     }
 
-    /// Calls `sign` with the signing key of a day (`YYYYMMDD`), region and service: the one kept, or a new one that is
-    /// kept from then on.
+    /// Calls `sign` with the template of a target and the time of day, if there is one for this second's day.
     #[inline]
-    pub(crate) fn with_key<T>(
+    pub(crate) fn with_template<T>(
         &self,
-        date: &str,
-        region: &str,
-        service: &'static str,
-        sign: impl FnOnce(&SigningKey) -> T,
-    ) -> T {
-        let kept = self.key.load();
-        if let Some(day) = &*kept
-            && day.date == date.as_bytes()
-            && day.region == region
-            && day.service == service
-        {
-            return sign(&day.key);
+        target: u64,
+        now: i64,
+        sign: impl FnOnce(&Template, TimeOfDay) -> T,
+    ) -> Option<T> {
+        let templates = self.templates.load();
+        let template = templates.iter().find(|template| template.target == target)?;
+        Some(sign(template, template.day.time(now)?))
+    }
+
+    /// The signing key of a day, region and service: one that is kept, or a new one.
+    pub(crate) fn signing_key(&self, day: &Day, region: &str, service: &'static str) -> SigningKey {
+        let templates = self.templates.load();
+        match templates.iter().find(|kept| kept.day == *day && kept.region == region && kept.service == service) {
+            Some(kept) => kept.signer.key().clone(),
+            None => SigningKey::derive(self.credentials.secret_access_key(), day, region, service),
         }
-        let key = SigningKey::derive(self.credentials.secret_access_key(), date, region, service);
-        let mut day = DayKey { date: [0; 8], region: region.to_owned(), service, key };
-        if let Some(date) = date.as_bytes().first_chunk() {
-            day.date = *date;
-        }
-        let day = Arc::new(day);
-        self.key.store(Some(Arc::clone(&day)));
-        sign(&day.key)
+    }
+
+    /// Keeps a template in the place of those of other days.
+    pub(crate) fn keep(&self, template: &Arc<Template>) {
+        self.templates.rcu(|kept| {
+            let of_this_day =
+                kept.iter().filter(|kept| kept.day == template.day && kept.target != template.target).cloned();
+            let mut templates: Vec<_> = of_this_day.collect();
+            if templates.len() == MOST_TARGETS {
+                templates.clear();
+            }
+            templates.push(Arc::clone(template));
+            templates
+        });
     }
 }
