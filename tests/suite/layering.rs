@@ -27,6 +27,7 @@ const FLOORS: &[&[&str]] = &[
     &["config::settings", "config::profile_files"],
     &["config::environment"],
     &["flight", "sigv4", "http", "retry"],
+    &["socket"],
     &["time", "secret", "sys", "tls"],
     &["error"],
     &["test_hooks"],

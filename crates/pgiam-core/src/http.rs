@@ -15,12 +15,11 @@ use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{
-    Buffers, ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout, RustlsConnector, TcpConnector, Transport,
-};
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector, NextTimeout, RustlsConnector};
 use ureq::{Agent, Proxy};
 use zeroize::Zeroizing;
 
+use crate::socket::SocketConnector;
 use crate::time::Deadline;
 use crate::tls;
 
@@ -140,8 +139,7 @@ impl Http {
         let reached = Arc::new(AtomicBool::new(false));
         let connector =
             ().chain(ConnectProxyConnector::default())
-                .chain(TcpConnector::default())
-                .chain(Bounded { deadline, reached: Arc::clone(&reached), inner: () })
+                .chain(SocketConnector { deadline, reached: Arc::clone(&reached) })
                 .chain(RustlsConnector::default());
         Self { agent: Agent::with_parts(config.build(), connector, resolver), deadline, reached }
     }
@@ -210,57 +208,6 @@ fn failure(error: ureq::Error) -> Failure {
         ureq::Error::Http(error) => Failure::BadRequest(error.to_string()),
         ureq::Error::Protocol(_) => Failure::Broken("the answer is not HTTP".into()),
         _ => Failure::Broken("the request failed".into()),
-    }
-}
-
-/// Keeps the deadline at the socket itself: whatever stands above it, a proxy's answer byte by byte included, reads and
-/// writes through here.
-#[derive(Debug)]
-struct Bounded<T = ()> {
-    deadline: Deadline,
-    reached: Arc<AtomicBool>,
-    inner: T,
-}
-
-impl<T: Transport> Connector<T> for Bounded {
-    type Out = Bounded<T>;
-
-    fn connect(&self, _: &ConnectionDetails, chained: Option<T>) -> Result<Option<Bounded<T>>, ureq::Error> {
-        Ok(chained.map(|inner| {
-            self.reached.store(true, Ordering::Relaxed);
-            Bounded { deadline: self.deadline, reached: Arc::clone(&self.reached), inner }
-        }))
-    }
-}
-
-impl<T> Bounded<T> {
-    fn bound(&self, mut timeout: NextTimeout) -> Result<NextTimeout, ureq::Error> {
-        let left = self.deadline.remaining().ok_or(ureq::Error::Timeout(ureq::Timeout::Global))?;
-        if timeout.after.is_not_happening() || *timeout.after > left {
-            timeout.after = left.into();
-        }
-        Ok(timeout)
-    }
-}
-
-impl<T: Transport> Transport for Bounded<T> {
-    fn buffers(&mut self) -> &mut dyn Buffers {
-        self.inner.buffers()
-    }
-
-    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
-        self.reached.store(true, Ordering::Relaxed);
-        let timeout = self.bound(timeout)?;
-        self.inner.transmit_output(amount, timeout)
-    }
-
-    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
-        let timeout = self.bound(timeout)?;
-        self.inner.await_input(timeout)
-    }
-
-    fn is_open(&mut self) -> bool {
-        self.inner.is_open()
     }
 }
 

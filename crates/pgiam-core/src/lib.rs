@@ -43,6 +43,7 @@ pub mod region;
 mod retry;
 mod secret;
 mod sigv4;
+mod socket;
 pub mod sys;
 #[cfg(feature = "test-hooks")]
 pub mod test_hooks;
