@@ -251,7 +251,7 @@ impl Target {
         if !self.is_dsql {
             address.push_str(&format!(":{}", self.port));
             user.push_str("&DBUser=");
-            sigv4::percent_encode_into(&mut user, &self.user);
+            user.push_str(&sigv4::percent_encode(&self.user));
         }
         // Port 443 is the default of https and stays out of the signed header, as in the AWS CLI.
         let signed_host = if self.port == 443 { host } else { &address };

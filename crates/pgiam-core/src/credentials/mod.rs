@@ -21,7 +21,6 @@ use zeroize::Zeroizing;
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::secret::Secret;
 use crate::sigv4::{self, DaySigner, SigningKey};
 use crate::time::{Day, Deadline, TimeOfDay};
 
@@ -91,8 +90,8 @@ impl Source {
 /// the targets of a day, the signing keys in it, is kept with the credentials and wiped with them.
 pub(crate) struct SigningCredentials {
     credentials: Credentials,
-    encoded_access_key_id: String,
-    encoded_session_token: Option<Secret>,
+    encoded_access_key_id: Zeroizing<String>,
+    encoded_session_token: Option<Zeroizing<String>>,
     templates: ArcSwap<Vec<Arc<Template>>>,
 }
 
@@ -133,18 +132,13 @@ pub(crate) const MOST_TARGETS: usize = 32;
 
 impl SigningCredentials {
     pub(crate) fn new(credentials: Credentials) -> Self {
-        let encoded = |text: &str| {
-            let mut encoded = String::with_capacity(sigv4::percent_encoded_length(text));
-            sigv4::percent_encode_into(&mut encoded, text);
-            encoded
-        };
         Self {
-            encoded_access_key_id: encoded(credentials.access_key_id()),
+            encoded_access_key_id: sigv4::percent_encode(credentials.access_key_id()),
             // An empty session token is none: an empty parameter would be refused.
             encoded_session_token: credentials
                 .session_token()
                 .filter(|token| !token.is_empty())
-                .map(|token| Secret::new(encoded(token))),
+                .map(sigv4::percent_encode),
             credentials,
             templates: ArcSwap::default(),
         }
@@ -159,7 +153,7 @@ impl SigningCredentials {
     }
 
     pub(crate) fn encoded_session_token(&self) -> Option<&str> {
-        self.encoded_session_token.as_ref().map(Secret::expose)
+        self.encoded_session_token.as_ref().map(|token| token.as_str())
     }
 
     /// Calls `sign` with the template of a target and the time of day, if there is one for this second's day.

@@ -21,7 +21,7 @@ use crate::credentials::{Context, Provided, Source};
 use crate::error::{Error, ErrorKind, invalid_configuration};
 use crate::http::Response;
 use crate::secret::Secret;
-use crate::sigv4::percent_encode_into;
+use crate::sigv4::percent_encode;
 use crate::sys;
 use crate::time::{Deadline, parse_rfc3339, rfc3339, system_time};
 
@@ -56,10 +56,8 @@ pub(crate) fn provide(context: &Context<'_>, profile: &Profile) -> Result<Provid
     let path = cache_path(context, session.cache_key)?;
     let token = session.token(context, &path)?;
     let endpoint = Endpoint::new(AwsService::Sso, context.config, Some(profile), session.region, context.deadline)?;
-    let mut query = String::from("/federation/credentials?role_name=");
-    percent_encode_into(&mut query, session.role_name);
-    query.push_str("&account_id=");
-    percent_encode_into(&mut query, session.account_id);
+    let (role, account) = (percent_encode(session.role_name), percent_encode(session.account_id));
+    let query = format!("/federation/credentials?role_name={}&account_id={}", *role, *account);
     let response = endpoint.ask("GET", &query, &[("x-amz-sso_bearer_token", token.expose())], b"", |_| false)?;
     let what = format!("role {} of account {}", session.role_name, session.account_id);
     let fault = |why: &str| endpoint.fault(&format!("{what}: {why}"));

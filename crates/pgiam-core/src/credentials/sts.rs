@@ -16,7 +16,7 @@ use crate::credentials::{Context, Outcome, Provided, Source};
 use crate::error::{Error, ErrorKind, invalid_configuration};
 use crate::http::Response;
 use crate::secret::Secret;
-use crate::sigv4::percent_encode_into;
+use crate::sigv4::percent_encode;
 use crate::time::{parse_rfc3339, system_time};
 
 /// A role to become. Texts are as configured.
@@ -144,7 +144,7 @@ fn push(form: &mut String, name: &str, value: &str) {
     form.push('&');
     form.push_str(name);
     form.push('=');
-    percent_encode_into(form, value);
+    form.push_str(&percent_encode(value));
 }
 
 fn signed_headers(
