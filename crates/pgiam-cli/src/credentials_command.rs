@@ -23,8 +23,12 @@ Exit status: 0, 1 when there are no credentials, 2 when the arguments must be ch
 
 /// The subcommand's flags.
 pub(crate) fn command() -> Command {
-    Command::new("credentials")
-        .about("Tell which AWS credentials would sign, and why; never a secret")
+    Command::new("credentials").about("Tell which AWS credentials would sign, and why; never a secret").defer(details)
+}
+
+/// What is needed only when the command is the one that is asked for.
+fn details(command: Command) -> Command {
+    command
         .after_help(EXAMPLES)
         .disable_help_flag(true)
         .args_override_self(true)

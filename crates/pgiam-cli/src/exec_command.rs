@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command as Process, ExitCode};
+use std::process::Command as Process;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use pgiam_libpq::own_settings::{Mode, SENTINEL};
@@ -38,8 +38,12 @@ the arguments must be changed, 126 when the command cannot be run, 127 when ther
 
 /// The subcommand's flags.
 pub(crate) fn command() -> Command {
-    Command::new("exec")
-        .about("Run a command that finds fresh tokens as its passwords")
+    Command::new("exec").about("Run a command that finds fresh tokens as its passwords").defer(details)
+}
+
+/// What is needed only when the command is the one that is asked for.
+fn details(command: Command) -> Command {
+    command
         .override_usage("pgiam exec [OPTIONS] -- COMMAND [ARGUMENT]...")
         .after_help(EXAMPLES)
         .disable_help_flag(true)
@@ -71,7 +75,7 @@ pub(crate) fn command() -> Command {
 }
 
 /// Runs the command and gives the status to exit with.
-pub(crate) fn run(matches: &ArgMatches, surroundings: &Surroundings<'_>) -> Result<ExitCode, Failure> {
+pub(crate) fn run(matches: &ArgMatches, surroundings: &Surroundings<'_>) -> Result<u8, Failure> {
     let mut words: Vec<OsString> = matches.get_many("command").unwrap_or_default().cloned().collect();
     let name = if words.is_empty() { OsString::new() } else { words.remove(0) };
     let environment = surroundings.environment;
@@ -168,7 +172,7 @@ pub(crate) fn run(matches: &ArgMatches, surroundings: &Surroundings<'_>) -> Resu
 }
 
 /// Becomes the command: nothing of ours stays.
-fn replace_self(process: &mut Process) -> ExitCode {
+fn replace_self(process: &mut Process) -> u8 {
     let error = process.exec();
     supervise::cannot_run(process.get_program().to_owned(), &error)
 }

@@ -5,7 +5,10 @@
 //! keep files fresh. [`connection`] composes where to connect from [`postgres_arguments`],
 //! `pgiam-libpq` and [`service_file`]; [`targets`] makes tokens for that, and [`refresher`] makes them anew. The tokens are
 //! `pgiam-core`'s. The process' environment is read here and nowhere else; `unsafe` stands in [`os`].
+//!
+//! The process begins in [`os`], which calls [`run`].
 #![deny(unsafe_code)]
+#![cfg_attr(not(test), no_main)]
 
 mod client_flags;
 mod connection;
@@ -23,8 +26,8 @@ mod supervise;
 mod targets;
 mod token_command;
 
+use std::ffi::OsString;
 use std::io::{self, Write};
-use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, Command};
 
@@ -49,19 +52,21 @@ fn command() -> Command {
         .subcommand(credentials_command::command())
 }
 
-fn main() -> ExitCode {
-    let matches = match command().try_get_matches_from(std::env::args_os()) {
+/// Does what the arguments say and gives the status to exit with.
+#[cfg_attr(test, allow(dead_code))]
+fn run(arguments: Vec<OsString>) -> u8 {
+    let matches = match command().try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) if error.use_stderr() => {
             let _ = write!(io::stderr(), "{error}");
-            return ExitCode::from(2);
+            return 2;
         }
         // Help or the version was asked for.
         Err(asked) => {
             let mut out = io::stdout().lock();
             return match write!(out, "{asked}").and_then(|()| out.flush()) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(_) => ExitCode::from(1),
+                Ok(()) => 0,
+                Err(_) => 1,
             };
         }
     };
@@ -73,18 +78,18 @@ fn main() -> ExitCode {
         read: &|path| std::fs::read(path),
     };
     let result = match matches.subcommand() {
-        Some(("token", matches)) => token_command::run(matches, &surroundings).map(|()| ExitCode::SUCCESS),
+        Some(("token", matches)) => token_command::run(matches, &surroundings).map(|()| 0),
         Some(("exec", matches)) => exec_command::run(matches, &surroundings),
         Some(("passfile", matches)) => passfile_command::run(matches, &surroundings),
         Some(("pgbouncer", matches)) => pgbouncer_command::run(matches, &surroundings),
-        Some(("credentials", matches)) => credentials_command::run(matches).map(|()| ExitCode::SUCCESS),
-        _ => Ok(ExitCode::SUCCESS),
+        Some(("credentials", matches)) => credentials_command::run(matches).map(|()| 0),
+        _ => Ok(0),
     };
     match result {
         Ok(status) => status,
         Err(failure) => {
             let _ = writeln!(io::stderr(), "pgiam: {failure}");
-            ExitCode::from(failure.exit_status())
+            failure.exit_status()
         }
     }
 }

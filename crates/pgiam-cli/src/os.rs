@@ -1,5 +1,5 @@
-//! What has no safe wrapper: holding signals back to read them from a descriptor, preparing a child between fork and exec,
-//! and dying of a signal. The only `unsafe` of the helper.
+//! What has no safe wrapper: the start of the process, holding signals back to read them from a descriptor, preparing a
+//! child between fork and exec, and dying of a signal. The only `unsafe` of the helper.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -7,6 +7,42 @@ use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+
+/// Where the C library hands over.
+///
+/// Rust's own start would first read the map of the process' memory and put up a stack and handlers to tell of stack
+/// overflows: a tenth of a run that makes one token (docs/performance.md). What it does for safety is done here too.
+#[cfg(not(test))]
+#[unsafe(no_mangle)]
+extern "C" fn main(count: libc::c_int, arguments: *const *const libc::c_char) -> libc::c_int {
+    use std::ffi::{CStr, OsStr, OsString};
+    use std::os::unix::ffi::OsStrExt;
+
+    occupy_standard_descriptors();
+    // SAFETY: no handler is set. A reader that is gone is told by the failed write.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    let arguments: Vec<OsString> = (0..usize::try_from(count).unwrap_or(0))
+        .map(|number| {
+            // SAFETY: the C standard: `arguments` holds `count` texts, which live as long as the process.
+            OsStr::from_bytes(unsafe { CStr::from_ptr(*arguments.add(number)) }.to_bytes()).to_owned()
+        })
+        .collect();
+    // As of a Rust program that panics: the message was printed.
+    std::panic::catch_unwind(|| crate::run(arguments)).unwrap_or(101).into()
+}
+
+/// Opens /dev/null for standard input, output and error where they are closed: a file opened later would take the
+/// number, and what is meant for a person would be written into it.
+#[cfg(not(test))]
+fn occupy_standard_descriptors() {
+    for descriptor in 0..3 {
+        // SAFETY: takes a number; a closed descriptor is an error.
+        if unsafe { libc::fcntl(descriptor, libc::F_GETFD) } < 0 {
+            // SAFETY: the text is NUL-terminated. The lowest free number is given, which is this one.
+            unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
+        }
+    }
+}
 
 /// Signals that are the fault of the running instruction, or that the Rust runtime and the clock use: left alone.
 const LEFT_ALONE: [i32; 10] = [

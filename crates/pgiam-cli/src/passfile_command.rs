@@ -7,7 +7,6 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use zeroize::Zeroizing;
@@ -32,8 +31,12 @@ Exit status: 0, 1 when no token could be made at the start, 2 when the arguments
 
 /// The subcommand's flags.
 pub(crate) fn command() -> Command {
-    Command::new("passfile")
-        .about("Write a password file and keep its tokens fresh")
+    Command::new("passfile").about("Write a password file and keep its tokens fresh").defer(details)
+}
+
+/// What is needed only when the command is the one that is asked for.
+fn details(command: Command) -> Command {
+    command
         .after_help(EXAMPLES)
         .disable_help_flag(true)
         .args_override_self(true)
@@ -51,7 +54,7 @@ pub(crate) fn command() -> Command {
 }
 
 /// Writes the file, and again until a signal ends it.
-pub(crate) fn run(matches: &ArgMatches, surroundings: &Surroundings<'_>) -> Result<ExitCode, Failure> {
+pub(crate) fn run(matches: &ArgMatches, surroundings: &Surroundings<'_>) -> Result<u8, Failure> {
     let path = matches.get_one::<PathBuf>("path").ok_or_else(|| Failure::usage("no PATH"))?;
     let mut connections = targets::connections(matches, &Explicit::new(), surroundings)?;
     if connections.is_empty() {
@@ -75,7 +78,7 @@ pub(crate) fn run(matches: &ArgMatches, surroundings: &Surroundings<'_>) -> Resu
     };
     place(&tokens.passfile(&fresh)?)?;
     if matches.get_flag("once") {
-        return Ok(ExitCode::SUCCESS);
+        return Ok(0);
     }
 
     let every = matches.get_one("refresh-every").copied();

@@ -3,7 +3,7 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command as Process, ExitCode, Stdio};
+use std::process::{Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -34,8 +34,12 @@ Exit status: 0, 1 when no token could be made at the start, 2 when the arguments
 
 /// The subcommand's flags.
 pub(crate) fn command() -> Command {
-    Command::new("pgbouncer")
-        .about("Keep the passwords of PgBouncer's databases fresh")
+    Command::new("pgbouncer").about("Keep the passwords of PgBouncer's databases fresh").defer(details)
+}
+
+/// What is needed only when the command is the one that is asked for.
+fn details(command: Command) -> Command {
+    command
         .after_help(EXAMPLES)
         .disable_help_flag(true)
         .args_override_self(true)
@@ -84,7 +88,7 @@ struct Database {
 }
 
 /// Writes the file, and again until a signal ends it.
-pub(crate) fn run(matches: &ArgMatches, surroundings: &Surroundings<'_>) -> Result<ExitCode, Failure> {
+pub(crate) fn run(matches: &ArgMatches, surroundings: &Surroundings<'_>) -> Result<u8, Failure> {
     let path = matches.get_one::<PathBuf>("path").ok_or_else(|| Failure::usage("no PATH"))?;
     let (mut databases, mut wanted, mut tls) = (Vec::new(), Vec::new(), None);
     for given in matches.get_many::<String>("database").unwrap_or_default() {
@@ -119,7 +123,7 @@ pub(crate) fn run(matches: &ArgMatches, surroundings: &Surroundings<'_>) -> Resu
     };
     place(&tokens, &fresh.tokens)?;
     if matches.get_flag("once") {
-        return Ok(ExitCode::SUCCESS);
+        return Ok(0);
     }
     let every = matches.get_one("refresh-every").copied();
     refresher::keep(tokens, &fresh, every, |tokens, fresh| place(tokens, &fresh.tokens))

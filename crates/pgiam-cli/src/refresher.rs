@@ -6,7 +6,6 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -154,7 +153,7 @@ pub(crate) fn keep(
     fresh: &Fresh,
     every: Option<u32>,
     mut place: impl FnMut(&Tokens, &Fresh) -> Result<(), Failure>,
-) -> Result<ExitCode, Failure> {
+) -> Result<u8, Failure> {
     let failed = |error: io::Error| Failure::failed(format!("cannot wait for signals and time: {error}"));
     let signals = Signals::hold().map_err(failed)?;
     let mut refresher = Refresher::new(tokens, every, fresh).map_err(failed)?;
@@ -171,7 +170,7 @@ pub(crate) fn keep(
                 }
             }
             Event::Signal(signal) => match signal.number {
-                libc::SIGTERM | libc::SIGINT => return Ok(ExitCode::SUCCESS),
+                libc::SIGTERM | libc::SIGINT => return Ok(0),
                 libc::SIGHUP => refresher.begin().map_err(failed)?,
                 number @ (libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU | libc::SIGQUIT) => signals.suffer(number),
                 _ => {}

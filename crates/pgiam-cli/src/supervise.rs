@@ -14,7 +14,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::Command;
 
 use rustix::fs::{MemfdFlags, Mode, fchmod, memfd_create};
 use rustix::process::{Pid, Signal as KillSignal, WaitOptions, kill_process, waitpid};
@@ -80,7 +80,7 @@ pub(crate) fn run(
     fresh: Fresh,
     every: Option<u32>,
     others: Option<PathBuf>,
-) -> Result<ExitCode, Failure> {
+) -> Result<u8, Failure> {
     let failed = |what: &'static str| move |error: io::Error| Failure::failed(format!("{what}: {error}"));
     let mut passfile =
         Passfile::new(&tokens.passfile(&fresh)?, others).map_err(failed("cannot hold the token in memory"))?;
@@ -122,7 +122,7 @@ pub(crate) fn run(
 }
 
 /// Takes note of what the command did. `Some`: it has ended.
-fn look_after(pid: Pid, signals: &Signals) -> io::Result<Option<ExitCode>> {
+fn look_after(pid: Pid, signals: &Signals) -> io::Result<Option<u8>> {
     let options = WaitOptions::NOHANG | WaitOptions::UNTRACED | WaitOptions::CONTINUED;
     let mut stopped = None;
     // As the first process of a container we are the parent of whatever lost its own, and have to bury it.
@@ -132,13 +132,13 @@ fn look_after(pid: Pid, signals: &Signals) -> io::Result<Option<ExitCode>> {
             continue;
         }
         if let Some(code) = status.exit_status() {
-            return Ok(Some(ExitCode::from(u8::try_from(code).unwrap_or(1))));
+            return Ok(Some(u8::try_from(code).unwrap_or(1)));
         }
         if let Some(number) = status.terminating_signal() {
             os::without_core_file();
             signals.suffer(number);
             // The first process of a container is not ended by signals.
-            return Ok(Some(ExitCode::from(u8::try_from(128 + number).unwrap_or(1))));
+            return Ok(Some(u8::try_from(128 + number).unwrap_or(1)));
         }
         stopped = status.stopping_signal();
     }
@@ -169,11 +169,11 @@ fn let_go_of_input_and_output() {
 }
 
 /// The shell's statuses for a command that cannot be run.
-pub(crate) fn cannot_run(command: OsString, error: &io::Error) -> ExitCode {
+pub(crate) fn cannot_run(command: OsString, error: &io::Error) -> u8 {
     let missing = error.kind() == io::ErrorKind::NotFound;
     let why = if missing { "command not found".to_owned() } else { error.to_string() };
     let _ = writeln!(io::stderr(), "pgiam: {}: {why}", command.display());
-    ExitCode::from(if missing { 127 } else { 126 })
+    if missing { 127 } else { 126 }
 }
 
 #[cfg(test)]

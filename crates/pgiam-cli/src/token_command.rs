@@ -6,6 +6,7 @@ use std::io::{self, Write};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use pgiam_core::{Client, ErrorKind, Token, TokenRequest};
+use zeroize::Zeroizing;
 
 use crate::client_flags;
 use crate::connection::{self, Connection, Surroundings};
@@ -35,8 +36,12 @@ Exit status: 0, 1 when no token could be made, 2 when the arguments must be chan
 
 /// The subcommand's flags.
 pub(crate) fn command() -> Command {
-    Command::new("token")
-        .about("Print a fresh token: the password for one host, port and user")
+    Command::new("token").about("Print a fresh token: the password for one host, port and user").defer(details)
+}
+
+/// What is needed only when the command is the one that is asked for.
+fn details(command: Command) -> Command {
+    command
         .after_help(EXAMPLES)
         .disable_help_flag(true)
         .args_override_self(true)
@@ -183,7 +188,9 @@ fn print(token: &Token, user: &str, json: bool) -> io::Result<()> {
         });
         writeln!(out, "{object}")?;
     } else {
-        writeln!(out, "{}", token.as_str())?;
+        // One write, whatever the length.
+        let line = Zeroizing::new([token.as_str(), "\n"].concat());
+        out.write_all(line.as_bytes())?;
     }
     out.flush()
 }
