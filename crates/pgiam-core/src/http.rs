@@ -26,8 +26,11 @@ use crate::tls;
 /// The most that is read of an answer; the largest real one, of STS, has a few KiB.
 const MAX_BODY: u64 = 256 * 1024;
 
-/// Bytes that are read or written at a time. The head of an answer must fit in.
+/// Bytes that are read or written at a time. The head of a request and that of an answer must fit in.
 const BUFFER: usize = 16 * 1024;
+
+/// The same for the services of the machine itself, whose heads are short: fewer pages to clear for a fetch.
+const SMALL_BUFFER: usize = 4 * 1024;
 
 /// A connection pool for one fetch.
 pub(crate) struct Http {
@@ -99,13 +102,13 @@ impl Failure {
 impl Http {
     /// Straight to the server, whatever proxies the environment names. Plain HTTP.
     pub(crate) fn without_proxy(deadline: Deadline) -> Self {
-        Self::build(deadline, LiteralFirst::default(), None, None)
+        Self::build(deadline, LiteralFirst::default(), None, None, SMALL_BUFFER)
     }
 
     /// Straight to the server, and to no address that `rule` forbids: every address that a name resolves to is judged,
     /// and only what was judged is connected to.
     pub(crate) fn to_addresses(deadline: Deadline, rule: AddressRule) -> Self {
-        Self::build(deadline, LiteralFirst { rule: Some(rule), ..LiteralFirst::default() }, None, None)
+        Self::build(deadline, LiteralFirst { rule: Some(rule), ..LiteralFirst::default() }, None, None, BUFFER)
     }
 
     /// Over TLS, through a proxy if one is given. `Err`: the proxy's address makes no sense.
@@ -119,10 +122,16 @@ impl Http {
             ),
         };
         let tls = TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(tls::provider()).build();
-        Ok(Self::build(deadline, LiteralFirst::default(), proxy, Some(tls)))
+        Ok(Self::build(deadline, LiteralFirst::default(), proxy, Some(tls), BUFFER))
     }
 
-    fn build(deadline: Deadline, resolver: LiteralFirst, proxy: Option<Proxy>, tls: Option<TlsConfig>) -> Self {
+    fn build(
+        deadline: Deadline,
+        resolver: LiteralFirst,
+        proxy: Option<Proxy>,
+        tls: Option<TlsConfig>,
+        buffer: usize,
+    ) -> Self {
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -130,9 +139,8 @@ impl Http {
             .proxy(proxy)
             .user_agent(concat!("pgiam/", env!("CARGO_PKG_VERSION")))
             .accept("*/*")
-            // Made and cleared for every connection; requests and answers are small.
-            .input_buffer_size(BUFFER)
-            .output_buffer_size(BUFFER);
+            .input_buffer_size(buffer)
+            .output_buffer_size(buffer);
         if let Some(tls) = tls {
             config = config.tls_config(tls);
         }
