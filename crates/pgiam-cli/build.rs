@@ -1,8 +1,10 @@
-//! Takes the unwinder from the compiler's archive: loading libgcc_s for it would be a fifth of the helper's run.
+//! Makes the helper quick to start: most of a run is over before its first line (docs/performance.md).
+
+use link_options::{Product, link_unwinder_statically};
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
-        println!("cargo:rustc-link-lib=static:-bundle,+verbatim=libgcc_eh.a");
-    }
+    Product::Program.pack_relocations();
+    Product::Program.group_hot_functions("hot-functions.ld");
+    link_unwinder_statically();
 }
