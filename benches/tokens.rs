@@ -8,6 +8,7 @@ mod bare_socket;
 #[path = "support/library.rs"]
 mod library;
 
+use std::ffi::CString;
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::thread;
@@ -21,7 +22,7 @@ use sha2::{Digest, Sha256};
 /// 1,024 bytes in base64, as STS gives them, so that some are percent-encoded.
 const SESSION_TOKEN: &str = include_str!("session-token");
 
-const REQUEST: Request =
+const REQUEST: Request<'static> =
     Request { host: c"mypg.c9akciq32rpa.eu-central-1.rds.amazonaws.com", port: 5432, user: c"app_user" };
 
 fn main() {
@@ -49,6 +50,8 @@ fn main() {
         sha2_of_the_same_blocks(&mut criterion, name, &client);
         if session_token.is_some() {
             threads(&mut criterion, &client);
+        } else {
+            in_turn(&mut criterion, &client);
         }
     }
 
@@ -82,7 +85,24 @@ fn warm(criterion: &mut Criterion, name: &str, client: &Client) {
 }
 
 fn token(client: &Client) -> usize {
-    client.with_token(&REQUEST, |token| black_box(token).to_bytes().len())
+    token_for(client, &REQUEST)
+}
+
+fn token_for(client: &Client, request: &Request) -> usize {
+    client.with_token(request, |token| black_box(token).to_bytes().len())
+}
+
+/// Tokens for as many users as the name says, one after the other: as many targets as a client keeps prepared, and more.
+fn in_turn(criterion: &mut Criterion, client: &Client) {
+    let users: Vec<CString> = (0..100).map(|number| CString::new(format!("user_{number}")).expect("no NUL")).collect();
+    let mut group = criterion.benchmark_group("warm");
+    for count in [8, 32, 100] {
+        let requests: Vec<_> = users.iter().take(count).map(|user| Request { user, ..REQUEST }).collect();
+        let mut next = requests.iter().cycle();
+        group.bench_function(format!("users_in_turn_{count}"), |bencher| {
+            bencher.iter(|| next.next().map(|request| token_for(client, request)));
+        });
+    }
 }
 
 /// The floor: `sha2` over as many blocks as the signature of one such token takes.

@@ -29,10 +29,10 @@ pub(crate) struct Library {
 }
 
 /// What a token is asked for, as C text.
-pub(crate) struct Request {
-    pub(crate) host: &'static CStr,
+pub(crate) struct Request<'a> {
+    pub(crate) host: &'a CStr,
     pub(crate) port: i32,
-    pub(crate) user: &'static CStr,
+    pub(crate) user: &'a CStr,
 }
 
 impl Library {
@@ -89,7 +89,7 @@ unsafe impl Sync for Client {}
 
 impl Client {
     /// Makes a token, shows it to `look`, and gives it back to the library, which wipes it.
-    pub(crate) fn with_token<T>(&self, request: &Request, look: impl FnOnce(&CStr) -> T) -> T {
+    pub(crate) fn with_token<T>(&self, request: &Request<'_>, look: impl FnOnce(&CStr) -> T) -> T {
         let (mut token, mut expires_at) = (null_mut(), 0);
         // SAFETY: all text is NUL-terminated, the outputs are places of the right types, the client is alive.
         unsafe {
