@@ -118,8 +118,7 @@ pub(crate) fn token_of(client: &Client, arguments: &Arguments<'_>) -> Result<Tok
 
 /// The token as a C string that the caller owns. The bytes are moved, not copied, so that no copy is left behind.
 pub(crate) fn c_token(token: Token) -> *mut c_char {
-    let mut text = token.into_text();
-    let bytes = std::mem::take(&mut *text).into_bytes();
+    let bytes = std::mem::take(&mut *token.into_bytes());
     debug_assert!(!bytes.contains(&0) && bytes.capacity() == bytes.len() + 1);
     // SAFETY: there is no NUL in it. It is made of constants, of a host and a region whose characters were checked, and of
     // percent-encoded text, in which a NUL is %00.

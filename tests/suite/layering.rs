@@ -26,7 +26,7 @@ const FLOORS: &[&[&str]] = &[
     &["config"],
     &["config::settings", "config::profile_files"],
     &["config::environment"],
-    &["flight", "sigv4", "http", "retry"],
+    &["flight", "kept", "sigv4", "http", "retry"],
     &["socket"],
     &["time", "secret", "sys", "tls"],
     &["error"],

@@ -8,9 +8,10 @@ use crate::config::Config;
 use crate::config::environment::Environment;
 use crate::config::settings::Settings;
 use crate::credentials::cache::{Cache, Fetch, Held};
-use crate::credentials::{Context, MOST_TARGETS, Provided, chain};
+use crate::credentials::{Context, Provided, chain};
 use crate::error::Error;
 use crate::flight::{Flight, Poll};
+use crate::kept::Kept;
 use crate::region::{self, Located, RegionSource};
 use crate::time::{Clock, Deadline, unix_seconds};
 use crate::token::{CheckedRequest, Target, Token, TokenRequest};
@@ -37,18 +38,24 @@ struct Inner {
 
 /// What was configured, and for what tokens were asked under that configuration.
 struct Known {
-    config: Arc<Config>,
-    targets: Vec<Arc<Target>>,
+    config: Config,
+    targets: Kept<Target>,
 }
 
 impl Known {
     fn new(config: Config) -> Self {
-        Self { config: Arc::new(config), targets: Vec::new() }
+        Self { config, targets: Kept::new() }
     }
 
-    #[inline]
-    fn target(&self, request: &TokenRequest<'_>) -> Option<&Arc<Target>> {
-        self.targets.iter().find(|target| target.is_for(request))
+    /// The target of a request that was checked, remembered from then on.
+    fn target(&self, checked: &CheckedRequest<'_>, region: &str, source: RegionSource) -> Arc<Target> {
+        let (request, number) = (checked.request(), checked.request().number());
+        self.targets.find(number, |target| target.is_for(request), Arc::clone).unwrap_or_else(|| {
+            let target = Arc::new(Target::new(checked, region, source));
+            // Another thread may have remembered the same meanwhile.
+            self.targets.keep(number, &target, |kept| !kept.is_for(request));
+            target
+        })
     }
 }
 
@@ -129,15 +136,15 @@ impl Fetch for Inner {
     }
 
     fn new_deadline(&self) -> Deadline {
-        Deadline::after(self.config().settings.timeout())
+        Deadline::after(self.known.load().config.settings.timeout())
     }
 
     fn files_changed(&self) -> bool {
-        self.config().files_changed()
+        self.known.load().config.files_changed()
     }
 
     fn read_files_again(&self) {
-        let again = self.config().read_files_again();
+        let again = self.known.load().config.read_files_again();
         self.known.store(Arc::new(Known::new(again)));
     }
 
@@ -194,8 +201,8 @@ impl Client {
     pub fn explain(&self) -> Explanation {
         let mut trail = Vec::new();
         let outcome = self.inner.fetch_with_trail(self.inner.new_deadline(), &mut trail);
-        let config = self.inner.config();
-        let deadline = Deadline::after(config.settings.timeout());
+        let known = self.inner.known.load_full();
+        let deadline = Deadline::after(known.config.settings.timeout());
         Explanation {
             steps: trail.into_iter().map(|step| (step.source, step.said)).collect(),
             outcome: outcome.map(|provided| Serving {
@@ -205,7 +212,7 @@ impl Client {
                 access_key_id: provided.credentials.access_key_id().to_owned(),
                 expires_at: provided.credentials.expiry().map(unix_seconds),
             }),
-            region: region::without_endpoint(&config, deadline),
+            region: region::without_endpoint(&known.config, deadline),
         }
     }
 
@@ -217,32 +224,29 @@ impl Client {
     /// As [`Client::generate_token`].
     pub fn refresh(&self) -> Result<(), Error> {
         let inner = &self.inner;
-        let before = inner.config();
-        let deadline = Deadline::after(before.settings.timeout());
-        inner.known.store(Arc::new(Known::new(before.read_everything_again())));
+        let before = inner.known.load_full();
+        let deadline = Deadline::after(before.config.settings.timeout());
+        inner.known.store(Arc::new(Known::new(before.config.read_everything_again())));
         inner.instance_region.store(None);
         inner.credentials.refresh(inner, deadline)
     }
 }
 
 impl Inner {
-    fn config(&self) -> Arc<Config> {
-        Arc::clone(&self.known.load().config)
-    }
-
     /// The warm path: a token for a target that is known by credentials that are held. `None`: something is missing.
     #[inline]
     fn sign_prepared(self: &Arc<Self>, request: &TokenRequest<'_>) -> Option<Token> {
-        let known = self.known.load();
-        let target = known.target(request)?;
-        let now = self.clock.now();
-        self.credentials.warm(now, |held| {
-            let token = target.sign_prepared(&held.signing, held.expires_at(), now)?;
-            if held.claim_refresh(now) {
-                self.refresh_beside();
-            }
-            Some(token)
-        })
+        let sign = |target: &Arc<Target>| {
+            let now = self.clock.now();
+            self.credentials.warm(now, |held| {
+                let token = target.sign_prepared(&held.signing, held.expires_at(), now)?;
+                if held.claim_refresh(now) {
+                    self.refresh_beside();
+                }
+                Some(token)
+            })
+        };
+        self.known.load().targets.find(request.number(), |target| target.is_for(request), sign)?
     }
 
     // The cold paths stand apart, so that they are compiled for size, and the warm one, which is inlined into its
@@ -251,19 +255,19 @@ impl Inner {
     #[cold]
     #[inline(never)]
     fn generate_token(self: &Arc<Self>, request: &TokenRequest<'_>) -> Result<Token, Error> {
-        let config = self.config();
-        let checked = CheckedRequest::check(*request, config.settings.service())?;
+        let known = self.known.load_full();
+        let checked = CheckedRequest::check(*request, known.config.settings.service())?;
         // One for the region and the credentials together; it begins with the first that is waited for.
         let mut deadline = None;
         let found;
-        let (region, source) = match checked.locate(&config)? {
+        let (region, source) = match checked.locate(&known.config)? {
             Located::Known(region, source) => (region, source),
             Located::AskInstanceMetadata => {
                 found = self.wait_for_region(*deadline.get_or_insert_with(|| self.new_deadline()))?;
                 (found.as_str(), RegionSource::InstanceMetadata)
             }
         };
-        let target = self.know(&config, &checked, region, source);
+        let target = known.target(&checked, region, source);
         if let Some(token) = self.sign_held(&target, self.clock.now()) {
             return Ok(token);
         }
@@ -275,10 +279,10 @@ impl Inner {
     #[cold]
     #[inline(never)]
     fn try_generate_token(self: &Arc<Self>, request: &TokenRequest<'_>) -> Result<Option<Token>, Error> {
-        let config = self.config();
-        let checked = CheckedRequest::check(*request, config.settings.service())?;
+        let known = self.known.load_full();
+        let checked = CheckedRequest::check(*request, known.config.settings.service())?;
         let found;
-        let (region, source) = match checked.locate(&config)? {
+        let (region, source) = match checked.locate(&known.config)? {
             Located::Known(region, source) => (region, source),
             Located::AskInstanceMetadata => match self.poll_region() {
                 Poll::Ready(region) => {
@@ -289,7 +293,7 @@ impl Inner {
                 Poll::Failed(error) => return Err(error),
             },
         };
-        let target = self.know(&config, &checked, region, source);
+        let target = known.target(&checked, region, source);
         let now = self.clock.now();
         if let Some(token) = self.sign_held(&target, now) {
             return Ok(Some(token));
@@ -299,32 +303,6 @@ impl Inner {
             Poll::Pending => Ok(None),
             Poll::Failed(error) => Err(error),
         }
-    }
-
-    /// The target of a request, remembered from then on for as long as the configuration stays.
-    fn know(
-        &self,
-        config: &Arc<Config>,
-        checked: &CheckedRequest<'_>,
-        region: &str,
-        source: RegionSource,
-    ) -> Arc<Target> {
-        if let Some(target) = self.known.load().target(checked.request()) {
-            return Arc::clone(target);
-        }
-        let target = Arc::new(Target::new(checked, region, source));
-        self.known.rcu(|known| {
-            let mut targets = known.targets.clone();
-            // Another thread may have read the configuration again meanwhile, or remembered the same target.
-            if Arc::ptr_eq(&known.config, config) && known.target(checked.request()).is_none() {
-                if targets.len() == MOST_TARGETS {
-                    targets.clear();
-                }
-                targets.push(Arc::clone(&target));
-            }
-            Known { config: Arc::clone(&known.config), targets }
-        });
-        target
     }
 
     /// A token by the credentials held. `None`: none are.
@@ -360,14 +338,14 @@ impl Inner {
     }
 
     fn fetch_with_trail(&self, deadline: Deadline, trail: &mut Vec<chain::Step>) -> Result<Provided, Error> {
-        let config = self.config();
-        let context = Context { deadline, now: self.clock.now(), config: &config };
+        let known = self.known.load_full();
+        let context = Context { deadline, now: self.clock.now(), config: &known.config };
         chain::provide(&context, trail)
     }
 
     fn fetch_region(&self, deadline: Deadline) -> Result<Arc<String>, Error> {
-        let config = self.config();
-        let region = Arc::new(region::from_instance_metadata(&config, deadline)?);
+        let known = self.known.load_full();
+        let region = Arc::new(region::from_instance_metadata(&known.config, deadline)?);
         self.instance_region.store(Some(Arc::clone(&region)));
         Ok(region)
     }

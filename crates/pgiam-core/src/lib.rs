@@ -38,6 +38,7 @@ pub mod database_endpoint;
 pub mod error;
 mod flight;
 mod http;
+mod kept;
 mod metadata_service;
 pub mod region;
 mod retry;

@@ -6,10 +6,12 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::hash::Hasher;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustc_hash::FxHasher;
 use zeroize::Zeroizing;
 
 use crate::config::Config;
@@ -27,7 +29,8 @@ pub const LIFETIME_SECONDS: i64 = 900;
 /// A password for one endpoint, port, region and user, good for at most 15 minutes. `Debug` does not show it, and its
 /// memory is wiped when it is dropped.
 pub struct Token {
-    text: Zeroizing<String>,
+    /// ASCII.
+    text: Zeroizing<Vec<u8>>,
     expires_at: i64,
     host: Range<usize>,
     port: u16,
@@ -40,7 +43,7 @@ impl Token {
     /// The token: the password to give to libpq.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.text
+        std::str::from_utf8(&self.text).unwrap_or_default()
     }
 
     /// When the server stops accepting it for new logins, in Unix seconds: 15 minutes after signing, or the end of the
@@ -53,7 +56,7 @@ impl Token {
     /// The host as signed: lower-case, without a trailing dot.
     #[must_use]
     pub fn host(&self) -> &str {
-        &self.text[self.host.clone()]
+        self.as_str().get(self.host.clone()).unwrap_or_default()
     }
 
     /// The port as signed.
@@ -65,7 +68,7 @@ impl Token {
     /// The region signed for.
     #[must_use]
     pub fn region(&self) -> &str {
-        &self.text[self.region.clone()]
+        self.as_str().get(self.region.clone()).unwrap_or_default()
     }
 
     /// Where the region came from.
@@ -83,11 +86,18 @@ impl Token {
 }
 
 impl Token {
-    /// The token itself, for an owner who wipes it. It has room for one more byte, and no more.
+    /// The token itself, ASCII, for an owner who wipes it. It has room for one more byte, and no more.
     #[must_use]
     #[inline]
-    pub fn into_text(mut self) -> Zeroizing<String> {
+    pub fn into_bytes(mut self) -> Zeroizing<Vec<u8>> {
         std::mem::take(&mut self.text)
+    }
+
+    /// As [`Token::into_bytes`], as text.
+    #[must_use]
+    pub fn into_text(self) -> Zeroizing<String> {
+        let bytes = std::mem::take(&mut *self.into_bytes());
+        Zeroizing::new(String::from_utf8(bytes).unwrap_or_default())
     }
 }
 
@@ -114,6 +124,17 @@ pub struct TokenRequest<'a> {
     pub region: Option<&'a str>,
     /// The database user, as in `CREATE USER`.
     pub user: &'a str,
+}
+
+impl TokenRequest<'_> {
+    /// Tells requests apart, most of the time.
+    #[inline]
+    pub(crate) fn number(&self) -> u64 {
+        let mut hasher = FxHasher::default();
+        hasher.write(self.host.as_bytes());
+        hasher.write(self.user.as_bytes());
+        hasher.finish()
+    }
 }
 
 /// A request that was checked. The region is not known yet.

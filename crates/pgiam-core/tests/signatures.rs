@@ -153,8 +153,8 @@ fn one_client_signs_for_many_targets_as_time_goes_as_the_generic_signer_does() {
     let session = "IQoJb3JpZ2luX2VjEJr//////////wEa".repeat(20);
     // Users of every length up to three blocks of the hash and regions of every length: the time of day and the digest
     // stand at every place of a block. More targets than a client keeps prepared.
-    let targets: Vec<_> = (1..=190)
-        .map(|length| (format!("db{length}.example.com"), "u".repeat(length), "r".repeat(1 + length % 63)))
+    let targets: Vec<_> = (1..=400)
+        .map(|number| (format!("db{number}.example.com"), "u".repeat(1 + number % 190), "r".repeat(1 + number % 63)))
         .collect();
     for (service, name) in [("rds", "rds-db"), ("dsql", "dsql")] {
         for session in [None, Some(session.as_str())] {
@@ -173,8 +173,8 @@ fn one_client_signs_for_many_targets_as_time_goes_as_the_generic_signer_does() {
             seconds.extend((0..4).map(|_| midnight + random.i64(-86_400..86_400)));
             for second in seconds {
                 now.store(second, Ordering::Relaxed);
-                let first = random.usize(..targets.len() - 40);
-                for (host, user, region) in &targets[first..first + 40] {
+                let first = random.usize(..targets.len() - 60);
+                for (host, user, region) in &targets[first..first + 60] {
                     let request = TokenRequest { host, port: 5432, region: Some(region), user };
                     let token = client.generate_token(&request).unwrap();
                     let again = client.generate_token(&request).unwrap();

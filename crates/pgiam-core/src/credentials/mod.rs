@@ -15,12 +15,12 @@ mod sts;
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use aws_credential_types::Credentials;
 use zeroize::Zeroizing;
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::kept::Kept;
 use crate::sigv4::{self, DaySigner, SigningKey};
 use crate::time::{Day, Deadline, TimeOfDay};
 
@@ -92,7 +92,7 @@ pub(crate) struct SigningCredentials {
     credentials: Credentials,
     encoded_access_key_id: Zeroizing<String>,
     encoded_session_token: Option<Zeroizing<String>>,
-    templates: ArcSwap<Vec<Arc<Template>>>,
+    templates: Kept<Template>,
 }
 
 /// The token of one day for one target, without the time of day and the signature.
@@ -114,21 +114,15 @@ impl Template {
     /// The whole token. One allocation, of the length it will have with the NUL that the C ABI adds: growing or shrinking
     /// would leave a copy of the token behind.
     #[inline]
-    pub(crate) fn sign(&self, time: TimeOfDay) -> Zeroizing<String> {
+    pub(crate) fn sign(&self, time: TimeOfDay) -> Zeroizing<Vec<u8>> {
         let signature = self.signer.sign(time);
-        let length = self.before_time.len() + time.as_str().len() + self.after_time.len() + signature.len();
-        let mut text = Zeroizing::new(String::with_capacity(length + 1));
-        text.push_str(&self.before_time);
-        text.push_str(time.as_str());
-        text.push_str(&self.after_time);
-        text.push_str(std::str::from_utf8(&signature).unwrap_or_default());
+        let parts = [self.before_time.as_bytes(), time.digits(), self.after_time.as_bytes(), &signature];
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        let mut text = Zeroizing::new(Vec::with_capacity(length + 1));
+        parts.into_iter().for_each(|part| text.extend_from_slice(part));
         text
     }
 }
-
-/// That many targets keep their template. With more, all begin anew: what they share, the encoded credentials and the
-/// day's signing key, is most of a template's price.
-pub(crate) const MOST_TARGETS: usize = 32;
 
 impl SigningCredentials {
     pub(crate) fn new(credentials: Credentials) -> Self {
@@ -140,7 +134,7 @@ impl SigningCredentials {
                 .filter(|token| !token.is_empty())
                 .map(sigv4::percent_encode),
             credentials,
-            templates: ArcSwap::default(),
+            templates: Kept::new(),
         }
     }
 
@@ -164,31 +158,21 @@ impl SigningCredentials {
         now: i64,
         sign: impl FnOnce(&Template, TimeOfDay) -> T,
     ) -> Option<T> {
-        let templates = self.templates.load();
-        let template = templates.iter().find(|template| template.target == target)?;
-        Some(sign(template, template.day.time(now)?))
+        let sign = |template: &Arc<Template>| Some(sign(template, template.day.time(now)?));
+        self.templates.find(target, |template| template.target == target, sign)?
     }
 
     /// The signing key of a day, region and service: one that is kept, or a new one.
     pub(crate) fn signing_key(&self, day: &Day, region: &str, service: &'static str) -> SigningKey {
-        let templates = self.templates.load();
-        match templates.iter().find(|kept| kept.day == *day && kept.region == region && kept.service == service) {
-            Some(kept) => kept.signer.key().clone(),
-            None => SigningKey::derive(self.credentials.secret_access_key(), day, region, service),
-        }
+        let of_these = |kept: &Template| kept.day == *day && kept.region == region && kept.service == service;
+        self.templates
+            .find_anywhere(|kept| of_these(kept).then(|| kept.signer.key().clone()))
+            .unwrap_or_else(|| SigningKey::derive(self.credentials.secret_access_key(), day, region, service))
     }
 
     /// Keeps a template in the place of those of other days.
     pub(crate) fn keep(&self, template: &Arc<Template>) {
-        self.templates.rcu(|kept| {
-            let of_this_day =
-                kept.iter().filter(|kept| kept.day == template.day && kept.target != template.target).cloned();
-            let mut templates: Vec<_> = of_this_day.collect();
-            if templates.len() == MOST_TARGETS {
-                templates.clear();
-            }
-            templates.push(Arc::clone(template));
-            templates
-        });
+        let stays = |kept: &Template| kept.day == template.day && kept.target != template.target;
+        self.templates.keep(template.target, template, stays);
     }
 }
