@@ -6,6 +6,7 @@
 //! allows, and none is left open for a forked child to inherit. Literal addresses are not looked up, so no resolver
 //! thread is started for the link-local services.
 
+use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +26,9 @@ use crate::tls;
 
 /// The most that is read of an answer; the largest real one, of STS, has a few KiB.
 const MAX_BODY: u64 = 256 * 1024;
+
+/// The same where the answer does not tell: such answers come in chunks, from services behind a proxy.
+const UNTOLD_BODY: u64 = 16 * 1024;
 
 /// Bytes that are read or written at a time. The head of a request and that of an answer must fit in.
 const BUFFER: usize = 16 * 1024;
@@ -176,8 +180,12 @@ impl Http {
             error => failure(error),
         })?;
         let status = response.status().as_u16();
-        let mut body = response.into_body();
-        let body = body.with_config().limit(MAX_BODY).read_to_vec().map(Zeroizing::new).map_err(failure)?;
+        let answer = response.into_body();
+        // Room for all of it: growing would leave copies of secrets behind.
+        let length = answer.content_length().unwrap_or(UNTOLD_BODY).min(MAX_BODY);
+        let mut body = Zeroizing::new(Vec::with_capacity(usize::try_from(length + 1).unwrap_or(0)));
+        let mut reader = answer.into_with_config().limit(MAX_BODY).reader();
+        reader.read_to_end(&mut body).map_err(|error| failure(error.into()))?;
         Ok(Response { status, body })
     }
 }
