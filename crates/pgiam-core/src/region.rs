@@ -64,7 +64,6 @@ pub(crate) fn check(region: &str) -> Result<(), String> {
 }
 
 /// Finds the region for a host of a kind, as far as that needs no network.
-#[inline]
 pub(crate) fn locate<'a>(
     host: &str,
     kind: EndpointKind<'a>,

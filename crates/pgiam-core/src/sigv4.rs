@@ -99,7 +99,8 @@ pub(crate) struct DaySigner {
     digest_at: usize,
 }
 
-/// Algorithm, time, scope and digest, with a region of 63 characters.
+/// Algorithm, time, scope and digest, with a region of 63 characters, the most that a label of a host's name or a region
+/// given otherwise can have.
 const TO_SIGN_BLOCKS: usize = 4;
 /// Where the time of day stands in the string to sign.
 const TIME_AT: usize = ALGORITHM.len() + "\n00000000T".len();

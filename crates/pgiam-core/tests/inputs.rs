@@ -57,6 +57,28 @@ fn the_region_comes_from_argument_name_setting_environment_profile_and_metadata_
 }
 
 #[test]
+fn the_longest_region_that_a_name_can_carry_is_signed_for_and_no_longer_one_is_taken() {
+    for service in ["rds", "dsql"] {
+        let client =
+            Client::builder().environment(environment(&KEYS)).settings(settings(&[("service", service)])).build();
+        for (length, fits) in [(1, true), (63, true), (64, false)] {
+            let region = "r".repeat(length);
+            for (host, argument) in [
+                (format!("db.c9ak.{region}.rds.amazonaws.com"), None),
+                (format!("abc.dsql.{region}.on.aws"), None),
+                ("db.example.com".to_owned(), Some(region.as_str())),
+            ] {
+                let request = TokenRequest { host: &host, port: 5432, region: argument, user: "u" };
+                match client.generate_token(&request) {
+                    Ok(token) => assert_eq!((fits, token.region()), (true, region.as_str()), "{host}"),
+                    Err(error) => assert_eq!((fits, error.kind()), (false, ErrorKind::InvalidArgument), "{error}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn without_any_region_the_error_tells_where_one_was_looked_for() {
     let error = region_of(&with_keys(&[("AWS_EC2_METADATA_DISABLED", "true")]), "db.example.com", None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoRegion);
