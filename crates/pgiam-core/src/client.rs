@@ -16,7 +16,7 @@ use crate::region::{self, Located, RegionSource};
 use crate::time::{Clock, Deadline, unix_seconds};
 use crate::token::{CheckedRequest, Target, Token, TokenRequest};
 
-/// Settings and credentials. Share one among threads: after the first call a token costs a few microseconds, without a
+/// Settings and credentials. Share one among threads: after the first call a token costs about a microsecond, without a
 /// lock and without the network.
 ///
 /// The environment and the profile files are read once, when the client is made, and again at [`Client::refresh`].
@@ -226,8 +226,9 @@ impl Client {
         let inner = &self.inner;
         let before = inner.known.load_full();
         let deadline = Deadline::after(before.config.settings.timeout());
-        inner.known.store(Arc::new(Known::new(before.config.read_everything_again())));
+        // Before the new configuration is there: nothing may remember the old region under it.
         inner.instance_region.store(None);
+        inner.known.store(Arc::new(Known::new(before.config.read_everything_again())));
         inner.credentials.refresh(inner, deadline)
     }
 }

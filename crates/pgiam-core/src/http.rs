@@ -30,10 +30,10 @@ const MAX_BODY: u64 = 256 * 1024;
 /// The same where the answer does not tell: such answers come in chunks, from services behind a proxy.
 const UNTOLD_BODY: u64 = 16 * 1024;
 
-/// Bytes that are read or written at a time. The head of a request and that of an answer must fit in.
+/// Bytes that are read or written at a time. The head of an answer must fit in, and each header of a request.
 const BUFFER: usize = 16 * 1024;
 
-/// The same for the services of the machine itself, whose heads are short: fewer pages to clear for a fetch.
+/// The same for instance metadata, whose heads are short: fewer pages to clear for a fetch.
 const SMALL_BUFFER: usize = 4 * 1024;
 
 /// A connection pool for one fetch.
@@ -106,6 +106,11 @@ impl Failure {
 impl Http {
     /// Straight to the server, whatever proxies the environment names. Plain HTTP.
     pub(crate) fn without_proxy(deadline: Deadline) -> Self {
+        Self::build(deadline, LiteralFirst::default(), None, None, BUFFER)
+    }
+
+    /// As [`Http::without_proxy`], for instance metadata.
+    pub(crate) fn to_instance_metadata(deadline: Deadline) -> Self {
         Self::build(deadline, LiteralFirst::default(), None, None, SMALL_BUFFER)
     }
 

@@ -73,7 +73,7 @@ impl MetadataService {
     /// Opens a session: fetches the session token under which everything else is read.
     pub(crate) fn session(&self, deadline: Deadline) -> Result<Session<'_>, Error> {
         let deadline = if self.total == Duration::MAX { deadline } else { deadline.at_most(self.total) };
-        let http = Http::without_proxy(deadline);
+        let http = Http::to_instance_metadata(deadline);
         let token = self.fetch_token(&http, deadline)?;
         Ok(Session { service: self, http, deadline, token: RefCell::new(token) })
     }

@@ -22,7 +22,7 @@ use crate::time::Deadline;
 #[derive(Debug)]
 pub(crate) struct SocketConnector {
     pub(crate) deadline: Deadline,
-    /// Set when a peer was reached.
+    /// Set when a peer was reached: by connecting, or by sending over a connection that is open.
     pub(crate) reached: Arc<AtomicBool>,
 }
 
@@ -37,6 +37,7 @@ impl<In: Transport> Connector<In> for SocketConnector {
                 Either::B(Socket {
                     stream: self.open(details)?,
                     deadline: self.deadline,
+                    reached: Arc::clone(&self.reached),
                     read_limit: Duration::ZERO,
                     write_limit: Duration::ZERO,
                     buffers: SocketBuffers::new(input, output),
@@ -78,6 +79,7 @@ fn told(error: std::io::Error) -> Error {
 pub(crate) struct Socket {
     stream: TcpStream,
     deadline: Deadline,
+    reached: Arc<AtomicBool>,
     /// What the kernel was told; zero: nothing yet.
     read_limit: Duration,
     write_limit: Duration,
@@ -89,10 +91,7 @@ const LIMIT_STEP: Duration = Duration::from_millis(4);
 
 /// How long the next call may take. `Err`: the time is over.
 fn limit(deadline: Deadline, timeout: NextTimeout) -> Result<Duration, Error> {
-    let over = Error::Timeout(timeout.reason);
-    let Some(left) = deadline.remaining().map(|left| left.min(*timeout.after)).filter(|left| !left.is_zero()) else {
-        return Err(over);
-    };
+    let left = deadline.remaining().ok_or(Error::Timeout(timeout.reason))?;
     let steps = left.as_nanos().div_ceil(LIMIT_STEP.as_nanos());
     Ok(LIMIT_STEP * u32::try_from(steps).unwrap_or(u32::MAX))
 }
@@ -103,9 +102,13 @@ impl Transport for Socket {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        self.reached.store(true, Ordering::Relaxed);
+        self.buffers.used_output = self.buffers.used_output.max(amount);
+        // One for all calls: signals and small steps do not begin it anew.
+        let deadline = self.deadline.at_most(*timeout.after);
         let mut sent = 0;
         while sent < amount {
-            let limit = limit(self.deadline, timeout)?;
+            let limit = limit(deadline, timeout)?;
             if limit != self.write_limit {
                 self.stream.set_write_timeout(Some(limit))?;
                 self.write_limit = limit;
@@ -116,13 +119,13 @@ impl Transport for Socket {
                 Err(error) => interrupted(error, timeout)?,
             }
         }
-        self.buffers.used_output = self.buffers.used_output.max(amount);
         Ok(())
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        let deadline = self.deadline.at_most(*timeout.after);
         loop {
-            let limit = limit(self.deadline, timeout)?;
+            let limit = limit(deadline, timeout)?;
             if limit != self.read_limit {
                 self.stream.set_read_timeout(Some(limit))?;
                 self.read_limit = limit;

@@ -174,3 +174,19 @@ fn off_ec2_the_default_client_gives_up_within_two_seconds() {
     });
     assert_eq!(bound, Ok(()));
 }
+
+#[test]
+fn a_service_that_stops_answering_on_an_open_connection_is_not_taken_for_none_at_all() {
+    let simulator = Simulator::start(SimulatorOptions { keep_alive: true, ..Default::default() }).unwrap();
+    simulator.inject(Route::ImdsRoleList, Fault::HangBeforeAnswer, Times::Forever);
+    let client = Client::builder()
+        .environment(environment(&[
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", &simulator.url()),
+            ("AWS_METADATA_SERVICE_NUM_ATTEMPTS", "1"),
+            ("AWS_METADATA_SERVICE_TIMEOUT", "0.2"),
+        ]))
+        .build();
+    let error = client.generate_token(&request()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    assert!(error.message().contains("did not answer"), "{error}");
+}
