@@ -9,8 +9,8 @@ fn main() {
     let library = Product::SharedLibrary;
     if is_linux() {
         let major = std::env::var("CARGO_PKG_VERSION_MAJOR").unwrap_or_default();
-        library.option(&format!("-soname,libpgiam.so.{major}"));
-        library.option("-z,nodelete");
+        library.option(&["-soname", &format!("libpgiam.so.{major}")]);
+        library.option(&["-z", "nodelete"]);
     }
     library.pack_relocations();
     library.group_hot_functions("hot-functions.ld");

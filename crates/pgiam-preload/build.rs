@@ -6,8 +6,8 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     let library = Product::SharedLibrary;
     if is_linux() {
-        library.option("-soname,libpgiam_preload.so");
-        library.option("-z,nodelete");
+        library.option(&["-soname", "libpgiam_preload.so"]);
+        library.option(&["-z", "nodelete"]);
     }
     library.pack_relocations();
 }

@@ -16,20 +16,27 @@ pub enum Product {
 }
 
 impl Product {
-    /// Hands one option to the linker.
-    pub fn option(self, option: &str) {
+    /// Hands one option to the linker, by words of its own each: a path may hold a comma.
+    pub fn option(self, words: &[&str]) {
         let instruction = match self {
             Self::SharedLibrary => "rustc-cdylib-link-arg",
             Self::Program => "rustc-link-arg-bins",
         };
-        println!("cargo:{instruction}=-Wl,{option}");
+        for word in words {
+            println!("cargo:{instruction}=-Xlinker");
+            println!("cargo:{instruction}={word}");
+        }
     }
 
     /// Writes relocations in the packed form, an eighth to a thirtieth of the plain one. The C library must know it, as
     /// glibc does since 2.36; the linker then marks the file, so that an older one refuses it with a clear message.
+    /// `PGIAM_PACK_RELOCATIONS=off` leaves it out, for a file that is to run with an older glibc.
     pub fn pack_relocations(self) {
-        if is_linux() && env::var("HOST") == env::var("TARGET") && glibc().is_some_and(|version| version >= (2, 36)) {
-            self.option("-z,pack-relative-relocs");
+        println!("cargo:rerun-if-env-changed=PGIAM_PACK_RELOCATIONS");
+        let wanted = env::var("PGIAM_PACK_RELOCATIONS").as_deref() != Ok("off");
+        let at_home = is_linux() && env::var("HOST") == env::var("TARGET") && linker_is_the_default();
+        if wanted && at_home && glibc().is_some_and(|version| version >= (2, 36)) {
+            self.option(&["-z", "pack-relative-relocs"]);
         }
     }
 
@@ -42,7 +49,7 @@ impl Product {
         println!("cargo:rerun-if-env-changed=PGIAM_HOT_FUNCTIONS");
         let wanted = env::var("PGIAM_HOT_FUNCTIONS").as_deref() != Ok("off");
         if wanted && is_linux() && is_release() && linker_is_the_default() {
-            self.option(&format!("-T,{}", file.display()));
+            self.option(&["-T", &file.display().to_string()]);
         }
     }
 }

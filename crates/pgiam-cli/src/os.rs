@@ -11,7 +11,7 @@ use std::process::Command;
 /// Where the C library hands over.
 ///
 /// Rust's own start would first read the map of the process' memory and put up a stack and handlers to tell of stack
-/// overflows: a tenth of a run that makes one token (docs/performance.md). What it does for safety is done here too.
+/// overflows: a seventh of a run that makes one token (docs/performance.md). What it does for safety is done here too.
 #[cfg(not(test))]
 #[unsafe(no_mangle)]
 extern "C" fn main(count: libc::c_int, arguments: *const *const libc::c_char) -> libc::c_int {
@@ -39,7 +39,9 @@ fn occupy_standard_descriptors() {
         // SAFETY: takes a number; a closed descriptor is an error.
         if unsafe { libc::fcntl(descriptor, libc::F_GETFD) } < 0 {
             // SAFETY: the text is NUL-terminated. The lowest free number is given, which is this one.
-            unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
+            if unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) } < 0 {
+                std::process::abort();
+            }
         }
     }
 }
