@@ -10,9 +10,9 @@ use crate::config::settings::Settings;
 use crate::credentials::cache::{Cache, Fetch, Held};
 use crate::credentials::{Context, Provided, chain};
 use crate::error::Error;
-use crate::flight::{Flight, Poll};
-use crate::kept::Kept;
 use crate::region::{self, Located, RegionSource};
+use crate::sync::lossy_cache::LossyCache;
+use crate::sync::single_flight::{Poll, SingleFlight};
 use crate::time::{Clock, Deadline, unix_seconds};
 use crate::token::{CheckedRequest, Target, Token, TokenRequest};
 
@@ -33,18 +33,20 @@ struct Inner {
     known: ArcSwap<Known>,
     credentials: Arc<Cache>,
     instance_region: ArcSwapOption<String>,
-    region_flight: Arc<Flight<Arc<String>>>,
+    /// The region of the last token that needed credentials: where AWS services are asked by default.
+    token_region: ArcSwapOption<String>,
+    region_flight: Arc<SingleFlight<Arc<String>>>,
 }
 
 /// What was configured, and for what tokens were asked under that configuration.
 struct Known {
     config: Config,
-    targets: Kept<Target>,
+    targets: LossyCache<Target>,
 }
 
 impl Known {
     fn new(config: Config) -> Self {
-        Self { config, targets: Kept::new() }
+        Self { config, targets: LossyCache::new() }
     }
 
     /// The target of a request that was checked, remembered from then on.
@@ -124,7 +126,8 @@ impl ClientBuilder {
                 known: ArcSwap::from_pointee(Known::new(Config::read(self.settings, self.environment))),
                 credentials: Cache::new(),
                 instance_region: ArcSwapOption::empty(),
-                region_flight: Arc::new(Flight::new()),
+                token_region: ArcSwapOption::empty(),
+                region_flight: Arc::new(SingleFlight::new()),
             }),
         }
     }
@@ -272,6 +275,7 @@ impl Inner {
         if let Some(token) = self.sign_held(&target, self.clock.now()) {
             return Ok(token);
         }
+        self.token_region.store(Some(Arc::new(region.to_owned())));
         let held = self.wait_for_credentials(deadline.unwrap_or_else(|| self.new_deadline()))?;
         // Time has passed.
         Ok(target.sign(&held.signing, held.expires_at(), self.clock.now()))
@@ -299,6 +303,7 @@ impl Inner {
         if let Some(token) = self.sign_held(&target, now) {
             return Ok(Some(token));
         }
+        self.token_region.store(Some(Arc::new(region.to_owned())));
         match self.credentials.poll(self, now) {
             Poll::Ready(held) => Ok(Some(target.sign(&held.signing, held.expires_at(), now))),
             Poll::Pending => Ok(None),
@@ -340,7 +345,13 @@ impl Inner {
 
     fn fetch_with_trail(&self, deadline: Deadline, trail: &mut Vec<chain::Step>) -> Result<Provided, Error> {
         let known = self.known.load_full();
-        let context = Context { deadline, now: self.clock.now(), config: &known.config };
+        let region = self.token_region.load_full();
+        let context = Context {
+            deadline,
+            now: self.clock.now(),
+            config: &known.config,
+            token_region: region.as_deref().map(String::as_str),
+        };
         chain::provide(&context, trail)
     }
 

@@ -49,6 +49,12 @@ impl Error {
         error
     }
 
+    /// The same error with what was being done before its message: `context: message`. Class and mark stay.
+    #[must_use]
+    pub(crate) fn context(self, what: &str) -> Self {
+        Self { unavailable: self.unavailable, ..Self::new(self.kind, format!("{what}: {}", self.message)) }
+    }
+
     /// Marks the source as down rather than refusing: unreachable, timed out, throttled or answering 5xx. Only such a
     /// failure lets expired credentials be served a little longer.
     #[must_use]

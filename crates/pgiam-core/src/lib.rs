@@ -18,40 +18,34 @@
 //! # Ok::<(), pgiam_core::Error>(())
 //! ```
 //!
-//! # The house
+//! # Layout
 //!
-//! Calls go down only, and a test reads the imports to keep it so:
+//! A module imports only modules below it, and a test reads the imports to keep it so:
 //!
-//! * [`client`] is the hall: settings and the credential cache in, a token out.
-//! * [`token`], [`database_endpoint`], [`region`]: what to sign, for which name, where.
-//! * [`credentials`]: a file a source; the chain orders them, the cache keeps them fresh.
-//! * `metadata_service`: EC2's instance metadata, on which credentials and region both stand.
+//! * [`client`]: settings and cached credentials in, a token out.
+//! * [`token`] and [`region`]: what is signed, for which endpoint name, in which region, and how.
+//! * [`credentials`]: one file per source; the chain orders them, the cache keeps them fresh.
+//! * `net`: HTTP, TLS, retries, the AWS services and the EC2 metadata service.
 //! * [`config`]: environment, profile files and settings, read once.
-//! * the cellar: signing, HTTP, retries, single flights, time, secrets, errors and the operating system.
+//! * `sync`: one fetch at a time, and a bounded lock-free cache, both safe across `fork`.
+//! * utilities: errors, time, secrets, percent-encoding and the operating system.
 #![deny(unsafe_code)]
 
-mod aws_endpoint;
 pub mod client;
 pub mod config;
 pub mod credentials;
-pub mod database_endpoint;
 pub mod error;
-mod flight;
-mod http;
-mod kept;
-mod metadata_service;
+mod net;
+mod percent_encoding;
 pub mod region;
-mod retry;
 mod secret;
-mod sigv4;
-mod socket;
+mod sync;
 pub mod sys;
 #[cfg(feature = "test-hooks")]
 pub mod test_hooks;
 #[cfg(not(feature = "test-hooks"))]
 mod test_hooks;
 pub mod time;
-mod tls;
 pub mod token;
 
 pub use client::{Client, ClientBuilder, Explanation, Serving};

@@ -4,10 +4,11 @@
 //! An argument that contradicts a recognised endpoint name is an error: the server could only refuse the token.
 
 use crate::config::Config;
-use crate::database_endpoint::EndpointKind;
+use crate::config::region_name::check;
 use crate::error::{Error, ErrorKind, invalid_argument, invalid_configuration};
-use crate::metadata_service::MetadataService;
+use crate::net::metadata_service::MetadataService;
 use crate::time::Deadline;
+use crate::token::endpoint::EndpointKind;
 
 /// Where a region came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,22 +46,6 @@ impl RegionSource {
 pub(crate) enum Located<'a> {
     Known(&'a str, RegionSource),
     AskInstanceMetadata,
-}
-
-/// Whether a text can be a region: letters, digits and hyphens, as in every region's name. The answer says what is wrong.
-pub(crate) fn check(region: &str) -> Result<(), String> {
-    if region.is_empty() {
-        return Err("the region is empty".into());
-    }
-    match region.chars().find(|c| !(c.is_ascii_alphanumeric() || *c == '-')) {
-        Some(bad) => Err(format!(
-            "{region:?} has the character {bad:?}; a region has letters, digits and '-' only, as in eu-central-1"
-        )),
-        None if region.len() > 63 || region.starts_with('-') || region.ends_with('-') => {
-            Err(format!("{region:?} is not a region; one looks like eu-central-1"))
-        }
-        None => Ok(()),
-    }
 }
 
 /// Finds the region for a host of a kind, as far as that needs no network.

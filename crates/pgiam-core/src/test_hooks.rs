@@ -18,7 +18,7 @@ mod with_hooks {
     /// Called with the name of the moment.
     pub type Hook = Arc<dyn Fn(&'static str) + Send + Sync>;
 
-    /// The moments, in the order of the code in `flight`.
+    /// The moments, in the order of the code in `single_flight`.
     pub const MOMENTS: [&str; 8] = [
         "wait: locked",
         "wait: boarded",

@@ -12,7 +12,7 @@
 //! A keyword beats its variable; an empty value counts as absent. With a list in `PGIAM_HOST` or `PGIAM_PORT` the n-th
 //! belongs to the n-th host of the connection; a single value is for all of them.
 
-use pgiam_core::database_endpoint;
+use pgiam_core::token::endpoint;
 
 use crate::conninfo::Parameters;
 
@@ -119,7 +119,7 @@ impl OwnSettings {
             Mode::On => true,
             Mode::Auto => {
                 item(&self.hosts_to_sign_for, index).is_some()
-                    || database_endpoint::is_recognized(host)
+                    || endpoint::is_recognized(host)
                     || self.patterns.iter().any(|pattern| matches(pattern, host))
             }
         }

@@ -2,6 +2,7 @@
 
 pub mod environment;
 pub mod profile_files;
+pub(crate) mod region_name;
 pub mod settings;
 
 use crate::config::environment::Environment;

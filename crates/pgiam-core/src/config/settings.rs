@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crate::config::region_name;
 use crate::error::{Error, invalid_configuration};
-use crate::region;
 
 /// Which kind of token to make.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl Settings {
             }
             "region" => {
                 if let Some(value) = given {
-                    region::check(value).map_err(|why| invalid_configuration(format!("setting region: {why}")))?;
+                    region_name::check(value).map_err(|why| invalid_configuration(format!("setting region: {why}")))?;
                 }
                 self.region = given.map(str::to_owned);
             }

@@ -16,7 +16,7 @@ use arc_swap::ArcSwapOption;
 
 use crate::credentials::{Provided, SigningCredentials, Source};
 use crate::error::Error;
-use crate::flight::{Flight, Poll};
+use crate::sync::single_flight::{Poll, SingleFlight};
 use crate::time::{Deadline, unix_seconds};
 
 /// Seconds. A token lives as long, so a held credential that lasts longer cannot shorten one.
@@ -128,12 +128,12 @@ pub(crate) trait Fetch: Send + Sync + 'static {
 /// The credentials of one client.
 pub(crate) struct Cache {
     held: ArcSwapOption<Held>,
-    flight: Arc<Flight<Arc<Held>>>,
+    flight: Arc<SingleFlight<Arc<Held>>>,
 }
 
 impl Cache {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { held: ArcSwapOption::empty(), flight: Arc::new(Flight::new()) })
+        Arc::new(Self { held: ArcSwapOption::empty(), flight: Arc::new(SingleFlight::new()) })
     }
 
     fn valid(&self, now: i64) -> Option<Arc<Held>> {

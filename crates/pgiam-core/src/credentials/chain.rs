@@ -38,7 +38,7 @@ pub(crate) fn provide(context: &Context<'_>, trail: &mut Vec<Step>) -> Result<Pr
         profile: context.config.profile().ok().flatten(),
     };
     let assumed = sts::assume_role(context, &role, &provided.credentials)
-        .map_err(|error| with_context("setting role_arn", &error))
+        .map_err(|error| error.context("setting role_arn"))
         .inspect_err(|error| trail.push(Step { source: "role_arn", said: error.message().to_owned() }))?;
     trail.push(Step { source: "role_arn", said: format!("serves, by {}", assumed.by) });
     accept(Provided { source: Source::Role, ..assumed }, context.now)
@@ -60,16 +60,11 @@ fn first(context: &Context<'_>, trail: &mut Vec<Step>) -> Result<Provided, Error
                     let none = no_credentials(trail);
                     return Err(if error.is_source_unavailable() { none.source_unavailable() } else { none });
                 }
-                return Err(with_context(name, &error));
+                return Err(error.context(name));
             }
         }
     }
     Err(no_credentials(trail))
-}
-
-fn with_context(name: &str, error: &Error) -> Error {
-    let named = Error::new(error.kind(), format!("{name}: {}", error.message()));
-    if error.is_source_unavailable() { named.source_unavailable() } else { named }
 }
 
 fn no_credentials(trail: &[Step]) -> Error {

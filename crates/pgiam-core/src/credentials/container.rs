@@ -14,11 +14,11 @@ use ureq::http::Uri;
 use crate::config::Config;
 use crate::credentials::{Context, Outcome, Provided, Source};
 use crate::error::{Error, ErrorKind, invalid_configuration};
-use crate::http::{Failure, Http, Limits, Request};
-use crate::retry::{Attempt, retry};
+use crate::net::http::{Failure, Http, Limits, Request};
+use crate::net::retry::{Attempt, retry};
+use crate::net::tls;
 use crate::secret::Secret;
 use crate::time::{parse_rfc3339, system_time};
-use crate::tls;
 
 const RELATIVE: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
 const FULL: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";

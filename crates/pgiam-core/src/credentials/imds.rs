@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::credentials::{Context, Outcome, Provided, Source};
 use crate::error::{Error, ErrorKind};
-use crate::metadata_service::MetadataService;
+use crate::net::metadata_service::MetadataService;
 use crate::time::{parse_rfc3339, system_time};
 
 pub(crate) fn provide(context: &Context<'_>) -> Outcome {

@@ -20,15 +20,19 @@ use zeroize::Zeroizing;
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::kept::Kept;
-use crate::sigv4::{self, DaySigner, SigningKey};
+use crate::percent_encoding::percent_encode;
+use crate::sync::lossy_cache::LossyCache;
 use crate::time::{Day, Deadline, TimeOfDay};
+use crate::token::sigv4::{DaySigner, SigningKey};
 
 /// What a provider works with.
 pub(crate) struct Context<'a> {
     pub(crate) config: &'a Config,
     pub(crate) deadline: Deadline,
     pub(crate) now: i64,
+    /// The region of the token that the credentials are for, if one was asked for: the default region of STS and other
+    /// AWS services.
+    pub(crate) token_region: Option<&'a str>,
 }
 
 /// A provider's answer. *Not configured* lets the chain go on; *failed* stops it, so that a program with a broken role
@@ -92,7 +96,7 @@ pub(crate) struct SigningCredentials {
     credentials: Credentials,
     encoded_access_key_id: Zeroizing<String>,
     encoded_session_token: Option<Zeroizing<String>>,
-    templates: Kept<Template>,
+    templates: LossyCache<Template>,
 }
 
 /// The token of one day for one target, without the time of day and the signature.
@@ -127,14 +131,11 @@ impl Template {
 impl SigningCredentials {
     pub(crate) fn new(credentials: Credentials) -> Self {
         Self {
-            encoded_access_key_id: sigv4::percent_encode(credentials.access_key_id()),
+            encoded_access_key_id: percent_encode(credentials.access_key_id()),
             // An empty session token is none: an empty parameter would be refused.
-            encoded_session_token: credentials
-                .session_token()
-                .filter(|token| !token.is_empty())
-                .map(sigv4::percent_encode),
+            encoded_session_token: credentials.session_token().filter(|token| !token.is_empty()).map(percent_encode),
             credentials,
-            templates: Kept::new(),
+            templates: LossyCache::new(),
         }
     }
 

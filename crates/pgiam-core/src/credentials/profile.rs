@@ -177,10 +177,7 @@ fn credential_source(context: &Context<'_>, source: &str, here: &str) -> Result<
     };
     match outcome {
         Outcome::Provided(provided) => Ok(provided),
-        Outcome::Failed(error) => {
-            let told = Error::new(error.kind(), format!("credential_source {source}: {}", error.message()));
-            Err(if error.is_source_unavailable() { told.source_unavailable() } else { told })
-        }
+        Outcome::Failed(error) => Err(error.context(&format!("credential_source {source}"))),
         Outcome::NotConfigured(why) => {
             Err(Error::new(ErrorKind::NoCredentials, format!("{here}: credential_source {source}: {why}")))
         }

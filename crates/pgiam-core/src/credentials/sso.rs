@@ -15,13 +15,13 @@ use serde_json::{Value, json};
 use sha1::{Digest, Sha1};
 use zeroize::Zeroizing;
 
-use crate::aws_endpoint::{AwsService, Endpoint};
 use crate::config::profile_files::Profile;
 use crate::credentials::{Context, Provided, Source};
 use crate::error::{Error, ErrorKind, invalid_configuration};
-use crate::http::Response;
+use crate::net::aws_endpoint::{AwsService, Endpoint};
+use crate::net::http::Response;
+use crate::percent_encoding::percent_encode;
 use crate::secret::Secret;
-use crate::sigv4::percent_encode;
 use crate::sys;
 use crate::time::{Deadline, parse_rfc3339, rfc3339, system_time};
 

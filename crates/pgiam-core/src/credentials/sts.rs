@@ -9,14 +9,14 @@ use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, si
 use aws_sigv4::sign::v4;
 use zeroize::Zeroizing;
 
-use crate::aws_endpoint::{AwsService, Endpoint};
 use crate::config::Config;
 use crate::config::profile_files::Profile;
 use crate::credentials::{Context, Outcome, Provided, Source};
 use crate::error::{Error, ErrorKind, invalid_configuration};
-use crate::http::Response;
+use crate::net::aws_endpoint::{AwsService, Endpoint};
+use crate::net::http::Response;
+use crate::percent_encoding::percent_encode;
 use crate::secret::Secret;
-use crate::sigv4::percent_encode;
 use crate::time::{parse_rfc3339, system_time};
 
 /// A role to become. Texts are as configured.

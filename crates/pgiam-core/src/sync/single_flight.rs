@@ -17,7 +17,7 @@ use crate::time::Deadline;
 type Outcome<T> = Result<T, Error>;
 
 /// What fetches a `T` that many wait for.
-pub(crate) struct Flight<T> {
+pub(crate) struct SingleFlight<T> {
     leg: ArcSwap<Leg<T>>,
 }
 
@@ -102,7 +102,7 @@ pub(crate) enum Poll<T> {
     Failed(Error),
 }
 
-impl<T: Clone + Send + Sync + 'static> Flight<T> {
+impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
     pub(crate) fn new() -> Self {
         Self { leg: ArcSwap::from_pointee(Leg::new()) }
     }

@@ -4,6 +4,9 @@
 //! A token is host, port and a presigned query, in botocore's order. It lives 900 seconds, the most RDS accepts, or as
 //! long as the credentials that signed it, whichever ends first.
 
+pub mod endpoint;
+pub(crate) mod sigv4;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::hash::Hasher;
@@ -17,11 +20,12 @@ use zeroize::Zeroizing;
 use crate::config::Config;
 use crate::config::settings::Service;
 use crate::credentials::{SigningCredentials, Template};
-use crate::database_endpoint::{self, EndpointKind};
 use crate::error::{Error, invalid_argument};
+use crate::percent_encoding::percent_encode;
 use crate::region::{self, Located, RegionSource};
-use crate::sigv4::{self, ALGORITHM, DayRequest, DaySigner, EMPTY_BODY};
 use crate::time::{Day, TimeOfDay};
+use crate::token::endpoint::EndpointKind;
+use crate::token::sigv4::{ALGORITHM, DayRequest, DaySigner, EMPTY_BODY};
 
 /// Seconds that a token is valid for.
 pub const LIFETIME_SECONDS: i64 = 900;
@@ -148,13 +152,13 @@ pub(crate) struct CheckedRequest<'a> {
 impl<'a> CheckedRequest<'a> {
     pub(crate) fn check(request: TokenRequest<'a>, service: Service) -> Result<Self, Error> {
         let TokenRequest { port, user, .. } = request;
-        let host = database_endpoint::normalize(request.host)?;
+        let host = endpoint::normalize(request.host)?;
         let is_dsql = match service {
             Service::Rds => false,
             Service::Dsql => true,
             Service::Auto => {
-                database_endpoint::refuse_addresses(&host)?;
-                matches!(database_endpoint::classify(&host), EndpointKind::Dsql { .. })
+                endpoint::refuse_addresses(&host)?;
+                matches!(endpoint::classify(&host), EndpointKind::Dsql { .. })
             }
         };
         let port = u16::try_from(port)
@@ -175,7 +179,7 @@ impl<'a> CheckedRequest<'a> {
     }
 
     fn kind(&self) -> EndpointKind<'_> {
-        database_endpoint::classify(&self.host)
+        endpoint::classify(&self.host)
     }
 
     /// Finds the region, as far as that needs no network.
@@ -272,7 +276,7 @@ impl Target {
         if !self.is_dsql {
             address.push_str(&format!(":{}", self.port));
             user.push_str("&DBUser=");
-            user.push_str(&sigv4::percent_encode(&self.user));
+            user.push_str(&percent_encode(&self.user));
         }
         // Port 443 is the default of https and stays out of the signed header, as in the AWS CLI.
         let signed_host = if self.port == 443 { host } else { &address };

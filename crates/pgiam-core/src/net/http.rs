@@ -20,9 +20,9 @@ use ureq::unversioned::transport::{ConnectProxyConnector, Connector, NextTimeout
 use ureq::{Agent, Proxy};
 use zeroize::Zeroizing;
 
-use crate::socket::SocketConnector;
+use crate::net::socket::SocketConnector;
+use crate::net::tls;
 use crate::time::Deadline;
-use crate::tls;
 
 /// The most that is read of an answer; the largest real one, of STS, has a few KiB.
 const MAX_BODY: u64 = 256 * 1024;

@@ -17,7 +17,6 @@ use crate::time::{Day, TimeOfDay};
 
 pub(crate) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 pub(crate) const EMPTY_BODY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
 /// SHA-256's state and block (FIPS 180-4, sections 5.2.1 and 5.3.3).
 type State = [u32; 8];
@@ -223,23 +222,6 @@ fn hex(state: &State) -> [u8; 64] {
     text
 }
 
-/// `text` with everything but letters, digits and `-_.~` percent-encoded (RFC 3986, section 2.3), with upper-case digits
-/// as Signature Version 4 asks. One allocation: no copy of a secret is left behind by growing.
-pub(crate) fn percent_encode(text: &str) -> Zeroizing<String> {
-    let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
-    let length = text.bytes().map(|byte| if unreserved(byte) { 1 } else { 3 }).sum();
-    let mut encoded = Vec::with_capacity(length);
-    for byte in text.bytes() {
-        if unreserved(byte) {
-            encoded.push(byte);
-        } else {
-            let digit = |four: u8| HEX[usize::from(four)];
-            encoded.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
-        }
-    }
-    Zeroizing::new(String::from_utf8(encoded).unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,12 +231,5 @@ mod tests {
         let state = [0x0123_4567, 0x89ab_cdef, 0xfedc_ba98, 0x7654_3210, 0, u32::MAX, 0x0a0a_a0a0, 0x9f90_0f09];
         let expected = "0123456789abcdeffedcba987654321000000000ffffffff0a0aa0a09f900f09";
         assert_eq!(std::str::from_utf8(&hex(&state)).unwrap(), expected);
-    }
-
-    #[test]
-    fn only_unreserved_characters_stay_as_they_are() {
-        let encoded = percent_encode("Az09-_.~ !*'()&+%=/:é");
-        assert_eq!(*encoded, "Az09-_.~%20%21%2A%27%28%29%26%2B%25%3D%2F%3A%C3%A9");
-        assert_eq!(encoded.len(), encoded.capacity());
     }
 }

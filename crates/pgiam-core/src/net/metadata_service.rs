@@ -12,8 +12,8 @@ use ureq::http::Uri;
 
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, invalid_configuration};
-use crate::http::{Failure, Http, Limits, Request, Response};
-use crate::retry::{Attempt, retry};
+use crate::net::http::{Failure, Http, Limits, Request, Response};
+use crate::net::retry::{Attempt, retry};
 use crate::secret::Secret;
 use crate::time::Deadline;
 
@@ -292,7 +292,7 @@ mod tests {
     /// library offers through the environment only: there the option is given as its variable.
     #[test]
     fn the_endpoint_is_found_as_the_sdks_find_it() {
-        let text = include_str!("../tests/data/imds-endpoint-tests.json");
+        let text = include_str!("../../tests/data/imds-endpoint-tests.json");
         let cases = serde_json::from_str::<Value>(text).unwrap()["tests"].as_array().unwrap().clone();
         assert_eq!(cases.len(), 14);
         for case in cases {

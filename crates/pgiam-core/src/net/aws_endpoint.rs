@@ -11,12 +11,12 @@ use ureq::http::Uri;
 
 use crate::config::Config;
 use crate::config::profile_files::Profile;
+use crate::config::region_name;
 use crate::error::{Error, ErrorKind, invalid_configuration};
-use crate::http::{Failure, Http, Limits, Request, Response};
-use crate::region;
-use crate::retry::{Attempt, retry};
+use crate::net::http::{Failure, Http, Limits, Request, Response};
+use crate::net::retry::{Attempt, retry};
+use crate::net::tls;
 use crate::time::Deadline;
-use crate::tls;
 
 /// A service that hands out credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,7 +170,7 @@ fn url(service: AwsService, config: &Config, profile: Option<&Profile>, region: 
             )))
         };
     }
-    region::check(region).map_err(|why| invalid_configuration(format!("region for {}: {why}", service.name())))?;
+    region_name::check(region).map_err(|why| invalid_configuration(format!("region for {}: {why}", service.name())))?;
     let region = region.to_ascii_lowercase();
     let partition = Partition::of(&region);
     let fips = is_on(config, profile, "AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint");

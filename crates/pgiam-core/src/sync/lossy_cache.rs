@@ -12,9 +12,9 @@ const LISTS: usize = 16;
 const LONGEST_LIST: usize = 16;
 
 /// Up to 256 things, found by a number that tells them apart well.
-pub(crate) struct Kept<T>([ArcSwapOption<Vec<Arc<T>>>; LISTS]);
+pub(crate) struct LossyCache<T>([ArcSwapOption<Vec<Arc<T>>>; LISTS]);
 
-impl<T> Kept<T> {
+impl<T> LossyCache<T> {
     pub(crate) fn new() -> Self {
         Self(std::array::from_fn(|_| ArcSwapOption::empty()))
     }
@@ -56,13 +56,13 @@ impl<T> Kept<T> {
 mod tests {
     use super::*;
 
-    fn has(kept: &Kept<u64>, number: u64) -> bool {
+    fn has(kept: &LossyCache<u64>, number: u64) -> bool {
         kept.find(number, |thing| *thing == number, |_| ()).is_some()
     }
 
     #[test]
     fn what_was_kept_is_found_and_the_last_always_is() {
-        let kept = Kept::new();
+        let kept = LossyCache::new();
         for number in 0..10_000 {
             assert!(!has(&kept, number));
             kept.keep(number, &Arc::new(number), |_| true);
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn numbers_in_a_row_fill_all_lists_alike() {
-        let kept = Kept::new();
+        let kept = LossyCache::new();
         (0..200).for_each(|number| kept.keep(number, &Arc::new(number), |_| true));
         assert_eq!((0..200).filter(|number| has(&kept, *number)).count(), 200);
         assert_eq!(kept.find_anywhere(|thing| (*thing == 7).then_some(*thing)), Some(7));
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn what_does_not_stay_makes_room() {
-        let kept = Kept::new();
+        let kept = LossyCache::new();
         for number in 0..1000 {
             kept.keep(1, &Arc::new(number), |thing| thing + 3 > number);
         }

@@ -1,0 +1,17 @@
+//! What a region's name may look like. It becomes part of host names, so nothing else is let through.
+
+/// Whether a text can be a region: letters, digits and hyphens, as in every region's name. The answer says what is wrong.
+pub(crate) fn check(region: &str) -> Result<(), String> {
+    if region.is_empty() {
+        return Err("the region is empty".into());
+    }
+    match region.chars().find(|c| !(c.is_ascii_alphanumeric() || *c == '-')) {
+        Some(bad) => Err(format!(
+            "{region:?} has the character {bad:?}; a region has letters, digits and '-' only, as in eu-central-1"
+        )),
+        None if region.len() > 63 || region.starts_with('-') || region.ends_with('-') => {
+            Err(format!("{region:?} is not a region; one looks like eu-central-1"))
+        }
+        None => Ok(()),
+    }
+}
