@@ -28,30 +28,30 @@
 #![deny(unsafe_code)]
 
 mod addresses;
-mod container;
 mod control;
 mod credentials;
 mod delivery;
 mod faults;
 mod http;
-mod imds;
+mod issued_tokens;
 mod log;
 mod options;
 mod random;
+mod route;
 mod server;
+mod services;
 mod sigv4;
 mod simulator;
-mod sso;
 mod state;
-mod sts;
 mod sync;
 mod time;
 
 pub use addresses::{Blackhole, RefusedPort, blackhole_address, refused_port};
 pub use credentials::{Credentials, PLANTED};
-pub use faults::{Fault, Route, Service, Times};
+pub use faults::{Fault, Times};
 pub use log::LoggedRequest;
 pub use options::{Clock, SimulatorOptions};
+pub use route::{Route, Service};
 pub use simulator::Simulator;
 
 /// The account that everything here belongs to.

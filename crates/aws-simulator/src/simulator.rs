@@ -7,9 +7,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use crate::credentials::Credentials;
-use crate::faults::{Fault, Route, Times};
+use crate::faults::{Fault, Times};
 use crate::log::LoggedRequest;
 use crate::options::SimulatorOptions;
+use crate::route::Route;
 use crate::server;
 use crate::state::State;
 

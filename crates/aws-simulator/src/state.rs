@@ -9,11 +9,11 @@ use std::sync::{Mutex, MutexGuard, Weak};
 use std::time::{Duration, SystemTime};
 
 use crate::credentials::{Credentials, Issue, Keys, Standing};
-use crate::faults::{Fault, Faults, Route};
-use crate::imds::SessionTokens;
+use crate::faults::{Fault, Faults};
+use crate::issued_tokens::{SessionTokens, SsoTokens};
 use crate::log::Log;
 use crate::options::SimulatorOptions;
-use crate::sso::SsoTokens;
+use crate::route::Route;
 use crate::sync::{Gate, lock};
 use crate::time::shifted;
 use crate::{ACCOUNT_ID, INSTANCE_ID};

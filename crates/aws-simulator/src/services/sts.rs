@@ -6,8 +6,8 @@ use std::io;
 use std::time::Duration;
 
 use crate::credentials::Credentials;
-use crate::faults::Route;
 use crate::http::{Request, Response};
+use crate::route::Route;
 use crate::sigv4::{self, Expected};
 use crate::state::{Call, State};
 use crate::time::iso8601;
