@@ -95,6 +95,10 @@ fn respond(state: &State, request: &Request) -> io::Result<Value> {
             state.keys.record(&registration.into())?;
             Ok(json!({}))
         }
+        ("POST", "/account") => {
+            state.settings().account = serde_json::from_slice(&request.body)?;
+            Ok(json!({}))
+        }
         ("POST", "/clock") => {
             let offset: ClockOffset = serde_json::from_slice(&request.body)?;
             state.settings().clock_offset = offset.offset_seconds;

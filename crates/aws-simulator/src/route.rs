@@ -36,6 +36,14 @@ pub enum Route {
     SsoRoleCredentials,
     /// `POST /token` of SSO OIDC
     OidcCreateToken,
+    /// Every request to Amazon RDS
+    Rds,
+    /// Every request to IAM
+    Iam,
+    /// Every request to CloudWatch
+    CloudWatch,
+    /// Every request to CloudWatch Logs
+    Logs,
     /// The simulator's own paths, `/simulator/…`. No fault touches them.
     Control,
     /// A path that belongs to no service.
@@ -56,6 +64,14 @@ pub enum Service {
     Sso,
     /// SSO OIDC.
     SsoOidc,
+    /// Amazon RDS.
+    Rds,
+    /// Identity and Access Management.
+    Iam,
+    /// CloudWatch.
+    CloudWatch,
+    /// CloudWatch Logs.
+    Logs,
     /// The simulator itself.
     Control,
     /// None of them.
@@ -77,6 +93,10 @@ impl Route {
             Self::Sts | Self::StsAssumeRole | Self::StsWebIdentity | Self::StsCallerIdentity => Service::Sts,
             Self::SsoRoleCredentials => Service::Sso,
             Self::OidcCreateToken => Service::SsoOidc,
+            Self::Rds => Service::Rds,
+            Self::Iam => Service::Iam,
+            Self::CloudWatch => Service::CloudWatch,
+            Self::Logs => Service::Logs,
             Self::Control => Service::Control,
             Self::Any | Self::Other => Service::Unknown,
         }

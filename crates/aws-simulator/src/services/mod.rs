@@ -1,7 +1,11 @@
 //! The AWS services: which one a request is for, and its response.
 
+mod cloudwatch;
 mod container;
+mod iam;
 mod imds;
+mod query;
+mod rds;
 mod sso;
 mod sts;
 
@@ -20,6 +24,9 @@ pub(crate) fn route(request: &Request) -> Route {
     imds::route(request)
         .or_else(|| container::route(request))
         .or_else(|| sso::route(request))
+        .or_else(|| rds::route(request))
+        .or_else(|| iam::route(request))
+        .or_else(|| cloudwatch::route(request))
         .or_else(|| sts::route(request))
         .unwrap_or(Route::Other)
 }
@@ -31,6 +38,10 @@ pub(crate) fn answer(state: &State, request: &Request, call: &Call) -> Response 
         Service::Container => container::answer(state, request, call),
         Service::Sts => sts::answer(state, request, call),
         Service::Sso | Service::SsoOidc => sso::answer(state, request, call),
+        Service::Rds => Ok(rds::answer(state, request, call)),
+        Service::Iam => Ok(iam::answer(state, request, call)),
+        Service::CloudWatch => Ok(cloudwatch::metrics(state, request, call)),
+        Service::Logs => Ok(cloudwatch::logs(state, request, call)),
         Service::Control | Service::Unknown => Ok(Response::text(404, "no such service\n")),
     };
     let mut response = answered
