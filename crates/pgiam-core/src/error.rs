@@ -134,9 +134,11 @@ pub(crate) fn service_words(text: &str, secrets: &[&str]) -> String {
     let text = without_look_alikes(&without_secrets(&text, secrets));
     let spaced: String = text.chars().map(|c| if is_printable(c) { c } else { ' ' }).collect();
     let words = spaced.split_whitespace().collect::<Vec<_>>().join(" ");
+    // More of the message follows.
+    let words = words.trim_end_matches('.');
     match words.char_indices().nth(MOST_WORDS) {
         Some((end, _)) => format!("{}...", words[..end].trim_end()),
-        None => words,
+        None => words.to_owned(),
     }
 }
 
@@ -301,7 +303,7 @@ mod tests {
                 assert!(!words.contains(std::str::from_utf8(part).unwrap()), "{words}");
             }
         }
-        assert_eq!(service_words("bad token hunter22.", &["hunter22"]), "bad token [redacted].");
+        assert_eq!(service_words("bad token hunter22.", &["hunter22"]), "bad token [redacted]");
     }
 
     #[test]
