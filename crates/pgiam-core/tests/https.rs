@@ -169,6 +169,18 @@ fn a_proxy_that_is_down_or_makes_no_sense_is_named_without_its_password() {
 }
 
 #[test]
+fn an_endpoint_of_plain_http_is_asked_through_the_proxy_too() {
+    let mut machine = web_identity();
+    let proxy = proxy_to(machine.simulator.port());
+    machine.set("AWS_ENDPOINT_URL_STS", "http://sts.internal.example");
+    machine.set("http_proxy", &format!("http://127.0.0.1:{}", proxy.port));
+    // No trust store is needed for it.
+    machine.set("AWS_CA_BUNDLE", "/nonexistent.pem");
+    machine.token();
+    assert!(proxy.asked()[0].starts_with("CONNECT sts.internal.example:80"), "{:?}", proxy.asked());
+}
+
+#[test]
 fn a_proxy_that_refuses_is_named_with_what_it_wants() {
     for (status, part, tries) in [
         ("407 Proxy Authentication Required", "HTTP 407: it needs a user name and password", 1),
