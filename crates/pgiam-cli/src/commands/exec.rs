@@ -377,11 +377,8 @@ fn no_host(command: &CommandLine, surroundings: &Surroundings<'_>) -> Result<u8,
     if !is_found(name, surroundings)? {
         return Ok(supervise::cannot_run(name, &std::io::ErrorKind::NotFound.into()));
     }
-    let inner = command.words.iter().skip(1).position(|word| Program::find(word).is_some());
-    let inner = inner.map(|at| command.words[..=at + 1].iter().map(|word| word.display().to_string()).collect());
-    let inner: Vec<String> = inner.unwrap_or_default();
-    let or_inside = match inner.split_last() {
-        Some((program, wrapper)) => format!(", or run pgiam inside: {} pgiam exec -- {program} ...", wrapper.join(" ")),
+    let or_inside = match inner_program(&command.words) {
+        Some((wrapper, program)) => format!(", or run pgiam inside: {wrapper} pgiam exec -- {program} ..."),
         None => ", or set PGHOST and PGUSER".to_owned(),
     };
     Err(Failure::usage(format!(
@@ -389,6 +386,14 @@ fn no_host(command: &CommandLine, surroundings: &Surroundings<'_>) -> Result<u8,
          {name} ...{or_inside}",
         name = name.display()
     )))
+}
+
+/// The words before a PostgreSQL program among the arguments of another command, and that program. A word after `-c` is a
+/// script.
+fn inner_program(words: &[OsString]) -> Option<(String, String)> {
+    let at = (1..words.len()).find(|at| Program::find(&words[*at]).is_some() && words[at - 1] != "-c")?;
+    let text = |word: &OsString| word.display().to_string();
+    Some((words[..at].iter().map(text).collect::<Vec<_>>().join(" "), text(&words[at])))
 }
 
 fn is_found(command: &OsStr, surroundings: &Surroundings<'_>) -> Result<bool, Failure> {
