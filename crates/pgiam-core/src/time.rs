@@ -145,7 +145,8 @@ fn clamped(unix_seconds: i64) -> i64 {
 }
 
 /// Reads a time as AWS writes it in JSON and XML: `2026-01-02T03:04:05Z`, with or without fraction, or with an offset.
-pub(crate) fn parse_rfc3339(text: &str) -> Option<i64> {
+#[must_use]
+pub fn parse_rfc3339(text: &str) -> Option<i64> {
     OffsetDateTime::parse(text.trim(), &Rfc3339).ok().map(|at| at.to_offset(UtcOffset::UTC).unix_timestamp())
 }
 

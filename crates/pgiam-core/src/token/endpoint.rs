@@ -11,19 +11,25 @@ use crate::error::{Error, invalid_argument};
 
 /// What a host name tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum EndpointKind<'a> {
+pub enum EndpointKind<'a> {
     /// An RDS or Aurora endpoint with its region.
-    Rds { region: &'a str },
+    Rds {
+        /// The region.
+        region: &'a str,
+    },
     /// An Aurora global database's endpoint: it moves between regions and names none.
     RdsGlobal,
     /// An Aurora DSQL endpoint with its region.
-    Dsql { region: &'a str },
+    Dsql {
+        /// The region.
+        region: &'a str,
+    },
     /// Some other name: a CNAME, a load balancer, a PrivateLink name.
     Unknown,
 }
 
 /// Lower-cases a host and drops one trailing dot; refuses what no token can be valid for.
-pub(crate) fn normalize(host: &str) -> Result<Cow<'_, str>, Error> {
+pub fn normalize(host: &str) -> Result<Cow<'_, str>, Error> {
     if host.is_empty() {
         return Err(invalid_argument("host is empty; pass the endpoint's name, as the RDS console shows it"));
     }
@@ -83,7 +89,7 @@ pub fn is_recognized(host: &str) -> bool {
 }
 
 /// Tells what a normalized name is.
-pub(crate) fn classify(host: &str) -> EndpointKind<'_> {
+pub fn classify(host: &str) -> EndpointKind<'_> {
     classify_labels(host).unwrap_or(EndpointKind::Unknown)
 }
 
