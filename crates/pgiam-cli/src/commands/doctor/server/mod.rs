@@ -235,8 +235,9 @@ fn port_of(context: &Context<'_>) -> u16 {
 
 /// Compares the name that is signed with those in the certificate. If the connection names no endpoint, the one in the
 /// certificate is used from then on.
-pub(crate) fn endpoint_by_certificate(session: &Session, context: &mut Context<'_>, report: &mut Report) {
-    let found: Vec<&str> = session.certificate.iter().flat_map(endpoints_in).collect();
+pub(crate) fn endpoint_by_certificate(session: Option<&Session>, context: &mut Context<'_>, report: &mut Report) {
+    let found: Vec<&str> =
+        session.and_then(|session| session.certificate.as_ref()).into_iter().flat_map(endpoints_in).collect();
     let signed = name::normalized(&context.endpoint.host).into_owned();
     let kind = context.kind();
     let is_named = found.iter().any(|name| name::normalized(name) == signed);
