@@ -5,6 +5,7 @@
 mod abi;
 mod c_programs;
 mod credentials_page;
+mod doctor;
 mod documents;
 mod examples;
 mod examples_support;
