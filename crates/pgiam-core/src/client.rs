@@ -1,5 +1,6 @@
 //! The hall: settings and the credential cache in, a token out.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -351,6 +352,8 @@ impl Inner {
             now: self.clock.now(),
             config: &known.config,
             token_region: region.as_deref().map(String::as_str),
+            clock: &self.clock,
+            asked: Cell::default(),
         };
         chain::provide(&context, trail)
     }

@@ -270,7 +270,7 @@ pub fn rfc3339(unix_seconds: i64) -> String {
     format!("{}-{}-{}T{}:{}:{}Z", &d[..4], &d[4..6], &d[6..], &t[..2], &t[2..4], &t[4..])
 }
 
-/// A moment by which a fetch must be over. It covers connecting, retries and reading.
+/// The moment by which a fetch must end. It covers connecting, retries and reading.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline(Instant);
 
@@ -285,7 +285,17 @@ impl Deadline {
         Self(self.0.min(Self::after(duration).0))
     }
 
-    /// What is left; `None` once it has passed.
+    /// This deadline or `duration` from now, whichever comes last.
+    pub(crate) fn at_least(self, duration: Duration) -> Self {
+        Self(self.0.max(Self::after(duration).0))
+    }
+
+    /// This deadline, moved by `duration`.
+    pub(crate) fn later(self, duration: Duration) -> Self {
+        Self(self.0.checked_add(duration).unwrap_or(self.0))
+    }
+
+    /// The time left; `None` once the deadline has passed.
     pub(crate) fn remaining(self) -> Option<Duration> {
         self.0.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
     }

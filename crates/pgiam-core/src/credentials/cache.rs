@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use arc_swap::ArcSwapOption;
 
+use crate::credentials::process::without_asking;
 use crate::credentials::{Provided, SigningCredentials, Source};
 use crate::error::Error;
 use crate::sync::single_flight::{Poll, SingleFlight};
@@ -204,7 +205,7 @@ impl Cache {
             if source.files_changed() {
                 source.read_files_again();
             }
-            cache.fetch(&*source, source.new_deadline())
+            without_asking(|| cache.fetch(&*source, source.new_deadline()))
         });
     }
 }

@@ -37,7 +37,7 @@ pub(crate) fn provide(context: &Context<'_>, trail: &mut Vec<Step>) -> Result<Pr
         duration_seconds: None,
         profile: context.config.profile().ok().flatten(),
     };
-    let assumed = sts::assume_role(context, &role, &provided.credentials)
+    let assumed = sts::assume_role(&context.after_asking(), &role, &provided.credentials)
         .map_err(|error| error.context("setting role_arn"))
         .inspect_err(|error| trail.push(Step { source: "role_arn", said: error.message().to_owned() }))?;
     trail.push(Step { source: "role_arn", said: format!("serves, by {}", assumed.by) });

@@ -6,14 +6,17 @@
 pub(crate) mod cache;
 pub(crate) mod chain;
 mod container;
+mod document;
 mod environment;
 mod imds;
-mod process;
+pub(crate) mod process;
 mod profile;
 mod sso;
 mod sts;
 
+use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use zeroize::Zeroizing;
@@ -22,7 +25,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::percent_encoding::percent_encode;
 use crate::sync::lossy_cache::LossyCache;
-use crate::time::{Day, Deadline, TimeOfDay};
+use crate::time::{Clock, Day, Deadline, TimeOfDay};
 use crate::token::sigv4::{DaySigner, SigningKey};
 
 /// What a provider works with.
@@ -33,6 +36,17 @@ pub(crate) struct Context<'a> {
     /// The region of the token that the credentials are for, if one was asked for: the default region of STS and other
     /// AWS services.
     pub(crate) token_region: Option<&'a str>,
+    /// The clock that `now` was read from, for a source that takes its time.
+    pub(crate) clock: &'a Clock,
+    /// How long programs took that could ask a person. This time does not count against the deadline.
+    pub(crate) asked: Cell<Duration>,
+}
+
+impl Context<'_> {
+    /// The context for what follows a source that may have asked a person: the deadline is later by that time.
+    pub(crate) fn after_asking(&self) -> Self {
+        Self { deadline: self.deadline.later(self.asked.get()), asked: Cell::default(), ..*self }
+    }
 }
 
 /// A provider's answer. *Not configured* lets the chain go on; *failed* stops it, so that a program with a broken role

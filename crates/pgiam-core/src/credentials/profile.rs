@@ -112,11 +112,11 @@ fn assume<'a>(
             } else {
                 source_profile(context, profile, source, path)?
             };
-            Ok(with_base(sts::assume_role(context, &role, &base.credentials)?, &base))
+            Ok(with_base(sts::assume_role(&context.after_asking(), &role, &base.credentials)?, &base))
         }
         [None, Some(source), None] => {
             let base = credential_source(context, source, &here())?;
-            Ok(with_base(sts::assume_role(context, &role, &base.credentials)?, &base))
+            Ok(with_base(sts::assume_role(&context.after_asking(), &role, &base.credentials)?, &base))
         }
         [None, None, None] => Err(invalid_configuration(format!(
             "{} has role_arn and none of source_profile, credential_source and web_identity_token_file; add the one \
