@@ -292,10 +292,7 @@ fn append(buffer: &mut Zeroizing<Vec<u8>>, bytes: &[u8]) {
 
 /// What is wrong with how a program ended, if anything. `limit` is the time that it had.
 fn failure(end: &End, limit: Duration, has_terminal: bool) -> Option<Error> {
-    let limit = match u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).next_multiple_of(10) {
-        milliseconds if milliseconds < 1000 => format!("{milliseconds} ms"),
-        milliseconds => format!("{} s", milliseconds.div_ceil(1000)),
-    };
+    let limit = rounded(limit);
     let longer = "; if it needs longer, raise the setting timeout_ms (--timeout-ms)";
     let asking = if has_terminal { "" } else { ", and it had no terminal to ask a question on" };
     match end {
@@ -314,6 +311,15 @@ fn failure(end: &End, limit: Duration, has_terminal: bool) -> Option<Error> {
             ErrorKind::Timeout,
             format!("ended, but something that it started had its standard output open after {limit}{longer}"),
         )),
+    }
+}
+
+/// A time limit for people: `400 ms`, `10 s`. A little of it had passed before the program was started.
+fn rounded(limit: Duration) -> String {
+    let milliseconds = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX / 2);
+    match milliseconds.next_multiple_of(if milliseconds < 1000 { 10 } else { 100 }) {
+        milliseconds if milliseconds % 1000 == 0 => format!("{} s", milliseconds / 1000),
+        milliseconds => format!("{milliseconds} ms"),
     }
 }
 
