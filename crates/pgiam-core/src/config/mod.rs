@@ -1,14 +1,18 @@
 //! What the user configured: environment, profile files and the client's own settings, read once into a `Config`.
 
 pub mod environment;
-pub mod profile_files;
+pub(crate) mod grammar;
+mod locations;
+pub(crate) mod profile_files;
 pub(crate) mod region_name;
+mod section_hints;
 pub mod settings;
 
 use std::path::PathBuf;
 
 use crate::config::environment::Environment;
-use crate::config::profile_files::{Fingerprint, Profile, ProfileFiles};
+use crate::config::locations::{Fingerprint, Locations};
+use crate::config::profile_files::{Profile, ProfileFiles};
 use crate::config::settings::Settings;
 use crate::error::Error;
 
@@ -28,7 +32,7 @@ impl Config {
     pub(crate) fn read(settings: Settings, environment: Option<Environment>) -> Self {
         let environment_is_live = environment.is_none();
         let environment = environment.unwrap_or_else(Environment::from_process);
-        let locations = profile_files::Locations::from_environment(&environment);
+        let locations = Locations::from_environment(&environment);
         let fingerprint = locations.fingerprint();
         Self { files: ProfileFiles::read(&locations), settings, environment, environment_is_live, fingerprint }
     }
@@ -49,8 +53,7 @@ impl Config {
 
     /// Whether the files are to be read again: they have changed since they were read, or could not be read.
     pub(crate) fn files_changed(&self) -> bool {
-        self.files_failed()
-            || profile_files::Locations::from_environment(&self.environment).fingerprint() != self.fingerprint
+        self.files_failed() || Locations::from_environment(&self.environment).fingerprint() != self.fingerprint
     }
 
     /// Whether the files could not be read or parsed. The reason may be over at the next call (too many open files, a
@@ -79,10 +82,12 @@ impl Config {
     pub(crate) fn profile_name(&self) -> (&str, Option<&'static str>) {
         if let Some(name) = self.settings.profile() {
             (name, Some("the profile setting"))
-        } else if let Some(name) = self.environment.get("AWS_PROFILE") {
-            (name, Some("AWS_PROFILE"))
         } else {
-            ("default", None)
+            // The AWS CLI asks the older name first.
+            ["AWS_DEFAULT_PROFILE", "AWS_PROFILE"]
+                .into_iter()
+                .find_map(|variable| Some((self.environment.get(variable)?, Some(variable))))
+                .unwrap_or(("default", None))
         }
     }
 

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::*;
+use crate::config::environment::Environment;
 
 fn cases(file: &str) -> Vec<Value> {
     let path = format!("{}/tests/data/{file}", env!("CARGO_MANIFEST_DIR"));
@@ -27,7 +28,7 @@ fn as_json(profiles: &BTreeMap<String, Profile>) -> Value {
         .iter()
         .map(|(name, profile)| {
             let properties: serde_json::Map<String, Value> =
-                profile.all().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
+                profile.all().into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
             (name.clone(), Value::from(properties))
         })
         .collect::<serde_json::Map<_, _>>()

@@ -1,4 +1,4 @@
-//! AWS credentials: a file a source, `chain` to order them, `cache` to keep them fresh.
+//! AWS credentials: one file per source, `chain` to order them, `cache` to keep them fresh.
 //!
 //! The type is the SDKs' own, [`aws_credential_types::Credentials`], which wipes itself and hides its secrets from
 //! `Debug`.
@@ -9,10 +9,13 @@ mod container;
 mod document;
 mod environment;
 mod imds;
+mod keys;
 pub(crate) mod process;
 mod profile;
+mod role;
 mod sso;
 mod sts;
+mod web_identity;
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -28,7 +31,7 @@ use crate::sync::lossy_cache::LossyCache;
 use crate::time::{Clock, Day, Deadline, TimeOfDay};
 use crate::token::sigv4::{DaySigner, SigningKey};
 
-/// What a provider works with.
+/// What a provider gets.
 pub(crate) struct Context<'a> {
     pub(crate) config: &'a Config,
     pub(crate) deadline: Deadline,
@@ -50,7 +53,7 @@ impl Context<'_> {
 }
 
 /// A provider's answer. *Not configured* lets the chain go on; *failed* stops it, so that a program with a broken role
-/// never ends up as the machine it runs on.
+/// never signs as the machine it runs on.
 pub(crate) enum Outcome {
     Provided(Provided),
     NotConfigured(String),
@@ -63,13 +66,13 @@ impl From<Result<Outcome, Error>> for Outcome {
     }
 }
 
-/// Credentials and what the cache needs to know of where they came from.
+/// Credentials and their origin.
 pub(crate) struct Provided {
     pub(crate) credentials: Credentials,
     pub(crate) source: Source,
-    /// Whose they are, when the source told: an ARN, or a role and an account.
+    /// Whose they are, where the source says so: an ARN, or a role and an account.
     pub(crate) identity: Option<String>,
-    /// How they were come by, for people; never a secret.
+    /// What they were obtained from, for people; never a secret.
     pub(crate) by: String,
 }
 
@@ -81,7 +84,7 @@ pub(crate) enum Source {
     WebIdentity,
     Container,
     InstanceMetadata,
-    /// The role that the client itself was told to assume.
+    /// The role of the client's own settings.
     Role,
 }
 
@@ -97,7 +100,7 @@ impl Source {
         }
     }
 
-    /// Whether credentials past their end may be served on while the source is down, as the SDKs do for sources that the
+    /// Whether expired credentials may still be used while the source is down, as the SDKs do for sources that the
     /// machine itself provides.
     pub(crate) fn may_be_extended(self) -> bool {
         matches!(self, Self::InstanceMetadata | Self::Container)

@@ -28,11 +28,6 @@ use crate::time::{Deadline, parse_rfc3339, rfc3339, system_time};
 /// Seconds before its end at which a token is refreshed, as in the SDKs.
 const REFRESH_AHEAD: i64 = 300;
 
-/// Whether a profile gets its credentials by SSO.
-pub(crate) fn is_configured(profile: &Profile) -> bool {
-    profile.get("sso_session").is_some() || profile.get("sso_start_url").is_some()
-}
-
 /// What a profile says of SSO, its session's section counted in.
 struct Session<'a> {
     profile: &'a Profile,
@@ -102,14 +97,18 @@ impl<'a> Session<'a> {
                 invalid_configuration(format!("{place} has no {property}; `aws configure sso` writes it"))
             })
         };
-        let name = profile.name();
-        let file = profile.file_of("sso_session") + &profile.file_of("sso_start_url");
-        let place = format!("{file}: profile {name:?}");
+        let sso_property = ["sso_session", "sso_start_url", "sso_account_id", "sso_role_name"]
+            .into_iter()
+            .find(|property| profile.get(property).is_some())
+            .unwrap_or_default();
+        let place = profile.place(sso_property);
         let (section, cache_key, can_refresh) = match profile.get("sso_session") {
             Some(session) => {
-                let section = context.config.files()?.sso_session(session).ok_or_else(|| {
+                let files = context.config.files()?;
+                let section = files.sso_session(session).ok_or_else(|| {
                     invalid_configuration(format!(
-                        "{place} names the sso_session {session:?}, and there is no [sso-session {session}]"
+                        "{place} names the sso_session {session:?}, which is not in {}",
+                        files.looked_at_for_sso_session(session)
                     ))
                 })?;
                 (section, session, true)
