@@ -11,6 +11,7 @@ use crate::config::settings::Settings;
 use crate::credentials::cache::{Cache, Fetch, Held};
 use crate::credentials::{Context, Provided, chain};
 use crate::error::Error;
+use crate::net::http;
 use crate::region::{self, Located, RegionSource};
 use crate::sync::lossy_cache::LossyCache;
 use crate::sync::single_flight::{Poll, SingleFlight};
@@ -121,6 +122,7 @@ impl ClientBuilder {
     /// Reads the profile files and makes the client. What is wrong with them is told by the first call that needs them.
     #[must_use]
     pub fn build(self) -> Client {
+        http::prepare();
         Client {
             inner: Arc::new(Inner {
                 clock: self.clock,

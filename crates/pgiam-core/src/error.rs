@@ -5,9 +5,9 @@
 //! and it never has the user name or password of a URL: [`Error::new`] takes care of both. What a service or a program
 //! said goes through [`service_words`] first.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
-use std::fmt;
-use std::io;
+use std::{fmt, io};
 
 use crate::percent_encoding::percent_encode;
 use crate::test_hooks;
@@ -49,12 +49,13 @@ impl Error {
     /// left out.
     #[must_use]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        let error = Self { kind, message: printable(&without_user_info(&message.into())), unavailable: false };
+        let error =
+            Self { kind, message: printable(&without_user_info(&message.into())).into_owned(), unavailable: false };
         test_hooks::message(&error.message);
         error
     }
 
-    /// Puts `what: ` in front of the message, unless it begins with it. The kind stays, and so does
+    /// Puts `what: ` in front of the message, unless it begins with it already. The kind stays, and so does
     /// [`Error::is_source_unavailable`].
     #[must_use]
     pub(crate) fn context(self, what: &str) -> Self {
@@ -133,9 +134,11 @@ pub(crate) fn service_words(text: &str, secrets: &[&str]) -> String {
     let text = without_look_alikes(&without_secrets(&text, secrets));
     let spaced: String = text.chars().map(|c| if is_printable(c) { c } else { ' ' }).collect();
     let words = spaced.split_whitespace().collect::<Vec<_>>().join(" ");
+    // More of the message follows.
+    let words = words.trim_end_matches('.');
     match words.char_indices().nth(MOST_WORDS) {
         Some((end, _)) => format!("{}...", words[..end].trim_end()),
-        None => words,
+        None => words.to_owned(),
     }
 }
 
@@ -217,17 +220,17 @@ fn without_user_info(text: &str) -> String {
     shown + rest
 }
 
-/// Escapes every character that is not printable, as in `\n`.
-fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if is_printable(c) {
-            shown.push(c);
-        } else {
-            shown.extend(c.escape_default());
-        }
+/// Escapes every character that is not printable, as in `\n`, so that a text is one line that cannot move the cursor of
+/// a terminal. [`Error::new`] does it to every message.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    if text.chars().all(is_printable) {
+        return Cow::Borrowed(text);
     }
-    shown
+    let mut shown = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_printable(c) { shown.push(c) } else { shown.extend(c.escape_default()) }
+    }
+    Cow::Owned(shown)
 }
 
 /// Neither a control character nor one that breaks or reorders a line, or takes no space in it.
@@ -240,28 +243,23 @@ fn is_printable(c: char) -> bool {
         )
 }
 
-/// The operating system's reason for a failure.
+/// Why the operating system refused: `too many open files`.
 ///
-/// Not by `Display`: that asks the C library, which translates the text and reads the environment for it. The standard
-/// library's kinds have no word for some errors that do occur.
-pub(crate) fn system_words(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(libc::EMFILE) => "too many open files in this process (ulimit -n)".into(),
-        Some(libc::ENFILE) => "too many open files in the system".into(),
-        Some(libc::EIO) => "input/output error".into(),
-        Some(libc::ENXIO | libc::ENODEV) => "no such device".into(),
-        Some(libc::ENOBUFS) => "no buffer space available".into(),
-        Some(libc::EPROTO) => "protocol error".into(),
-        Some(number) if error.kind().to_string() == "uncategorized error" => format!("system error {number}"),
-        // Not the system's: an error of our own, with its own words.
-        None if error.get_ref().is_some() => error.to_string(),
-        _ => error.kind().to_string(),
-    }
-}
-
-/// The same under another name.
+/// Not by `Display`, which asks the C library: that translates the text and reads the live environment for it. The
+/// standard library's own names, [`io::ErrorKind`], lack some errors that do occur.
 pub(crate) fn reason(error: &io::Error) -> String {
-    system_words(error)
+    let Some(number) = error.raw_os_error() else { return error.to_string() };
+    let name = error.kind().to_string();
+    match number {
+        libc::EMFILE => "too many open files".into(),
+        libc::ENFILE => "too many open files in the system".into(),
+        libc::EIO => "input/output error".into(),
+        libc::ENXIO | libc::ENODEV => "no such device".into(),
+        libc::ENOBUFS => "no buffer space available".into(),
+        libc::EPROTO => "protocol error".into(),
+        _ if name.starts_with("uncategorized") => format!("system error {number}"),
+        _ => name,
+    }
 }
 
 #[cfg(test)]
@@ -305,7 +303,7 @@ mod tests {
                 assert!(!words.contains(std::str::from_utf8(part).unwrap()), "{words}");
             }
         }
-        assert_eq!(service_words("bad token hunter22.", &["hunter22"]), "bad token [redacted].");
+        assert_eq!(service_words("bad token hunter22.", &["hunter22"]), "bad token [redacted]");
     }
 
     #[test]
@@ -328,11 +326,19 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_the_system_have_a_name() {
-        for (number, name) in [(libc::EMFILE, "too many open files"), (libc::ENOENT, "not found"), (9999, "9999")] {
-            let words = system_words(&io::Error::from_raw_os_error(number));
-            assert!(words.contains(name), "{words}");
-        }
+    fn the_operating_systems_reason_is_named() {
+        assert_eq!(reason(&io::Error::from_raw_os_error(libc::EMFILE)), "too many open files");
+        assert_eq!(reason(&io::Error::from_raw_os_error(libc::EACCES)), "permission denied");
+        assert_eq!(reason(&io::Error::from_raw_os_error(9999)), "system error 9999");
+        assert_eq!(reason(&io::Error::other("it is a pipe")), "it is a pipe");
+        assert_eq!(reason(&io::ErrorKind::IsADirectory.into()), "is a directory");
+    }
+
+    #[test]
+    fn a_context_is_not_repeated() {
+        let error = invalid_configuration("environment: no key").context("environment").context("token");
+        assert_eq!(error.message(), "token: environment: no key");
+        assert_eq!(invalid_argument("x").context("a\rb").message(), "a\\rb: x");
     }
 
     #[test]

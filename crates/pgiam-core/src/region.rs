@@ -6,7 +6,7 @@
 use crate::config::Config;
 use crate::config::region_name::check;
 use crate::error::{Error, ErrorKind, invalid_argument, invalid_configuration};
-use crate::net::metadata_service::MetadataService;
+use crate::net::metadata_service::{DISABLED, MetadataService};
 use crate::time::Deadline;
 use crate::token::endpoint::EndpointKind;
 
@@ -121,10 +121,7 @@ pub(crate) fn from_instance_metadata(config: &Config, deadline: Deadline) -> Res
             ),
         )
     };
-    let service = match MetadataService::from_config(config)? {
-        Ok(service) => service,
-        Err(disabled) => return Err(none(disabled)),
-    };
+    let Some(service) = MetadataService::from_config(config)? else { return Err(none(DISABLED)) };
     let region = service.session(deadline).and_then(|session| session.region()).map_err(|error| {
         let explained = none(error.message());
         if error.is_source_unavailable() { explained.source_unavailable() } else { explained }

@@ -91,17 +91,6 @@ pub(crate) fn wait_readable<const N: usize>(
     polls.map(|poll| count > 0 && poll.revents != 0)
 }
 
-/// Whether a connection is open and nothing has come that was not read.
-#[must_use]
-pub fn is_open_and_silent(stream: &std::net::TcpStream) -> bool {
-    use std::os::fd::AsRawFd;
-    let mut byte = 0_u8;
-    // SAFETY: at most one byte is written, to `byte`, which lives for the call.
-    let count =
-        unsafe { libc::recv(stream.as_raw_fd(), (&raw mut byte).cast(), 1, libc::MSG_PEEK | libc::MSG_DONTWAIT) };
-    count < 0 && io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock
-}
-
 /// Where a child process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Session {

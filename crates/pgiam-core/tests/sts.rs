@@ -36,7 +36,7 @@ fn each_refusal_says_what_to_do() {
         ("AccessDenied", "trust policy"),
         ("ExpiredToken", "expired"),
         ("InvalidClientTokenId", "check key and region"),
-        ("RegionDisabledException", "switch STS on"),
+        ("RegionDisabledException", "activate STS"),
     ] {
         let mut machine = Machine::new();
         assumed_role(&mut machine);

@@ -26,7 +26,7 @@ use zeroize::Zeroizing;
 
 use crate::credentials::document::{Document, PROCESS};
 use crate::credentials::{Context, Provided, Source};
-use crate::error::{Error, ErrorKind, invalid_configuration, service_words, system_words};
+use crate::error::{Error, ErrorKind, invalid_configuration, reason, service_words};
 use crate::sys::{self, Session, Terminal};
 use crate::time::Deadline;
 
@@ -180,7 +180,7 @@ impl Running {
                     "the program or its interpreter is not there".into()
                 }
                 io::ErrorKind::NotFound => "it is in no directory of PATH".into(),
-                _ => system_words(&error),
+                _ => reason(&error),
             };
             Error::new(ErrorKind::Provider, format!("cannot be started: {why}"))
         };
