@@ -1,5 +1,4 @@
-//! The JSON documents of the credential sources: one reader for the credentials in them, and one for what a service says
-//! when it refuses.
+//! The JSON documents of the credential sources, and the one reader of the credentials in them.
 //!
 //! `credential_process`, the container endpoint, instance metadata and SSO hand out the same five values under different
 //! names ([`Members`]). What is read is wiped: the bytes, and every string of the parsed document when it is dropped.
@@ -8,10 +7,11 @@ use aws_credential_types::Credentials;
 use serde_json::Value;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::error::{Error, ErrorKind, service_words};
+use crate::error::{Error, ErrorKind};
 use crate::time::{from_milliseconds, parse_rfc3339, system_time};
 
 /// A JSON object from a credential source. Its strings are wiped when it is dropped.
+#[derive(Clone)]
 pub(crate) struct Document {
     value: Value,
     /// What it is, for messages: "the response", "the output".
@@ -171,31 +171,6 @@ fn wipe(value: &mut Value) {
     }
 }
 
-/// What a service says in the response to a request that it refuses, as the end of a message: `: CODE: words`. Empty
-/// when it says nothing that a person can read. `secrets` is what was sent and must not be repeated.
-pub(crate) fn words_of_refusal(body: &[u8], secrets: &[&str]) -> String {
-    let text = match serde_json::from_slice(body).map(|value| Document { value, what: "" }) {
-        Ok(document) => {
-            // Not the whole document, which may hold credentials after all.
-            let first = |names: &[&str]| names.iter().find_map(|name| document.text(name)).unwrap_or_default();
-            let code = first(&["code", "Code", "error", "__type"]);
-            let message = first(&["message", "Message", "error_description"]);
-            let colon = if code.is_empty() || message.is_empty() { "" } else { ": " };
-            format!("{code}{colon}{message}")
-        }
-        // A proxy's page; the status says as much.
-        Err(_) if body.trim_ascii_start().starts_with(b"<") => String::new(),
-        Err(_) => String::from_utf8_lossy(&body[..body.len().min(MOST_TEXT)]).into_owned(),
-    };
-    match service_words(&text, secrets) {
-        words if words.is_empty() => words,
-        words => format!(": {words}"),
-    }
-}
-
-/// Bytes of a refusal that is not JSON.
-const MOST_TEXT: usize = 4096;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -296,30 +271,5 @@ mod tests {
         let mut value: Value = serde_json::json!({"a": "planted", "b": [{"c": "planted"}]});
         wipe(&mut value);
         assert!(!value.to_string().contains("planted"));
-    }
-
-    #[test]
-    fn a_refusal_is_repeated_in_the_services_own_words() {
-        for (body, words) in [
-            (
-                r#"{"code":"InvalidIdInRequest","message":"CredentialsV2Request: Credentials not found","HTTPErrorCode":400}"#,
-                ": InvalidIdInRequest: CredentialsV2Request: Credentials not found",
-            ),
-            (r#"{"message":"No access"}"#, ": No access"),
-            (
-                r#"{"error":"invalid_grant","error_description":"Invalid refresh token provided"}"#,
-                ": invalid_grant: Invalid refresh token provided",
-            ),
-            ("Access Denied\n", ": Access Denied"),
-            ("", ""),
-            ("{}", ""),
-            ("[1]", ""),
-            ("<html><body>Bad gateway</body></html>", ""),
-            (r#"{"message":"bad token planted-token-of-a-pod"}"#, ": bad token [redacted]"),
-            (r#"{"AccessKeyId":"A","SecretAccessKey":"planted"}"#, ""),
-        ] {
-            assert_eq!(words_of_refusal(body.as_bytes(), &["planted-token-of-a-pod"]), words, "{body}");
-        }
-        assert!(words_of_refusal(&[0xff; 1_000_000], &[]).len() < 2000);
     }
 }
