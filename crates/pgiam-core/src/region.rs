@@ -55,10 +55,7 @@ pub(crate) fn locate<'a>(
     argument: Option<&'a str>,
     config: &'a Config,
 ) -> Result<Located<'a>, Error> {
-    let in_name = match kind {
-        EndpointKind::Rds { region } | EndpointKind::Dsql { region } => Some(region),
-        EndpointKind::RdsGlobal | EndpointKind::Unknown => None,
-    };
+    let in_name = kind.region();
     if let Some(region) = argument.filter(|region| !region.is_empty()) {
         check(region).map_err(|why| invalid_argument(format!("region: {why}")))?;
         if let Some(in_name) = in_name
