@@ -9,6 +9,7 @@ use crate::support::root;
 const LAYERS: &[&[&str]] = &[
     &["lib"],
     &["client"],
+    &["token::template"],
     &["token"],
     &["region"],
     &["credentials::cache", "credentials::chain"],

@@ -10,7 +10,7 @@ use aws_simulator::{Fault, Route};
 use pgiam_core::{Client, ErrorKind, test_hooks};
 use support::{Hands, environment, on_instance, request, settings, simulator};
 
-/// Runs `work` in a forked child and tells whether it said yes. A child that hangs is killed by its own alarm.
+/// Runs `work` in a forked child and returns its answer. A child that hangs is killed by its own alarm.
 fn in_a_child(work: impl FnOnce() -> bool) -> bool {
     // SAFETY: the child calls nothing but `work` and `_exit`; the library's promise is that its calls are usable there.
     unsafe {
@@ -30,7 +30,7 @@ fn in_a_child(work: impl FnOnce() -> bool) -> bool {
 }
 
 #[test]
-fn a_child_goes_on_with_what_the_client_holds() {
+fn a_child_uses_the_cached_credentials() {
     let simulator = simulator();
     let client = on_instance(&simulator);
     client.generate_token(&request()).unwrap();
@@ -71,25 +71,24 @@ fn a_child_can_try_without_waiting_too() {
     }));
 }
 
-/// Brings a thread to the moment, whose hook then stops it there.
-fn lead_to(moment: &str, client: &Client, hands: &Hands, simulator: &aws_simulator::Simulator) {
+/// Makes calls until the moment, where the hook stops this thread.
+fn call_until(moment: &str, client: &Client, hands: &Hands, simulator: &aws_simulator::Simulator) {
     match moment {
-        "anew: locked" => client.refresh().unwrap(),
         "poll: locked" => drop(client.try_generate_token(&request()).unwrap()),
-        "beside: locked" | "beside: taking the work" => {
+        "spawn: locked" => {
             client.generate_token(&request()).unwrap();
             hands.forward(6 * 3600 - 10 * 60);
             client.generate_token(&request()).unwrap();
         }
-        "wait: boarded" => {
-            // Somebody else flies, and is held up.
+        "run: waiting" => {
+            // Another thread fetches, and its request is kept waiting.
             simulator.inject(Route::ImdsToken, Fault::Hold, 1);
             std::thread::scope(|scope| {
-                let flying = scope.spawn(|| client.generate_token(&request()));
+                let fetching = scope.spawn(|| client.generate_token(&request()));
                 assert!(simulator.wait_for_held(1, Duration::from_secs(10)));
-                // Boards, and is stopped on the way; the flight lands once it has gone on.
+                // Waits for that fetch, which ends once this thread has gone on.
                 let ours = client.generate_token(&request());
-                flying.join().unwrap().unwrap();
+                fetching.join().unwrap().unwrap();
                 ours.unwrap();
             });
         }
@@ -98,7 +97,7 @@ fn lead_to(moment: &str, client: &Client, hands: &Hands, simulator: &aws_simulat
 }
 
 #[test]
-fn a_child_forked_while_any_lock_is_held_gets_its_token() {
+fn a_child_forked_while_a_thread_has_any_lock_gets_its_token() {
     for moment in test_hooks::MOMENTS {
         let simulator = simulator();
         let hands = Hands::of(&simulator);
@@ -110,8 +109,8 @@ fn a_child_forked_while_any_lock_is_held_gets_its_token() {
         let (arrived, arrivals) = mpsc::channel();
         let (go_on, leave) = mpsc::channel::<()>();
         let (arrived, leave, first) = (Mutex::new(arrived), Mutex::new(leave), AtomicBool::new(true));
-        let hook: test_hooks::Hook = Arc::new(move |passed| {
-            if passed == moment && first.swap(false, Ordering::Relaxed) {
+        let hook: test_hooks::Hook = Arc::new(move |reached| {
+            if reached == moment && first.swap(false, Ordering::Relaxed) {
                 arrived.lock().unwrap().send(()).unwrap();
                 leave.lock().unwrap().recv_timeout(Duration::from_secs(30)).unwrap();
             }
@@ -119,9 +118,9 @@ fn a_child_forked_while_any_lock_is_held_gets_its_token() {
         std::thread::scope(|scope| {
             let stopped = scope.spawn(|| {
                 test_hooks::set_hook(Some(hook));
-                lead_to(moment, &client, &hands, &simulator);
+                call_until(moment, &client, &hands, &simulator);
             });
-            arrivals.recv_timeout(Duration::from_secs(30)).unwrap_or_else(|_| panic!("{moment}: not passed"));
+            arrivals.recv_timeout(Duration::from_secs(30)).unwrap_or_else(|_| panic!("{moment}: not reached"));
             assert!(in_a_child(|| client.generate_token(&request()).is_ok()), "{moment}: waiting");
             assert!(in_a_child(|| client.refresh().is_ok()), "{moment}: refreshing");
             assert!(
