@@ -33,7 +33,8 @@ const LAYERS: &[&[&str]] = &[
     &["net::socket"],
     &["net::tls"],
     &["net", "sync::single_flight", "sync::lossy_cache", "sync"],
-    &["time", "secret", "sys", "percent_encoding"],
+    &["time"],
+    &["secret", "sys", "percent_encoding"],
     &["error"],
     &["test_hooks"],
 ];

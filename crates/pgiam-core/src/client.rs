@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, invalid_argument};
 use crate::region::{self, Region, RegionSource};
 use crate::sync::lossy_cache::LossyCache;
 use crate::sync::single_flight::{Poll, SingleFlight};
+use crate::test_hooks::reached;
 use crate::time::{Clock, Day, Deadline, Moment, unix_seconds};
 use crate::token::template::PreparedToken;
 use crate::token::{CheckedRequest, Token, TokenRequest};
@@ -446,7 +447,7 @@ impl Inner {
             Err(error) => match unexpired {
                 Some(cached) => {
                     // A file that is just being written is read again by the next call.
-                    if config.files().is_ok() {
+                    if !config.files_failed() {
                         cached.files_checked(now);
                     }
                     Ok(Arc::clone(cached))
@@ -479,9 +480,10 @@ impl Inner {
     /// The configuration. Its files are read again if they could not be read before, or if they have changed and the
     /// credentials depend on nothing else. May wait for the file system.
     fn current_config(&self) -> Arc<Config> {
+        reached("checking files");
         let snapshot = self.snapshot.load_full();
         let check = snapshot.credentials.as_ref().is_none_or(|credentials| credentials.are_from_files());
-        if snapshot.config.files().is_ok() && !(check && snapshot.config.files_changed()) {
+        if !snapshot.config.files_failed() && !(check && snapshot.config.files_changed()) {
             return Arc::clone(&snapshot.config);
         }
         self.replace_config(snapshot.config.read_files_again())

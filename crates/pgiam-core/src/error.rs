@@ -4,7 +4,8 @@
 //! was tried and what to do. Messages never carry a secret, a token or a response body: whoever writes one puts in
 //! names, numbers and places only.
 
-use std::fmt;
+use std::borrow::Cow;
+use std::{fmt, io};
 
 use crate::test_hooks;
 
@@ -41,17 +42,26 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error of a kind with its message.
+    /// An error of a kind with its message, which becomes one printable line.
     #[must_use]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        let error = Self { kind, message: message.into(), unavailable: false };
+        let message = message.into();
+        let message = match printable(&message) {
+            Cow::Borrowed(_) => message,
+            Cow::Owned(escaped) => escaped,
+        };
+        let error = Self { kind, message, unavailable: false };
         test_hooks::message(&error.message);
         error
     }
 
-    /// The same error with what was being done before its message: `context: message`. Class and mark stay.
+    /// The same error with what was being done before its message: `context: message`. Kind and mark stay. A message
+    /// that begins with the same context is not given it twice.
     #[must_use]
     pub(crate) fn context(self, what: &str) -> Self {
+        if self.message.strip_prefix(what).is_some_and(|rest| rest.starts_with(": ")) {
+            return self;
+        }
         Self { unavailable: self.unavailable, ..Self::new(self.kind, format!("{what}: {}", self.message)) }
     }
 
@@ -95,10 +105,65 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
+/// The text with control characters, line separators and characters that change the direction of writing escaped: one
+/// line that cannot move the cursor of a terminal. Whatever a message repeats of paths, variables and answers needs it;
+/// [`Error::new`] does it by itself.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    let harmful = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
+    if !text.contains(harmful) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if harmful(c) { escaped.extend(c.escape_default()) } else { escaped.push(c) }
+    }
+    Cow::Owned(escaped)
+}
+
+/// Why the operating system refused, in its own words: `too many open files`.
+pub(crate) fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words);
+    let mut characters = text.chars();
+    match characters.next() {
+        Some(first) => first.to_lowercase().chain(characters).collect(),
+        None => "unknown error".into(),
+    }
+}
+
 pub(crate) fn invalid_argument(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidArgument, message)
 }
 
 pub(crate) fn invalid_configuration(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidConfiguration, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_printable_line_whatever_it_repeats() {
+        let error = invalid_configuration("/tmp/a\nb\x1b[2J\u{202e}c: \u{e9}\u{4e2d} \"ok\"");
+        assert_eq!(error.message(), "/tmp/a\\nb\\u{1b}[2J\\u{202e}c: \u{e9}\u{4e2d} \"ok\"");
+        assert_eq!(invalid_argument("x").context("a\rb").message(), "a\\rb: x");
+    }
+
+    #[test]
+    fn a_context_is_not_repeated() {
+        let error = invalid_configuration("environment: no key").context("environment").context("token");
+        assert_eq!(error.message(), "token: environment: no key");
+    }
+
+    #[test]
+    fn the_operating_systems_reason_is_named() {
+        assert_eq!(reason(&io::Error::from_raw_os_error(libc::EMFILE)), "too many open files");
+        assert_eq!(reason(&io::Error::from_raw_os_error(libc::EACCES)), "permission denied");
+        assert_eq!(reason(&io::Error::other("it is a pipe")), "it is a pipe");
+        assert_eq!(reason(&io::ErrorKind::IsADirectory.into()), "is a directory");
+    }
 }

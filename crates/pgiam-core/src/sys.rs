@@ -1,14 +1,17 @@
-//! The operating system, and the only `unsafe` of the core: the environment of privileged programs, signal masks,
-//! process identity and the user's name.
+//! The operating system, and the only `unsafe` of the core: privileges, the monotonic clock, process identity, threads,
+//! children, bounded reads of files, and the user's name.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
-use std::io;
+use std::fs::{File, FileType, OpenOptions};
+use std::io::{self, Read};
 use std::mem::MaybeUninit;
-use std::path::PathBuf;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use once_cell::race::OnceBox;
+use zeroize::Zeroizing;
 
 /// Whether this program runs with more rights than its caller (set-user-id and the like). Its environment is then the
 /// caller's word and is not trusted, as with the C library's `secure_getenv`.
@@ -204,6 +207,68 @@ pub fn kill_group(leader: u32) {
     }
 }
 
+/// Reads a regular file of at most `limit` bytes. A FIFO, a device or a socket is refused before it is opened, so that
+/// the call neither waits for a writer nor reads without end. Every buffer is wiped.
+///
+/// # Errors
+///
+/// The file cannot be opened or read, is not a regular file, or is larger than `limit`; the error's text is a phrase
+/// that fits behind the file's name.
+pub(crate) fn read_bounded(path: &Path, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    expect_regular(std::fs::metadata(path)?.file_type())?;
+    // Another file may have the name by now: O_NONBLOCK keeps the open from waiting for a FIFO's writer.
+    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    let metadata = file.metadata()?;
+    expect_regular(metadata.file_type())?;
+    let size = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
+    if size > limit {
+        return Err(too_large(limit));
+    }
+    read_all(&mut file, size, limit)
+}
+
+/// Reads to the end. `size` is a guess: files in /proc have none, others grow meanwhile.
+fn read_all(file: &mut File, size: usize, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut buffer = Zeroizing::new(vec![0; size + 1]);
+    let mut filled = 0;
+    loop {
+        if filled > limit {
+            return Err(too_large(limit));
+        }
+        if filled == buffer.len() {
+            // Not `resize`, which would leave a copy behind.
+            let mut larger = Zeroizing::new(vec![0; (2 * filled).clamp(4096.min(limit + 1), limit + 1)]);
+            larger[..filled].copy_from_slice(&buffer);
+            buffer = larger;
+        }
+        match file.read(&mut buffer[filled..]) {
+            Ok(0) => {
+                buffer.truncate(filled);
+                return Ok(buffer);
+            }
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn expect_regular(file_type: FileType) -> io::Result<()> {
+    let what = match file_type {
+        regular if regular.is_file() => return Ok(()),
+        directory if directory.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+        fifo if fifo.is_fifo() => "a pipe",
+        socket if socket.is_socket() => "a socket",
+        _ => "a device",
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what}, and only a regular file is read")))
+}
+
+fn too_large(limit: usize) -> io::Error {
+    let limit = if limit >= 1 << 20 { format!("{} MiB", limit >> 20) } else { format!("{} KiB", limit.div_ceil(1024)) };
+    io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {limit}"))
+}
+
 /// The name and home directory that the password database has for the effective user, if it has any.
 fn password_entry() -> Option<(String, PathBuf)> {
     let mut buffer = vec![0_u8; 16 * 1024];
@@ -278,6 +343,34 @@ mod tests {
         };
         assert_eq!(status, 0);
         assert_eq!(process_identity(), own);
+    }
+
+    #[test]
+    fn a_bounded_read_takes_regular_files_up_to_the_limit() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        let long = vec![b'x'; 10_000];
+        std::fs::write(&path, &long).unwrap();
+        assert_eq!(*read_bounded(&path, 10_000).unwrap(), long);
+        let error = read_bounded(&path, 9_999).unwrap_err();
+        assert_eq!((error.kind(), error.to_string()), (io::ErrorKind::FileTooLarge, "it is larger than 10 KiB".into()));
+        std::fs::write(&path, "").unwrap();
+        assert!(read_bounded(&path, 0).unwrap().is_empty());
+        // Its size is said to be 0.
+        assert!(!read_bounded(Path::new("/proc/self/status"), 100_000).unwrap().is_empty());
+        assert_eq!(read_bounded(Path::new("/proc/self/status"), 10).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
+    fn a_bounded_read_refuses_pipes_and_devices_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        for (path, what) in [(fifo.as_path(), "a pipe"), (Path::new("/dev/zero"), "a device")] {
+            let error = read_bounded(path, 1000).unwrap_err();
+            assert!(error.to_string().contains(what), "{error}");
+        }
+        assert_eq!(read_bounded(directory.path(), 1000).unwrap_err().kind(), io::ErrorKind::IsADirectory);
     }
 
     #[test]

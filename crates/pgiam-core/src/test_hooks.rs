@@ -18,9 +18,16 @@ mod with_hooks {
     /// Called with the name of the moment.
     pub type Hook = Arc<dyn Fn(&'static str) + Send + Sync>;
 
-    /// The moments, in the order of the code in `single_flight`.
-    pub const MOMENTS: [&str; 6] =
-        ["run: locked", "run: waiting", "poll: locked", "spawn: locked", "fetching", "finish: locked"];
+    /// The moments, in the order of the code in `single_flight`, then those of the client.
+    pub const MOMENTS: [&str; 7] = [
+        "run: locked",
+        "run: waiting",
+        "poll: locked",
+        "spawn: locked",
+        "fetching",
+        "finish: locked",
+        "checking files",
+    ];
 
     thread_local! {
         static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };

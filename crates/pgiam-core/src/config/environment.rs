@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
@@ -31,7 +32,14 @@ impl Environment {
         name.starts_with("AWS_")
             || matches!(
                 name,
-                "HOME" | "HTTPS_PROXY" | "https_proxy" | "HTTP_PROXY" | "http_proxy" | "NO_PROXY" | "no_proxy"
+                "HOME"
+                    | "REQUESTS_CA_BUNDLE"
+                    | "HTTPS_PROXY"
+                    | "https_proxy"
+                    | "HTTP_PROXY"
+                    | "http_proxy"
+                    | "NO_PROXY"
+                    | "no_proxy"
             )
     }
 
@@ -39,6 +47,20 @@ impl Environment {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(|value| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// The home directory: `HOME`, else that of the password database.
+    pub(crate) fn home(&self) -> Option<PathBuf> {
+        self.get("HOME").map(PathBuf::from).or_else(sys::home_directory)
+    }
+
+    /// A path as people write it: a leading `~` is the home directory.
+    pub(crate) fn expand_home(&self, path: &str) -> PathBuf {
+        let rest = match path.strip_prefix('~') {
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => rest.trim_start_matches('/'),
+            _ => return PathBuf::from(path),
+        };
+        self.home().map_or_else(|| PathBuf::from(path), |home| if rest.is_empty() { home } else { home.join(rest) })
     }
 
     /// Whether a variable says yes: `true` in any case. Everything else is no.
@@ -69,6 +91,21 @@ mod tests {
         let environment: Environment = [("AWS_PROFILE", ""), ("AWS_REGION", "eu-west-1")].into_iter().collect();
         assert_eq!(environment.get("AWS_PROFILE"), None);
         assert_eq!(environment.get("AWS_REGION"), Some("eu-west-1"));
+    }
+
+    #[test]
+    fn a_leading_tilde_is_the_home_directory() {
+        let environment: Environment = [("HOME", "/home/jane")].into_iter().collect();
+        for (path, expected) in [
+            ("~/corp/ca.pem", "/home/jane/corp/ca.pem"),
+            ("~", "/home/jane"),
+            ("~//x", "/home/jane/x"),
+            ("~jane/x", "~jane/x"),
+            ("/a/~/b", "/a/~/b"),
+            ("a~", "a~"),
+        ] {
+            assert_eq!(environment.expand_home(path), PathBuf::from(expected), "{path}");
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@ pub mod profile_files;
 pub(crate) mod region_name;
 pub mod settings;
 
+use std::path::PathBuf;
+
 use crate::config::environment::Environment;
 use crate::config::profile_files::{Fingerprint, Profile, ProfileFiles};
 use crate::config::settings::Settings;
@@ -45,9 +47,28 @@ impl Config {
         Self::read(self.settings.clone(), given)
     }
 
-    /// Whether the files have changed since they were read.
+    /// Whether the files are to be read again: they have changed since they were read, or could not be read.
     pub(crate) fn files_changed(&self) -> bool {
-        profile_files::Locations::from_environment(&self.environment).fingerprint() != self.fingerprint
+        self.files_failed()
+            || profile_files::Locations::from_environment(&self.environment).fingerprint() != self.fingerprint
+    }
+
+    /// Whether the files could not be read or parsed. The reason may be over at the next call (too many open files, a
+    /// file that another program was writing), so a caller that has no credentials yet reads them again.
+    pub(crate) fn files_failed(&self) -> bool {
+        self.files.is_err()
+    }
+
+    /// The file of trusted certificates, in the AWS CLI's order: AWS_CA_BUNDLE, `ca_bundle` of the profile in use,
+    /// REQUESTS_CA_BUNDLE. A leading `~` is the home directory.
+    pub(crate) fn ca_bundle(&self) -> Option<PathBuf> {
+        let of_profile = || self.profile().ok().flatten().and_then(|profile| profile.get("ca_bundle"));
+        let path = self
+            .environment
+            .get("AWS_CA_BUNDLE")
+            .or_else(of_profile)
+            .or_else(|| self.environment.get("REQUESTS_CA_BUNDLE"))?;
+        Some(self.environment.expand_home(path))
     }
 
     pub(crate) fn files(&self) -> Result<&ProfileFiles, Error> {

@@ -11,9 +11,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::environment::Environment;
-use crate::error::{Error, invalid_configuration};
+use crate::error::{Error, invalid_configuration, reason};
 use crate::secret::Secret;
 use crate::sys;
+
+/// The most that is read of a file.
+const MAX_SIZE: usize = 16 << 20;
 
 /// Where the two files are.
 pub(crate) struct Locations {
@@ -37,13 +40,9 @@ impl Locations {
     /// `AWS_CONFIG_FILE` and `AWS_SHARED_CREDENTIALS_FILE`, else `.aws/config` and `.aws/credentials` at home. A leading
     /// `~/` is the home directory.
     pub(crate) fn from_environment(environment: &Environment) -> Self {
-        let home = || environment.get("HOME").map(PathBuf::from).or_else(sys::home_directory);
         let locate = |variable, default| match environment.get(variable) {
-            Some(path) => match path.strip_prefix("~/") {
-                Some(rest) => home().map(|home| home.join(rest)),
-                None => Some(PathBuf::from(path)),
-            },
-            None => home().map(|home| home.join(".aws").join(default)),
+            Some(path) => Some(environment.expand_home(path)),
+            None => environment.home().map(|home| home.join(".aws").join(default)),
         };
         Self {
             config: locate("AWS_CONFIG_FILE", "config"),
@@ -120,19 +119,20 @@ impl ProfileFiles {
         for (path, kind) in [(&locations.config, FileKind::Config), (&locations.credentials, FileKind::Credentials)] {
             let Some(path) = path else { continue };
             files.looked_at.push(path.clone());
-            match std::fs::read(path).map(|bytes| String::from_utf8(bytes).map(Secret::new)) {
-                Ok(Ok(text)) => files.merge(parse(text.expose(), path, kind)?),
-                Ok(Err(error)) => {
-                    drop(Secret::new(String::from_utf8_lossy(error.as_bytes()).into_owned()));
-                    return Err(invalid_configuration(format!("{}: the file is not UTF-8 text", path.display())));
-                }
-                Err(error) if matches!(error.kind(), Io::NotFound | Io::NotADirectory | Io::IsADirectory) => {}
+            match sys::read_bounded(path, MAX_SIZE).and_then(Secret::from_utf8) {
+                Ok(text) => files.merge(parse(text.expose(), path, kind)?),
+                // As in the AWS CLI, what is not a regular file, such as /dev/null, is as good as missing.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        Io::NotFound | Io::NotADirectory | Io::IsADirectory | Io::InvalidInput
+                    ) => {}
                 Err(error) => {
                     return Err(invalid_configuration(format!(
                         "{}: cannot read the file: {}; set its permissions, or AWS_CONFIG_FILE and \
                          AWS_SHARED_CREDENTIALS_FILE to files that this program may read",
                         path.display(),
-                        error.kind()
+                        reason(&error)
                     )));
                 }
             }

@@ -124,8 +124,7 @@ fn fetch(context: &Context<'_>, url: &str) -> Result<Provided, Error> {
     let fault = |what: &str| Error::new(ErrorKind::Provider, format!("{url}: {what}"));
     let token = authorization(config)?;
     let http = if url.starts_with("https:") {
-        let bundle = config.variable_or_property("AWS_CA_BUNDLE", "ca_bundle")?;
-        let roots = tls::roots(bundle.map(std::path::Path::new)).map_err(invalid_configuration)?;
+        let roots = tls::roots(config.ca_bundle().as_deref()).map_err(invalid_configuration)?;
         Http::over_tls(context.deadline, None, roots).map_err(|failure| fault(&failure.describe()))?
     } else {
         Http::to_addresses(context.deadline, is_allowed)

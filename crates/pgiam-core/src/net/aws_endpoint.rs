@@ -5,7 +5,6 @@
 //! regional endpoints"; the partitions' DNS suffixes are those of the SDKs' `partitions.json`.
 
 use std::net::IpAddr;
-use std::path::Path;
 
 use ureq::http::Uri;
 
@@ -81,8 +80,7 @@ impl Endpoint {
     ) -> Result<Self, Error> {
         let url = url(service, config, profile, region)?;
         let http = if url.starts_with("https:") {
-            let bundle = setting(config, profile, "AWS_CA_BUNDLE", "ca_bundle");
-            let roots = tls::roots(bundle.map(Path::new)).map_err(invalid_configuration)?;
+            let roots = tls::roots(config.ca_bundle().as_deref()).map_err(invalid_configuration)?;
             Http::over_tls(deadline, proxy(config, &url, "HTTPS_PROXY", "https_proxy"), roots)
         } else {
             match proxy(config, &url, "HTTP_PROXY", "http_proxy") {
