@@ -29,14 +29,15 @@ const LAYERS: &[&[&str]] = &[
     &["config"],
     &["config::settings", "config::profile_files"],
     &["config::environment", "config::region_name"],
-    &["net::http", "net::retry"],
-    &["net::socket"],
-    &["net::tls"],
+    &["net::retry"],
+    &["net::http"],
+    &["net::bounded", "net::resolve"],
+    &["net::partition", "net::tls", "net::xml"],
     &["net", "sync::single_flight", "sync::lossy_cache", "sync"],
     &["time"],
-    &["secret", "sys", "percent_encoding"],
+    &["secret", "sys"],
     &["error"],
-    &["test_hooks"],
+    &["percent_encoding", "test_hooks"],
 ];
 
 fn layer(module: &str) -> usize {

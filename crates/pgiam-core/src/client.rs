@@ -11,6 +11,7 @@ use crate::config::settings::Settings;
 use crate::credentials::cache::{self, CachedCredentials, Usability};
 use crate::credentials::{Context, Provided, chain};
 use crate::error::{Error, ErrorKind, invalid_argument};
+use crate::net::http;
 use crate::region::{self, Region, RegionSource};
 use crate::sync::lossy_cache::LossyCache;
 use crate::sync::single_flight::{Poll, SingleFlight};
@@ -134,6 +135,7 @@ impl ClientBuilder {
     /// Reads the profile files and makes the client. An error in them is returned by the first call that needs them.
     #[must_use]
     pub fn build(self) -> Client {
+        http::prepare();
         let config = Config::read(self.settings, self.environment);
         Client {
             inner: Arc::new(Inner {

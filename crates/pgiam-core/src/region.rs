@@ -7,7 +7,8 @@
 use crate::config::Config;
 use crate::config::region_name::check;
 use crate::error::{Error, ErrorKind, invalid_argument, invalid_configuration};
-use crate::net::metadata_service::MetadataService;
+use crate::net::metadata_service::{DISABLED, MetadataService};
+use crate::net::partition::Partition;
 use crate::time::Deadline;
 use crate::token::endpoint::EndpointKind;
 
@@ -116,10 +117,7 @@ pub(crate) fn from_instance_metadata(config: &Config, deadline: Deadline) -> Res
             ),
         )
     };
-    let service = match MetadataService::from_config(config)? {
-        Ok(service) => service,
-        Err(disabled) => return Err(none(disabled)),
-    };
+    let Some(service) = MetadataService::from_config(config)? else { return Err(none(DISABLED)) };
     let region = service.session(deadline).and_then(|session| session.region()).map_err(|error| {
         let explained = none(error.message());
         if error.is_source_unavailable() { explained.source_unavailable() } else { explained }
@@ -142,7 +140,7 @@ pub(crate) fn explain_failure(error: Error, host: &str, kind: EndpointKind<'_>) 
 /// Refuses credentials of a role or user of another partition than the region: no server there knows them.
 pub(crate) fn check_partition(identity: &str, region: &str) -> Result<(), Error> {
     let Some(("arn", rest)) = identity.split_once(':') else { return Ok(()) };
-    let (partition, of_region) = (rest.split(':').next().unwrap_or_default(), partition_of(region));
+    let (partition, of_region) = (rest.split(':').next().unwrap_or_default(), Partition::of_region(region).id);
     if partition == of_region {
         return Ok(());
     }
@@ -150,20 +148,6 @@ pub(crate) fn check_partition(identity: &str, region: &str) -> Result<(), Error>
         "the credentials of {identity} belong to the partition {partition:?}, but the region {region:?} to \
          {of_region:?}; use a role of the region's partition, or correct the region"
     )))
-}
-
-/// The partition of a region, as in ARNs.
-fn partition_of(region: &str) -> &'static str {
-    const PREFIXES: [(&str, &str); 7] = [
-        ("cn-", "aws-cn"),
-        ("us-gov-", "aws-us-gov"),
-        ("us-iso-", "aws-iso"),
-        ("us-isob-", "aws-iso-b"),
-        ("eu-isoe-", "aws-iso-e"),
-        ("us-isof-", "aws-iso-f"),
-        ("eusc-", "aws-eusc"),
-    ];
-    PREFIXES.iter().find(|(prefix, _)| region.starts_with(prefix)).map_or("aws", |(_, partition)| partition)
 }
 
 #[cfg(test)]

@@ -174,17 +174,6 @@ pub fn wait_readable(file: &impl std::os::fd::AsFd, most: std::time::Duration) -
     unsafe { libc::poll(&raw mut poll, 1, milliseconds) > 0 }
 }
 
-/// Whether a connection is open and nothing has come that was not read.
-#[must_use]
-pub fn is_open_and_silent(stream: &std::net::TcpStream) -> bool {
-    use std::os::fd::AsRawFd;
-    let mut byte = 0_u8;
-    // SAFETY: at most one byte is written, to `byte`, which lives for the call.
-    let count =
-        unsafe { libc::recv(stream.as_raw_fd(), (&raw mut byte).cast(), 1, libc::MSG_PEEK | libc::MSG_DONTWAIT) };
-    count < 0 && io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock
-}
-
 /// Gives a child the default for `SIGCHLD`: a host that ignores the signal would hand that on through `exec`, and
 /// shells and interpreters then cannot wait for their own children. (The mask of [`spawn_without_signals`] and an
 /// ignored `SIGPIPE` the standard library resets by itself.)

@@ -27,9 +27,8 @@ pub(crate) struct Step {
 
 /// Credentials of the first source that is configured. `trail` receives what each source said.
 pub(crate) fn provide(context: &Context<'_>, trail: &mut Vec<Step>) -> Result<Provided, Error> {
-    let provided = first(context, trail)?;
-    let Some(arn) = context.config.settings.role_arn() else { return Ok(provided) };
     let settings = &context.config.settings;
+    let Some(arn) = settings.role_arn() else { return first(context, trail) };
     let role = Role {
         arn,
         session_name: settings.role_session_name(),
@@ -37,6 +36,8 @@ pub(crate) fn provide(context: &Context<'_>, trail: &mut Vec<Step>) -> Result<Pr
         duration_seconds: None,
         profile: context.config.profile().ok().flatten(),
     };
+    sts::check(context, &role).map_err(|error| error.context("setting role_arn"))?;
+    let provided = first(context, trail)?;
     let assumed = sts::assume_role(context, &role, &provided.credentials)
         .map_err(|error| error.context("setting role_arn"))
         .inspect_err(|error| trail.push(Step { source: "role_arn", said: error.message().to_owned() }))?;
@@ -60,7 +61,9 @@ fn first(context: &Context<'_>, trail: &mut Vec<Step>) -> Result<Provided, Error
                     let none = no_credentials(trail);
                     return Err(if error.is_source_unavailable() { none.source_unavailable() } else { none });
                 }
-                return Err(error.context(name));
+                let error = error.context(name);
+                let last = source == Source::InstanceMetadata && error.kind() == ErrorKind::Provider;
+                return Err(if last { error.context("no other source of credentials is configured") } else { error });
             }
         }
     }

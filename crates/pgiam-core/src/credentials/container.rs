@@ -14,8 +14,8 @@ use ureq::http::Uri;
 use crate::config::Config;
 use crate::credentials::{Context, Outcome, Provided, Source};
 use crate::error::{Error, ErrorKind, invalid_configuration};
-use crate::net::http::{Failure, Http, Limits, Request};
-use crate::net::retry::{Attempt, retry};
+use crate::net::http::{self, Http, Limits, Request};
+use crate::net::retry::{self, Patience};
 use crate::net::tls;
 use crate::secret::Secret;
 use crate::time::{parse_rfc3339, system_time};
@@ -123,9 +123,9 @@ fn fetch(context: &Context<'_>, url: &str) -> Result<Provided, Error> {
     let config = context.config;
     let fault = |what: &str| Error::new(ErrorKind::Provider, format!("{url}: {what}"));
     let token = authorization(config)?;
-    let http = if url.starts_with("https:") {
+    let http = if http::is_https(url) {
         let roots = tls::roots(config.ca_bundle().as_deref()).map_err(invalid_configuration)?;
-        Http::over_tls(context.deadline, None, roots).map_err(|failure| fault(&failure.describe()))?
+        Http::over_tls(context.deadline, None, roots)
     } else {
         Http::to_addresses(context.deadline, is_allowed)
     };
@@ -134,30 +134,18 @@ fn fetch(context: &Context<'_>, url: &str) -> Result<Provided, Error> {
         headers.push(("authorization", token.expose()));
     }
     let request = Request { method: "GET", url, headers: &headers, body: b"" };
-    let response =
-        retry(ATTEMPTS, context.deadline, || match http.send(&request, Limits { connect: CONNECT, read: READ }) {
-            Ok(response) if response.status == 429 || response.status >= 500 => {
-                Attempt::Again(fault(&format!("HTTP {}", response.status)).source_unavailable())
-            }
-            Ok(response) => Attempt::Done(Ok(response)),
-            Err(failure @ (Failure::NotTrusted | Failure::TooLarge)) => Attempt::Done(Err(fault(&failure.describe()))),
-            Err(failure @ Failure::BadRequest(_)) => {
-                Attempt::Done(Err(invalid_configuration(format!("{url}: {}", failure.describe()))))
-            }
-            Err(failure @ (Failure::ConnectTimeout | Failure::AnswerTimeout)) => Attempt::Again(
-                Error::new(ErrorKind::Timeout, format!("{url}: {}", failure.describe())).source_unavailable(),
-            ),
-            Err(failure) => Attempt::Again(fault(&failure.describe()).source_unavailable()),
-        })?;
+    let limits = Limits { connect: CONNECT, read: READ };
+    let patience = Patience { attempts: ATTEMPTS, limits, deadline: context.deadline };
+    let response = retry::ask(&http, &request, patience, |_| false).map_err(|failure| failure.into_error(url))?;
     match response.status {
         200 => {}
         401 | 403 => {
             return Err(fault(&format!(
-                "HTTP {}: the authorization token is not accepted ({TOKEN_FILE}, {TOKEN})",
-                response.status
+                "{}: the authorization token is not accepted ({TOKEN_FILE}, {TOKEN})",
+                response.describe()
             )));
         }
-        status => return Err(fault(&format!("HTTP {status}"))),
+        _ => return Err(fault(&response.describe())),
     }
     let document: Value = serde_json::from_slice(&response.body).map_err(|_| fault("the answer is not JSON"))?;
     let text = |name: &str| {

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::credentials::{Context, Outcome, Provided, Source};
 use crate::error::{Error, ErrorKind};
-use crate::net::metadata_service::MetadataService;
+use crate::net::metadata_service::{DISABLED, MetadataService};
 use crate::time::{parse_rfc3339, system_time};
 
 pub(crate) fn provide(context: &Context<'_>) -> Outcome {
@@ -13,9 +13,8 @@ pub(crate) fn provide(context: &Context<'_>) -> Outcome {
 }
 
 fn provide_or_fail(context: &Context<'_>) -> Result<Outcome, Error> {
-    let service = match MetadataService::from_config(context.config)? {
-        Ok(service) => service,
-        Err(disabled) => return Ok(Outcome::NotConfigured(disabled.into())),
+    let Some(service) = MetadataService::from_config(context.config)? else {
+        return Ok(Outcome::NotConfigured(DISABLED.into()));
     };
     let session = match service.session(context.deadline) {
         // Nobody listens there: this machine is no EC2 instance. The chain lists it with the rest.
@@ -33,10 +32,7 @@ fn provide_or_fail(context: &Context<'_>) -> Result<Outcome, Error> {
     if let Some(code) = document["Code"].as_str()
         && code != "Success"
     {
-        // The code is a fixed word such as AssumeRoleUnauthorizedAccess; anything else is not repeated.
-        let code =
-            if code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric()) { code } else { "an error" };
-        return Err(fault(&format!("the service answers {code}; check the role's trust policy")));
+        return Err(fault(&format!("the service answers {}; check the role's trust policy", response.words())));
     }
     let text = |name: &str| {
         document[name]

@@ -97,6 +97,7 @@ fn assume<'a>(
         duration_seconds: profile.get("duration_seconds"),
         profile: Some(profile),
     };
+    sts::check(context, &role)?;
     let sources =
         [profile.get("source_profile"), profile.get("credential_source"), profile.get("web_identity_token_file")];
     match sources {
