@@ -583,3 +583,40 @@ fn keys_of_the_environment_with_an_end_follow_the_clock() {
     hands.forward(HOUR);
     assert_eq!(client.generate_token(&request()).unwrap_err().kind(), ErrorKind::CredentialsExpired);
 }
+
+#[test]
+fn each_fetch_asks_sts_in_the_region_of_the_token_that_needs_it() {
+    let (mut machine, hands) = timed_machine();
+    let keys = machine.keys("tests");
+    machine.profile_app(&format!("[profile app]\nrole_arn={ROLE}\nsource_profile=base\n[profile base]\n{keys}"));
+    // Nothing but the endpoint's name has a region.
+    machine.unset("AWS_REGION");
+    let client = machine.client();
+    let asked = || -> Vec<String> {
+        let region = |header: &str| header.split('/').nth(2).unwrap().to_owned();
+        let requests = machine.simulator.requests_for(Route::StsAssumeRole);
+        requests.iter().map(|request| region(request.header("authorization").unwrap())).collect()
+    };
+    let elsewhere = TokenRequest { host: "db.example.com", region: Some("eu-west-1"), ..request() };
+    client.generate_token(&request()).unwrap();
+    client.generate_token(&elsewhere).unwrap();
+    assert_eq!(asked(), ["eu-central-1"], "the credentials are good for every region");
+    // A background refresh and refresh() use the region that worked, whichever token is made meanwhile.
+    hands.forward(HOUR - 600);
+    client.generate_token(&elsewhere).unwrap();
+    until("the refresh", || asked().len() == 2);
+    until("its end", || client.refresh().is_ok());
+    assert_eq!(asked(), ["eu-central-1"; 3]);
+    // The simulator refuses signatures for another region than its own.
+    hands.forward(2 * HOUR);
+    client.generate_token(&elsewhere).unwrap_err();
+    assert_eq!(asked().last().unwrap(), "eu-west-1");
+    assert!(client.explain_in_region(Some("eu-central-1")).outcome.is_ok());
+    assert_eq!(asked().last().unwrap(), "eu-central-1");
+    client.generate_token(&request()).unwrap();
+    let other = machine.client();
+    while other.try_generate_token(&request()).unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    assert_eq!(asked().last().unwrap(), "eu-central-1");
+}
