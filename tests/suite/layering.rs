@@ -9,6 +9,7 @@ use crate::support::root;
 const LAYERS: &[&[&str]] = &[
     &["lib"],
     &["client"],
+    &["token::template"],
     &["token"],
     &["region"],
     &["credentials::cache", "credentials::chain"],
@@ -28,13 +29,15 @@ const LAYERS: &[&[&str]] = &[
     &["config"],
     &["config::settings", "config::profile_files"],
     &["config::environment", "config::region_name"],
-    &["net::http", "net::retry"],
-    &["net::socket"],
-    &["net::tls"],
+    &["net::retry"],
+    &["net::http"],
+    &["net::bounded", "net::resolve"],
+    &["net::partition", "net::tls", "net::xml"],
     &["net", "sync::single_flight", "sync::lossy_cache", "sync"],
-    &["time", "secret", "sys", "percent_encoding"],
+    &["time"],
+    &["secret", "sys"],
     &["error"],
-    &["test_hooks"],
+    &["percent_encoding", "test_hooks"],
 ];
 
 fn layer(module: &str) -> usize {

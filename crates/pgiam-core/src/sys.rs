@@ -1,5 +1,5 @@
-//! The operating system, and the only `unsafe` of the core: the environment of privileged programs, signal masks,
-//! process identity and the user's name.
+//! The operating system, and the only `unsafe` of the core: privileges, the monotonic clock, process identity, threads,
+//! children, bounded reads of files, and the user's name.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -8,7 +8,9 @@ use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use once_cell::race::OnceBox;
 use zeroize::Zeroizing;
 
 /// Whether this program runs with more rights than its caller (set-user-id, set-group-id, file capabilities). The caller
@@ -19,14 +21,98 @@ pub fn runs_privileged() -> bool {
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
-/// The process' id, asked of the kernel anew: a forked child must not see its parent's.
+/// The process' id.
 #[must_use]
 pub fn process_id() -> u32 {
     std::process::id()
 }
 
-/// Starts a short-lived thread that receives no signals, so that the host program's handlers keep running on the
-/// host's own threads. The thread is detached.
+/// Tells a process from its parent and from all processes that those descend from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessIdentity {
+    id: u32,
+    generation: u64,
+}
+
+/// The identity of this process. It differs from its parent's after `fork` and `clone`, also where a new PID namespace
+/// gives the child its parent's process id.
+#[must_use]
+pub fn process_identity() -> ProcessIdentity {
+    // A child inherits the count, so no number that one of its ancestors took before the fork comes again.
+    static GENERATIONS: AtomicU64 = AtomicU64::new(0);
+    static MARK: OnceBox<Option<&'static AtomicU64>> = OnceBox::new();
+    let generation = MARK.get_or_init(|| Box::new(wiped_on_fork())).map_or(0, |mark| {
+        let new = || GENERATIONS.fetch_add(1, Ordering::Relaxed) + 1;
+        match mark.load(Ordering::Acquire) {
+            0 => {
+                let new = new();
+                mark.compare_exchange(0, new, Ordering::AcqRel, Ordering::Acquire).map_or_else(|other| other, |_| new)
+            }
+            generation => generation,
+        }
+    });
+    ProcessIdentity { id: process_id(), generation }
+}
+
+/// A number that the kernel sets to 0 in every child of this process; `None` on a system that does not offer this (Linux
+/// before 4.14).
+#[cfg(target_os = "linux")]
+fn wiped_on_fork() -> Option<&'static AtomicU64> {
+    let length = std::mem::size_of::<AtomicU64>();
+    // SAFETY: a new private mapping at an address of the kernel's choice touches no other memory.
+    let page = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            length,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if page == libc::MAP_FAILED {
+        return None;
+    }
+    // SAFETY: advice on the mapping that was just made, for its whole length.
+    if unsafe { libc::madvise(page, length, libc::MADV_WIPEONFORK) } != 0 {
+        // SAFETY: the mapping was made above and nothing refers to it.
+        unsafe { libc::munmap(page, length) };
+        return None;
+    }
+    // SAFETY: the page is zeroed, aligned, readable and writable, and never unmapped; zero bytes are a valid AtomicU64.
+    Some(unsafe { &*page.cast::<AtomicU64>() })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn wiped_on_fork() -> Option<&'static AtomicU64> {
+    None
+}
+
+/// Seconds since some start, by a clock that nobody sets and that counts the time a computer is asleep.
+#[must_use]
+pub(crate) fn monotonic_seconds() -> i64 {
+    #[cfg(target_os = "linux")]
+    const CLOCK: libc::clockid_t = libc::CLOCK_BOOTTIME;
+    #[cfg(not(target_os = "linux"))]
+    const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
+    let mut time = MaybeUninit::<libc::timespec>::zeroed();
+    // SAFETY: writes `time`, which lives for the call; all bytes zero are a valid timespec if the call fails.
+    let time = unsafe {
+        libc::clock_gettime(CLOCK, time.as_mut_ptr());
+        time.assume_init()
+    };
+    time.tv_sec
+}
+
+unsafe extern "C" {
+    // Not in the libc crate for every target. POSIX: sets the calling thread's cancelability and returns the former one.
+    fn pthread_setcancelstate(state: i32, old_state: *mut i32) -> i32;
+}
+
+const PTHREAD_CANCEL_DISABLE: i32 = 1;
+
+/// Starts a short-lived, detached thread. It receives no signals, so that the host program's handlers run on the host's
+/// own threads, and cannot be cancelled, since a cancellation would unwind through Rust code and abort the process.
 ///
 /// # Errors
 ///
@@ -40,6 +126,12 @@ pub fn spawn_without_signals(work: impl FnOnce() + Send + 'static) -> io::Result
             crate::test_hooks::set_hook(hook);
             work();
         }
+    };
+    let work = move || {
+        let mut before = 0;
+        // SAFETY: writes `before`, which lives for the call; a thread may set its own state at any time.
+        unsafe { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &raw mut before) };
+        work();
     };
     std::thread::Builder::new().name("pgiam-fetch".into()).stack_size(512 * 1024).spawn(work).map(drop)
 }
@@ -320,19 +412,45 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fetching_thread_takes_no_signals() {
+    fn a_background_thread_takes_no_signals_and_cannot_be_cancelled() {
         let (sender, receiver) = std::sync::mpsc::channel();
         spawn_without_signals(move || {
             let mut mask = MaybeUninit::<libc::sigset_t>::uninit();
-            // SAFETY: with a NULL set pthread_sigmask only writes the present mask into `mask`; sigismember reads it.
+            let mut cancellation = 0;
+            // SAFETY: with a NULL set pthread_sigmask only writes the present mask into `mask`; sigismember reads it. The
+            // other call writes `cancellation`.
             let blocked = unsafe {
                 libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), mask.as_mut_ptr());
+                pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &raw mut cancellation);
                 libc::sigismember(mask.as_ptr(), libc::SIGTERM)
             };
-            sender.send(blocked).ok();
+            sender.send((blocked, cancellation)).ok();
         })
         .unwrap();
-        assert_eq!(receiver.recv().unwrap(), 1);
+        assert_eq!(receiver.recv().unwrap(), (1, PTHREAD_CANCEL_DISABLE));
+    }
+
+    #[test]
+    fn a_process_keeps_its_identity_and_a_child_has_another_even_with_the_same_id() {
+        let own = process_identity();
+        assert_eq!(process_identity(), own);
+        // SAFETY: the child compares numbers and ends; it takes no lock.
+        let status = unsafe {
+            match libc::fork() {
+                0 => {
+                    let child = process_identity();
+                    let differs = child.generation != own.generation && child == process_identity();
+                    libc::_exit(i32::from(!differs));
+                }
+                child => {
+                    let mut status = -1;
+                    libc::waitpid(child, &raw mut status, 0);
+                    status
+                }
+            }
+        };
+        assert_eq!(status, 0);
+        assert_eq!(process_identity(), own);
     }
 
     #[test]

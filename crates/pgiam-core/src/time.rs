@@ -1,40 +1,67 @@
-//! The wall clock, which goes into signatures and is passed in; deadlines, which limit waiting; and the formats of times.
+//! Wall clock, monotonic clock and deadlines, and how points in time are written. Tests pass their own clocks.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use time::{Date, Month, OffsetDateTime};
 
-/// Where the core reads the wall clock, in whole seconds since 1970-01-01 UTC. Tests pass their own.
+use crate::sys;
+
+/// One reading of both clocks, in whole seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// The wall clock: seconds since 1970-01-01 UTC. It goes into signatures and is compared with expiration times.
+    pub unix_seconds: i64,
+    /// A clock that nobody sets, from any start. It says how much time has passed, time asleep included.
+    pub monotonic_seconds: i64,
+}
+
+/// Where the core reads the time.
 #[derive(Clone)]
-pub struct Clock(Option<Arc<dyn Fn() -> i64 + Send + Sync>>);
+pub struct Clock(Option<Arc<dyn Fn() -> Moment + Send + Sync>>);
 
 impl Clock {
-    /// The computer's clock.
+    /// The computer's clocks.
     #[must_use]
     pub const fn system() -> Self {
         Self(None)
     }
 
-    /// A clock that calls `now` for the Unix seconds.
+    /// A wall clock that is never wrong, in Unix seconds: the monotonic clock advances with it.
     #[must_use]
     pub fn from_fn(now: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
+        Self::from_moments(move || {
+            let now = now();
+            Moment { unix_seconds: now, monotonic_seconds: now }
+        })
+    }
+
+    /// Both clocks, each of which may be moved without the other.
+    #[must_use]
+    pub fn from_moments(now: impl Fn() -> Moment + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(now)))
     }
 
-    /// A clock that always shows the same time.
+    /// A clock that does not move.
     #[must_use]
     pub fn fixed(unix_seconds: i64) -> Self {
         Self::from_fn(move || unix_seconds)
     }
 
-    /// The time now, in Unix seconds.
+    /// The wall clock now, in Unix seconds.
     #[must_use]
-    #[inline]
     pub fn now(&self) -> i64 {
+        self.moment().unix_seconds
+    }
+
+    /// Both clocks now.
+    #[must_use]
+    pub fn moment(&self) -> Moment {
         match &self.0 {
             Some(now) => now(),
-            None => unix_seconds(SystemTime::now()),
+            None => {
+                Moment { unix_seconds: unix_seconds(SystemTime::now()), monotonic_seconds: sys::monotonic_seconds() }
+            }
         }
     }
 }
@@ -47,12 +74,11 @@ impl Default for Clock {
 
 impl std::fmt::Debug for Clock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_some() { "Clock(given)" } else { "Clock(system)" })
+        f.write_str(if self.0.is_some() { "Clock(custom)" } else { "Clock(system)" })
     }
 }
 
 /// Whole seconds since 1970, negative before.
-#[inline]
 pub(crate) fn unix_seconds(time: SystemTime) -> i64 {
     match time.duration_since(UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
@@ -80,24 +106,16 @@ pub(crate) struct TimeOfDay([u8; 6]);
 const DAY: i64 = 86_400;
 
 impl Day {
-    /// The placeholder for a time of day.
-    pub(crate) const NO_TIME: &str = "000000";
-
-    /// The day of a second, and its time.
+    /// The day that a second belongs to, and its time of day.
     pub(crate) fn at(unix_seconds: i64) -> (Self, TimeOfDay) {
         let second = clamped(unix_seconds);
         let start = second.div_euclid(DAY) * DAY;
         let at = OffsetDateTime::from_unix_timestamp(start).unwrap_or(OffsetDateTime::UNIX_EPOCH);
         let mut text = [b'0'; 8];
-        let mut put = |from: usize, to: usize, mut value: u32| {
-            for place in (from..to).rev() {
-                text[place] = b'0' + u8::try_from(value % 10).unwrap_or(0);
-                value /= 10;
-            }
-        };
-        put(0, 4, u32::try_from(at.year()).unwrap_or(0));
-        put(4, 6, u32::from(u8::from(at.month())));
-        put(6, 8, u32::from(at.day()));
+        let year = u32::try_from(at.year()).unwrap_or(0);
+        write_decimal(&mut text[..4], year);
+        write_decimal(&mut text[4..6], u8::from(at.month()).into());
+        write_decimal(&mut text[6..], at.day().into());
         (Self { start, text }, TimeOfDay::new(second - start))
     }
 
@@ -106,7 +124,6 @@ impl Day {
     }
 
     /// The time of day of a second, if the second belongs to this day.
-    #[inline]
     pub(crate) fn time(&self, unix_seconds: i64) -> Option<TimeOfDay> {
         let second = clamped(unix_seconds) - self.start;
         (0..DAY).contains(&second).then(|| TimeOfDay::new(second))
@@ -114,26 +131,25 @@ impl Day {
 }
 
 impl TimeOfDay {
-    /// From the seconds since midnight.
-    #[inline]
-    fn new(second: i64) -> Self {
-        let mut digits = [0; 6];
-        for (two, value) in digits.chunks_exact_mut(2).zip([second / 3600, second / 60 % 60, second % 60]) {
-            let value = u8::try_from(value).unwrap_or(0);
-            two[0] = b'0' + value / 10;
-            two[1] = b'0' + value % 10;
-        }
+    fn new(second_of_day: i64) -> Self {
+        let second = u32::try_from(second_of_day).unwrap_or(0);
+        let mut digits = [b'0'; 6];
+        write_decimal(&mut digits[..2], second / 3600);
+        write_decimal(&mut digits[2..4], second / 60 % 60);
+        write_decimal(&mut digits[4..], second % 60);
         Self(digits)
     }
 
-    #[inline]
-    pub(crate) fn digits(&self) -> &[u8; 6] {
-        &self.0
-    }
-
-    #[inline]
     pub(crate) fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or(Day::NO_TIME)
+        std::str::from_utf8(&self.0).unwrap_or("000000")
+    }
+}
+
+/// Fills `digits` with the last digits of a number.
+fn write_decimal(digits: &mut [u8], mut number: u32) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(number % 10).unwrap_or(0);
+        number /= 10;
     }
 }
 
@@ -143,7 +159,6 @@ const FIRST_SECOND: i64 = -62_135_596_800;
 const LAST_SECOND: i64 = 253_402_300_799;
 
 /// Seconds outside the years 0 to 9999 are clamped: such a clock cannot make a valid token anyway.
-#[inline]
 fn clamped(unix_seconds: i64) -> i64 {
     unix_seconds.clamp(-62_167_219_200, LAST_SECOND)
 }
@@ -313,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds_are_written_as_signature_version_4_wants_them() {
+    fn seconds_are_written_as_signature_version_4_requires() {
         assert_eq!(written(0), "19700101T000000Z");
         assert_eq!(written(1_724_709_600), "20240826T220000Z");
         assert_eq!(written(1_709_210_096), "20240229T123456Z");
@@ -332,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_far_off_is_clamped_and_does_not_panic() {
+    fn a_clock_that_is_far_off_is_clamped_and_does_not_panic() {
         assert_eq!(written(i64::MAX), "99991231T235959Z");
         assert_eq!(written(i64::MIN), "00000101T000000Z");
     }

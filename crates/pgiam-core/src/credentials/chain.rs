@@ -41,9 +41,8 @@ impl Step {
 
 /// Credentials of the first source that is configured. `trail` receives the answer of each source.
 pub(crate) fn provide(context: &Context<'_>, trail: &mut Vec<Step>) -> Result<Provided, Error> {
-    let provided = first(context, trail)?;
     let settings = &context.config.settings;
-    let Some(arn) = settings.role_arn() else { return Ok(provided) };
+    let Some(arn) = settings.role_arn() else { return first(context, trail) };
     let role = Role {
         arn,
         session_name: settings.role_session_name(),
@@ -51,6 +50,8 @@ pub(crate) fn provide(context: &Context<'_>, trail: &mut Vec<Step>) -> Result<Pr
         duration_seconds: None,
         profile: context.config.profile().ok().flatten(),
     };
+    sts::check(context, &role).map_err(|error| error.context("setting role_arn"))?;
+    let provided = first(context, trail)?;
     let assumed = sts::assume_role(&context.after_asking(), &role, &provided.credentials)
         .map_err(|error| error.context("setting role_arn"))
         .inspect_err(|error| trail.push(Step::new(Source::Role, error.message())))?;
@@ -73,7 +74,9 @@ fn first(context: &Context<'_>, trail: &mut Vec<Step>) -> Result<Provided, Error
                     let none = no_credentials(trail);
                     return Err(if error.is_source_unavailable() { none.source_unavailable() } else { none });
                 }
-                return Err(error.context(source.name()));
+                let error = error.context(source.name());
+                let last = source == Source::InstanceMetadata && error.kind() == ErrorKind::Provider;
+                return Err(if last { error.context("no other source of credentials is configured") } else { error });
             }
         }
     }

@@ -213,9 +213,10 @@ impl<'a> Session<'a> {
         let response = endpoint
             .ask("POST", "/token", &[("content-type", "application/json")], body.as_bytes(), is_throttled)
             .map_err(|error| self.name_region(error))?;
-        if response.status != 200 {
-            let why = response.describe();
-            return Err(cannot(&format!("could not be refreshed: {why}")));
+        match response.status {
+            200 => {}
+            400..500 => return Err(cannot(&format!("could not be refreshed: {}", response.describe()))),
+            _ => return Err(endpoint.fault(&response.describe())),
         }
         let fault = |error: Error| endpoint.fault(error.message());
         let answer = Document::parse("the response", response.body).map_err(fault)?;

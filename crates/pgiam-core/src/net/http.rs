@@ -86,6 +86,8 @@ pub(crate) enum FailureClass {
     NoResources,
     /// The response is larger than any real one.
     TooLarge,
+    /// A redirect, which is never followed.
+    Redirected,
     /// TLS failed, or the server's certificate is not trusted.
     NotTrusted,
     /// The proxy refuses the connection.
@@ -107,8 +109,8 @@ impl Failure {
 
     /// Whether the same request may succeed a moment later.
     pub(crate) fn is_outage(&self) -> bool {
-        use FailureClass::{BadRequest, NotTrusted, ProxyRefused, TooLarge};
-        !matches!(self.class, TooLarge | NotTrusted | ProxyRefused | BadRequest)
+        use FailureClass::{BadRequest, NotTrusted, ProxyRefused, Redirected, TooLarge};
+        !matches!(self.class, TooLarge | Redirected | NotTrusted | ProxyRefused | BadRequest)
     }
 
     /// What failed, for a message.
@@ -138,11 +140,8 @@ impl Response {
     /// The status and the service's own words, as in `HTTP 403: AccessDenied: …`.
     pub(crate) fn describe(&self) -> String {
         match (self.status, self.words()) {
-            (status, words) if !words.is_empty() => format!("HTTP {status}: {words}"),
-            (status @ 300..400, _) => {
-                format!("HTTP {status}: redirects are not followed; check the endpoint and the proxy")
-            }
-            (status, _) => format!("HTTP {status}"),
+            (status, words) if words.is_empty() => format!("HTTP {status}"),
+            (status, words) => format!("HTTP {status}: {words}"),
         }
     }
 
@@ -297,6 +296,10 @@ impl Http {
         }
         let response = self.agent.run(configured.build()).map_err(|error| self.failure(error))?;
         let status = response.status().as_u16();
+        if (300..400).contains(&status) {
+            let message = format!("HTTP {status}: redirects are not followed; check the endpoint and the proxy");
+            return Err(Failure::new(FailureClass::Redirected, message));
+        }
         let answer = response.into_body();
         // Room for all of it: growing would leave copies of secrets behind.
         let length = answer.content_length().unwrap_or(UNSTATED_BODY).min(MAX_BODY);
@@ -359,9 +362,12 @@ impl Http {
             (E::Http(error), ..) => {
                 Failure::new(FailureClass::BadRequest, format!("the request cannot be sent: {error}"))
             }
-            (E::Protocol(error), ..) => {
-                Failure::new(FailureClass::Broken, format!("the response is not HTTP: {error}"))
-            }
+            (E::Protocol(error), ..) => match error.to_string() {
+                error if error.contains("too many headers") => {
+                    Failure::new(FailureClass::TooLarge, "the response has more than 128 headers")
+                }
+                error => Failure::new(FailureClass::Broken, format!("the response is not HTTP: {error}")),
+            },
             _ => Failure::new(FailureClass::Broken, "the request failed"),
         }
     }
