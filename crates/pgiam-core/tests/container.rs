@@ -140,7 +140,7 @@ fn a_proxy_is_never_asked() {
 }
 
 #[test]
-fn expired_container_credentials_are_served_while_the_endpoint_is_down() {
+fn expired_container_credentials_are_used_while_the_endpoint_is_down() {
     let mut machine = pod("t");
     machine.set(TOKEN, "t");
     let hands = Hands::of(&machine.simulator);

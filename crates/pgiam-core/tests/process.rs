@@ -15,7 +15,7 @@ const KEYS: &str = r#""AccessKeyId": "AKIDPROCESS", "SecretAccessKey": "planted-
 fn with_command(command: &str) -> Machine {
     let mut machine = Machine::new();
     machine.profile_app(&format!("[profile app]\ncredential_process = {command}\n"));
-    // An instance role that must not be fallen back to.
+    // An instance role, which must not be used instead.
     machine.become_instance();
     machine
 }
@@ -31,7 +31,7 @@ fn fails(machine: &Machine) -> Error {
     let error = machine.error();
     assert!(error.message().contains("profile \"app\": credential_process"), "{error}");
     assert!(!format!("{error:?}").contains("planted"), "{error:?}");
-    assert!(machine.simulator.requests().is_empty(), "never the node's role");
+    assert!(machine.simulator.requests().is_empty(), "the role of the instance must not be used");
     error
 }
 
@@ -52,7 +52,7 @@ fn the_command_is_split_as_the_aws_cli_splits_it() {
 }
 
 #[test]
-fn all_members_are_read_and_a_large_output_is_no_hindrance() {
+fn all_members_of_a_large_output_are_read() {
     let token = "t".repeat(100 * 1024);
     let machine = printing(&format!(
         r#"{{"Version": 1, {KEYS}, "SessionToken": "{token}", "Expiration": "2999-01-01T00:00:00Z", "AccountId": "1"}}"#
@@ -63,7 +63,7 @@ fn all_members_are_read_and_a_large_output_is_no_hindrance() {
 }
 
 #[test]
-fn output_that_is_not_what_it_must_be_is_refused_and_never_repeated() {
+fn invalid_output_is_refused_and_never_repeated() {
     for (output, part) in [
         ("planted-secret", "no JSON"),
         (&*format!("{{{KEYS}}}"), "Version"),
@@ -85,7 +85,7 @@ fn output_that_is_not_what_it_must_be_is_refused_and_never_repeated() {
 }
 
 #[test]
-fn a_program_that_fails_or_is_not_there_is_told_by_name() {
+fn a_program_that_fails_or_is_missing_is_named() {
     let error = fails(&with_command("/nonexistent/tool --secret planted"));
     assert!(error.message().contains("/nonexistent/tool"), "{error}");
     let machine = with_command("");
@@ -143,9 +143,9 @@ fn runs(process: &str) -> bool {
 }
 
 #[test]
-fn what_overruns_the_deadline_is_killed_with_all_it_started() {
+fn a_program_that_overruns_the_deadline_is_killed_with_all_it_started() {
     for body in [
-        // It hangs itself, and so does what it started.
+        // It hangs, and so does what it started.
         "sleep 600 & echo $! > PIDS; echo $$ >> PIDS; wait",
         // It ends and leaves something behind that holds its output open.
         "sleep 600 & echo $! > PIDS; echo $$ >> PIDS; exit 0",
@@ -171,8 +171,8 @@ fn what_overruns_the_deadline_is_killed_with_all_it_started() {
 }
 
 #[test]
-fn the_program_gets_signals_as_from_a_shell_even_when_started_beside() {
-    // The refreshing thread blocks all signals; a time-out of the program's own must fire all the same.
+fn the_program_gets_signals_as_from_a_shell_in_a_background_refresh_too() {
+    // The refreshing thread blocks all signals; a timer of the program must fire nevertheless.
     let mut machine = with_command("");
     let hands = support::Hands::at(1_700_000_000);
     machine.clock(&hands);
@@ -231,9 +231,16 @@ struct Session {
 }
 
 impl Session {
-    /// Opens a terminal and runs the client in its foreground, or in its background.
+    /// Opens a terminal and asks the client for a token, in the foreground of the terminal or in its background.
     fn open(machine: &Machine, in_foreground: bool) -> Self {
         let client = machine.client();
+        Self::run(in_foreground, || match client.generate_token(&support::request()) {
+            Ok(token) => format!("TOKEN by {}", access_key_id(&token)),
+            Err(error) => format!("ERROR {error}"),
+        })
+    }
+
+    fn run(in_foreground: bool, work: impl FnOnce() -> String) -> Self {
         let mut terminal = -1;
         // SAFETY: forkpty fills in the descriptor; NULL is allowed for the rest. The child does what a program at a
         // terminal would do and leaves by _exit.
@@ -249,14 +256,11 @@ impl Session {
                         libc::alarm(60);
                         libc::setpgid(0, 0);
                     }
-                    let result = match client.generate_token(&support::request()) {
-                        Ok(token) => format!("\nTOKEN by {}\n", access_key_id(&token)),
-                        Err(error) => format!("\nERROR {error}\n"),
-                    };
+                    let result = work();
                     let mut modes = std::mem::zeroed();
                     libc::tcgetattr(0, &raw mut modes);
                     let echo = if modes.c_lflag & libc::ECHO == 0 { "off" } else { "on" };
-                    std::io::stdout().write_all(format!("{result}echo {echo}\n").as_bytes()).ok();
+                    std::io::stdout().write_all(format!("\n{result}\necho {echo}\n").as_bytes()).ok();
                     libc::_exit(0);
                 }
                 child => child,
@@ -335,6 +339,39 @@ fn a_program_in_the_background_of_a_terminal_cannot_ask_and_says_so_at_once() {
     assert!(shown.contains("exit status: 4: no terminal here"), "{shown}");
     let shown = Session::open(&asking(BY_STANDARD_ERROR), false).close();
     assert!(shown.contains("exit status: 3") && shown.contains("wrong code"), "{shown}");
+}
+
+#[test]
+fn a_background_refresh_does_not_disturb_the_terminal() {
+    let mut machine = with_command("");
+    let hands = support::Hands::at(1_700_000_000);
+    machine.clock(&hands);
+    let file = machine.path("terminals");
+    let script = machine.script(
+        "where",
+        &format!(
+            "if ( : <>/dev/tty ) 2>/dev/null; then echo yes; else echo no; fi >> {}\n\
+             echo '{{\"Version\": 1, {KEYS}, \"Expiration\": \"2023-11-14T23:13:20Z\"}}'",
+            file.display()
+        ),
+    );
+    machine.config(&format!("[profile app]\ncredential_process = {script}\n"));
+    let client = machine.client();
+    let session = Session::run(true, || {
+        client.generate_token(&support::request()).unwrap();
+        hands.forward(3600 - 60);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            client.generate_token(&support::request()).unwrap();
+            let seen = fs::read_to_string(&file).unwrap();
+            if seen.lines().count() >= 2 || Instant::now() > deadline {
+                return format!("terminal: {}", seen.replace('\n', " "));
+            }
+            std::thread::yield_now();
+        }
+    });
+    let shown = session.close();
+    assert!(shown.contains("terminal: yes no"), "{shown}");
 }
 
 #[test]

@@ -43,21 +43,21 @@ fn a_token_near_its_end_is_refreshed_and_the_file_replaced_whole_with_mode_0600(
 
     let document: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
     assert_ne!(document["accessToken"], "simulated-sso-access-token");
-    assert_ne!(document["refreshToken"], "simulated-sso-refresh-token", "a refresh token is good once");
-    assert_eq!(document["startUrl"], START_URL, "what others wrote stays");
+    assert_ne!(document["refreshToken"], "simulated-sso-refresh-token", "a refresh token is good for one use");
+    assert_eq!(document["startUrl"], START_URL, "members that others wrote stay");
     assert_eq!(document["clientId"], "simulated-client-id");
     assert!(document["expiresAt"].as_str().unwrap().ends_with('Z'));
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let left = fs::read_dir(path.parent().unwrap()).unwrap().count();
     assert_eq!(left, 1, "no temporary file stays behind");
 
-    // Whoever comes next finds the new token and asks OIDC for nothing.
+    // The next client finds the new token and does not ask OIDC.
     machine.token();
     assert_eq!(refreshes(&machine), 1);
 }
 
 #[test]
-fn a_token_that_still_holds_is_used_when_its_refresh_fails_or_hangs() {
+fn a_token_that_has_not_expired_is_used_when_its_refresh_fails_or_hangs() {
     for fault in [Fault::Status(400), Fault::Status(503), Fault::HangBeforeAnswer] {
         let mut machine = Machine::new();
         machine.setting("timeout_ms", "1500");
@@ -69,7 +69,7 @@ fn a_token_that_still_holds_is_used_when_its_refresh_fails_or_hangs() {
 }
 
 #[test]
-fn a_session_that_is_over_says_how_to_log_in_again() {
+fn the_error_of_an_ended_session_says_how_to_log_in_again() {
     let over = |prepare: &dyn Fn(&mut Machine)| {
         let mut machine = Machine::new();
         machine.profile_app(SSO_PROFILE);
@@ -79,7 +79,10 @@ fn a_session_that_is_over_says_how_to_log_in_again() {
         assert_eq!(error.kind(), ErrorKind::CredentialsExpired, "{error}");
         assert!(error.message().contains("aws sso login --profile app"), "{error}");
         assert!(!error.message().contains("simulated-"), "{error}");
-        assert!(machine.simulator.requests_for(Route::ImdsToken).is_empty(), "never the node's role");
+        assert!(
+            machine.simulator.requests_for(Route::ImdsToken).is_empty(),
+            "the role of the instance must not be used"
+        );
     };
     over(&|_| {});
     over(&|machine| drop(machine.sso_cache("corp", -60, "")));
@@ -104,7 +107,7 @@ fn a_session_that_is_over_says_how_to_log_in_again() {
 }
 
 #[test]
-fn a_role_that_the_user_does_not_have_is_told_so() {
+fn a_role_without_access_is_reported_with_the_settings_to_check() {
     let mut machine = Machine::new();
     machine.profile_app(SSO_PROFILE);
     machine.sso_cache("corp", 8 * HOUR, "");

@@ -101,3 +101,28 @@ impl Source {
         matches!(self, Self::InstanceMetadata | Self::Container)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings::Settings;
+
+    #[test]
+    fn the_time_that_a_person_took_does_not_count_against_the_deadline() {
+        let config = Config::read(Settings::default(), Some(std::iter::empty::<(String, String)>().collect()));
+        let context = Context {
+            config: &config,
+            deadline: Deadline::after(Duration::from_secs(10)),
+            now: 0,
+            token_region: None,
+            clock: &Clock::fixed(0),
+            asked: Cell::new(Duration::from_secs(3600)),
+        };
+        let left = |context: &Context<'_>| context.deadline.remaining().unwrap_or_default().as_secs();
+        assert!(left(&context) <= 10);
+        // Also for the second role that follows.
+        for _ in 0..2 {
+            assert!((3600..=3610).contains(&left(&context.after_asking())));
+        }
+    }
+}

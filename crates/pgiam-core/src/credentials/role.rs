@@ -72,7 +72,7 @@ impl<'a> Chain<'a> {
         let mut roles = Vec::new();
         let mut current = profile;
         loop {
-            role_of(current)?;
+            sts::check(context, &role_of(current)?)?;
             roles.push(current);
             let next = match source_of(current)? {
                 RoleSource::Named(source) => return Ok(Self { roles, base: Base::Named(source, current) }),
