@@ -34,6 +34,7 @@ const LAYERS: &[&[&str]] = &[
     &["net::bounded", "net::resolve"],
     &["net::partition", "net::tls", "net::xml"],
     &["net", "sync::single_flight", "sync::lossy_cache", "sync"],
+    &["credentials::document"],
     &["time"],
     &["secret", "sys"],
     &["error"],
