@@ -9,6 +9,7 @@ use crate::support::root;
 const LAYERS: &[&[&str]] = &[
     &["lib"],
     &["client"],
+    &["token::template"],
     &["token"],
     &["region"],
     &["credentials::cache", "credentials::chain"],
@@ -33,7 +34,9 @@ const LAYERS: &[&[&str]] = &[
     &["net::bounded", "net::resolve"],
     &["net::partition", "net::tls", "net::xml"],
     &["net", "sync::single_flight", "sync::lossy_cache", "sync"],
-    &["time", "secret", "sys"],
+    &["credentials::document"],
+    &["time"],
+    &["secret", "sys"],
     &["error"],
     &["percent_encoding", "test_hooks"],
 ];

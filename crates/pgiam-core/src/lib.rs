@@ -48,10 +48,10 @@ mod test_hooks;
 pub mod time;
 pub mod token;
 
-pub use client::{Client, ClientBuilder, Explanation, Serving};
+pub use client::{Client, ClientBuilder, Explanation, FoundCredentials};
 pub use config::environment::Environment;
 pub use config::settings::{Service, Settings};
 pub use error::{Error, ErrorKind};
 pub use region::RegionSource;
-pub use time::Clock;
+pub use time::{Clock, Moment};
 pub use token::{Token, TokenRequest};
