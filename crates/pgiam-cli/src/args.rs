@@ -5,7 +5,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use pgiam_core::Settings;
 
-use crate::commands::{credentials, exec, passfile, pgbouncer, token};
+use crate::commands::{credentials, doctor, exec, passfile, pgbouncer, token};
 use crate::failure::Failure;
 
 /// AWS IAM tokens as passwords for PostgreSQL on Amazon RDS, Aurora and Aurora DSQL
@@ -39,6 +39,7 @@ pub(crate) enum Command {
     Passfile(passfile::Arguments),
     Pgbouncer(pgbouncer::Arguments),
     Credentials(credentials::Arguments),
+    Doctor(doctor::Arguments),
 }
 
 /// `--help` without `-h`.

@@ -7,7 +7,7 @@
 //! * [`tokens`] and [`targets`]: which tokens a connection needs, and how they are made.
 //! * [`connection`]: where a program would connect, from its arguments ([`programs`], [`getopt_long`]), the service file
 //!   ([`service_file`]) and the environment.
-//! * [`written_file`], [`output`], [`suggest`], [`libpq_version`], [`failure`], [`os`]: utilities. `unsafe` is in [`os`]
+//! * [`written_file`], [`output`], [`shell`], [`suggest`], [`libpq_version`], [`failure`], [`os`]: utilities. `unsafe` is in [`os`]
 //!   only.
 #![deny(unsafe_code)]
 
@@ -23,6 +23,7 @@ mod output;
 mod programs;
 mod refresher;
 mod service_file;
+mod shell;
 mod suggest;
 mod supervise;
 mod targets;
@@ -65,5 +66,6 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Passfile(arguments) => commands::passfile::run(&arguments, &surroundings),
         Command::Pgbouncer(arguments) => commands::pgbouncer::run(&arguments, &surroundings),
         Command::Credentials(arguments) => commands::credentials::run(&arguments),
+        Command::Doctor(arguments) => commands::doctor::run(&arguments, &surroundings),
     }
 }

@@ -173,7 +173,8 @@ pub(crate) fn from_milliseconds(milliseconds: i64) -> Option<i64> {
 /// The date is `2026-01-02` or `20260102`, then `T` or spaces, the time `03:04:05`, `03:04`, `03` or the same without
 /// colons, perhaps with a fraction, and the zone `Z`, `UTC`, `GMT`, `+01:00`, `+0100` or `+01`. Letters may be lower
 /// case. The AWS CLI reads all of these. `None`: not such a time, no zone, or outside the years 1 to 9999.
-pub(crate) fn parse_rfc3339(text: &str) -> Option<i64> {
+#[must_use]
+pub fn parse_rfc3339(text: &str) -> Option<i64> {
     let mut rest = Scanner(text.trim().as_bytes());
     let year = rest.digits(4)?;
     let dashes = rest.skip(b"-");
