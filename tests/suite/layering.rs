@@ -9,6 +9,8 @@ use crate::support::root;
 const LAYERS: &[&[&str]] = &[
     &["lib"],
     &["client"],
+    &["aws_api"],
+    &["token::template"],
     &["token"],
     &["region"],
     &["credentials::cache", "credentials::chain"],
@@ -31,9 +33,11 @@ const LAYERS: &[&[&str]] = &[
     &["net::retry"],
     &["net::http"],
     &["net::bounded", "net::resolve"],
-    &["net::partition", "net::tls", "net::xml"],
+    &["net::aws_signature", "net::partition", "net::tls", "net::xml"],
     &["net", "sync::single_flight", "sync::lossy_cache", "sync"],
-    &["time", "secret", "sys"],
+    &["credentials::document"],
+    &["time"],
+    &["secret", "sys"],
     &["error"],
     &["percent_encoding", "test_hooks"],
 ];

@@ -4,8 +4,10 @@
 
 mod abi;
 mod c_programs;
+mod credential_order;
 mod credentials_page;
 mod doctor;
+mod doctor_aws;
 mod documents;
 mod examples;
 mod examples_support;
@@ -15,6 +17,7 @@ mod header;
 mod layering;
 mod libpq_header;
 mod logins;
+mod moto;
 mod preload;
 mod preload_support;
 mod psql_iam;

@@ -23,6 +23,7 @@
 //! A module imports only modules below it, and a test reads the imports to keep it so:
 //!
 //! * [`client`]: settings and cached credentials in, a token out.
+//! * [`aws_api`]: calls of AWS services with a client's credentials, to explain and set up logins.
 //! * [`token`] and [`region`]: what is signed, for which endpoint name, in which region, and how.
 //! * [`credentials`]: one file per source; the chain orders them, the cache keeps them fresh.
 //! * `net`: HTTP, TLS, retries, the AWS services and the EC2 metadata service.
@@ -31,6 +32,7 @@
 //! * utilities: errors, time, secrets, percent-encoding and the operating system.
 #![deny(unsafe_code)]
 
+pub mod aws_api;
 pub mod client;
 pub mod config;
 pub mod credentials;
@@ -48,10 +50,11 @@ mod test_hooks;
 pub mod time;
 pub mod token;
 
-pub use client::{Client, ClientBuilder, Explanation, Serving};
+pub use aws_api::{AwsApi, AwsFailure, AwsSession, CallerIdentity};
+pub use client::{Client, ClientBuilder, Explanation, FoundCredentials};
 pub use config::environment::Environment;
 pub use config::settings::{Service, Settings};
 pub use error::{Error, ErrorKind};
 pub use region::RegionSource;
-pub use time::Clock;
+pub use time::{Clock, Moment};
 pub use token::{Token, TokenRequest};

@@ -26,7 +26,7 @@ pub struct Settings {
     role_session_name: Option<String>,
     region: Option<String>,
     service: Service,
-    timeout: Duration,
+    timeout: Option<Duration>,
 }
 
 /// The keywords that [`Settings::set`] takes.
@@ -44,7 +44,7 @@ impl Default for Settings {
             role_session_name: None,
             region: None,
             service: Service::Auto,
-            timeout: DEFAULT_TIMEOUT,
+            timeout: None,
         }
     }
 }
@@ -67,7 +67,6 @@ impl Settings {
     /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration): the keyword is not known, or the
     /// value not one it takes.
     pub fn set(&mut self, keyword: &str, value: &str) -> Result<(), Error> {
-        let default = Self::default();
         let given = Some(value).filter(|value| !value.is_empty());
         match keyword {
             "profile" | "role_arn" | "external_id" | "role_session_name" => {
@@ -104,8 +103,8 @@ impl Settings {
             }
             "timeout_ms" => {
                 self.timeout = match given.map(str::parse::<u64>) {
-                    None => default.timeout,
-                    Some(Ok(milliseconds @ 1..=3_600_000)) => Duration::from_millis(milliseconds),
+                    None => None,
+                    Some(Ok(milliseconds @ 1..=3_600_000)) => Some(Duration::from_millis(milliseconds)),
                     Some(_) => {
                         return Err(invalid_configuration(format!(
                             "setting timeout_ms: {value:?} is not a number of milliseconds from 1 to 3600000"
@@ -148,7 +147,12 @@ impl Settings {
     }
 
     pub(crate) fn timeout(&self) -> Duration {
-        self.timeout
+        self.timeout.unwrap_or(DEFAULT_TIMEOUT)
+    }
+
+    /// Whether `timeout_ms` is set.
+    pub(crate) fn has_timeout(&self) -> bool {
+        self.timeout.is_some()
     }
 }
 

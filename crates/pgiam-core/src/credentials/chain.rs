@@ -52,7 +52,7 @@ pub(crate) fn provide(context: &Context<'_>, trail: &mut Vec<Step>) -> Result<Pr
     };
     sts::check(context, &role).map_err(|error| error.context("setting role_arn"))?;
     let provided = first(context, trail)?;
-    let assumed = sts::assume_role(context, &role, &provided.credentials)
+    let assumed = sts::assume_role(&context.after_asking(), &role, &provided.credentials)
         .map_err(|error| error.context("setting role_arn"))
         .inspect_err(|error| trail.push(Step::new(Source::Role, error.message())))?;
     trail.push(Step::used(Source::Role, &assumed));

@@ -48,7 +48,7 @@ fn assume_chain(context: &Context<'_>, profile: &Profile) -> Result<Provided, Er
     let chain = Chain::of(context, profile)?;
     let mut provided = chain.base.provide(context)?;
     for profile in chain.roles.into_iter().rev() {
-        let assumed = sts::assume_role(context, &role_of(profile)?, &provided.credentials)?;
+        let assumed = sts::assume_role(&context.after_asking(), &role_of(profile)?, &provided.credentials)?;
         // The whole chain, the last role first.
         provided = Provided { by: format!("{}, with {}", assumed.by, provided.by), ..assumed };
     }

@@ -1,12 +1,15 @@
 //! `pgiam doctor`: explains why a login with a token fails. Each check is a module that adds findings to a [`Report`]; the
 //! checks run in the order in which a login can fail. Nothing is changed anywhere.
 
+mod activity;
 mod admin;
-mod aws;
+pub(crate) mod aws;
 mod credentials;
+pub(crate) mod databases;
 pub(crate) mod hint;
 mod name;
 mod network;
+pub(crate) mod policy;
 mod report;
 mod server;
 mod settings;

@@ -33,7 +33,7 @@ impl Kind {
         match endpoint::classify(&host) {
             EndpointKind::Dsql { .. } => Self::Dsql,
             EndpointKind::RdsGlobal => Self::Global,
-            EndpointKind::Rds { .. } => Self::of_labels(&host),
+            EndpointKind::Rds { .. } | EndpointKind::CustomCluster { .. } => Self::of_labels(&host),
             EndpointKind::Unknown if host.parse::<IpAddr>().is_ok() => Self::Address,
             EndpointKind::Unknown if host == "localhost" || host.ends_with(".localhost") => Self::ThisMachine,
             EndpointKind::Unknown => Self::Other,
@@ -91,10 +91,7 @@ pub(crate) fn normalized(host: &str) -> Cow<'_, str> {
 
 /// The region in an endpoint's name.
 pub(crate) fn region_of(host: &str) -> Option<String> {
-    match endpoint::classify(&normalized(host)) {
-        EndpointKind::Rds { region } | EndpointKind::Dsql { region } => Some(region.to_owned()),
-        EndpointKind::RdsGlobal | EndpointKind::Unknown => None,
-    }
+    endpoint::classify(&normalized(host)).region().map(str::to_owned)
 }
 
 /// Checks the name that the token is signed for.
