@@ -258,6 +258,72 @@ fn indirect_members_of_rds_iam_are_shown_with_their_path() {
     assert_eq!(found.outcome("server"), "ok", "its password is refused, a token is asked for: {}", found.output);
 }
 
+/// A PostgreSQL 16 in a directory of its own, which is removed at the end.
+struct Postgres16 {
+    directory: tempfile::TempDir,
+}
+
+impl Postgres16 {
+    fn run(&self, script: &str) -> String {
+        let prelude = r#"set -e; cd "$1"
+            as= ; [ "$(id -u)" != 0 ] || as='setpriv --reuid=postgres --regid=postgres --init-groups --'"#;
+        let output = clean_command("bash")
+            .args(["-c", &format!("{prelude}\n{script}"), "postgres-16"])
+            .arg(self.directory.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        expect_success(script, &output)
+    }
+
+    fn start() -> Self {
+        let python = clean_command(root().join("tools/python-environment")).arg("postgres16").output().unwrap();
+        let python = expect_success("python-environment", &python);
+        let environment = std::path::Path::new(python.trim()).ancestors().nth(2).unwrap();
+        let server = Self { directory: temporary_directory() };
+        // The server does not run as root, and may not be able to read the environment's directory.
+        server.run(&format!(
+            r#"cp -r {}/lib/python3*/site-packages/pgserver/pginstall pg
+            mkdir run; chmod 755 . run; [ -z "$as" ] || chown postgres run
+            $as pg/bin/initdb --no-sync -A trust -U postgres -D run/data >/dev/null
+            $as pg/bin/pg_ctl -w -D run/data -l run/log -o "-F -c listen_addresses= -c unix_socket_directories=$PWD/run" \
+                start >/dev/null"#,
+            environment.display()
+        ));
+        server
+    }
+
+    fn admin(&self) -> String {
+        format!(
+            "host={} hostaddr='' port=5432 user=postgres dbname=postgres",
+            self.directory.path().join("run").display()
+        )
+    }
+}
+
+impl Drop for Postgres16 {
+    fn drop(&mut self) {
+        self.run("$as pg/bin/pg_ctl -m immediate -D run/data stop >/dev/null");
+    }
+}
+
+#[test]
+fn in_postgresql_16_who_creates_the_user_becomes_an_indirect_member_of_rds_iam() {
+    let server = Postgres16::start();
+    let sql = "CREATE ROLE rds_iam; CREATE ROLE doctor_master LOGIN CREATEROLE PASSWORD 'x';
+               SET ROLE doctor_master; CREATE USER doctor_app; RESET ROLE; GRANT rds_iam TO doctor_app";
+    let mut psql = clean_command("psql");
+    psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-d", &server.admin(), "-c", sql]);
+    expect_success("psql", &psql.output().unwrap());
+    let found = diagnose(&["-U", "doctor_app", "--admin", &server.admin()], &[]);
+    let (text, commands) = found.cause("indirect-member");
+    assert!(text.contains("doctor_master -> doctor_app -> rds_iam"), "{text}");
+    assert!(
+        commands.contains("REVOKE doctor_app FROM doctor_master") && commands.contains("user=postgres"),
+        "{commands}"
+    );
+}
+
 #[test]
 fn rds_ad_beside_rds_iam_is_shown() {
     let server = server();
@@ -312,7 +378,7 @@ fn a_tunnel_without_the_endpoints_name_gets_it_from_the_certificate_and_logs_in_
 #[test]
 fn a_tunnel_to_another_endpoint_than_the_one_that_is_signed_is_found_by_the_certificate() {
     let server = server();
-    let wrong = ENDPOINT.replace("mypg", "orders-test");
+    let wrong = "orders-test.c7qexampleid.eu-central-1.rds.amazonaws.com".to_owned();
     let mut command = command(server, &Key::new(server, None), &["-h", "localhost", "-U", "app_user"]);
     command.env("PGIAM_HOST", &wrong).env("PGIAM_PORT", server.port.to_string());
     let found = found(command, "");

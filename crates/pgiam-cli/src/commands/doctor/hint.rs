@@ -34,7 +34,7 @@ pub(crate) fn command_line(
 }
 
 /// A connection string without the passwords in it.
-fn without_passwords(text: &str) -> String {
+pub(super) fn without_passwords(text: &str) -> String {
     let mut parameters = match conninfo::parse(text) {
         Ok(parameters) if conninfo::is_connection_string(text) => parameters,
         _ => return text.to_owned(),

@@ -124,6 +124,8 @@ pub(crate) struct Context<'a> {
     /// `--profile`, or the profile of the connection.
     pub(crate) profile: Option<String>,
     pub(crate) database: String,
+    /// `--admin`, without passwords.
+    pub(crate) admin: Option<String>,
     /// Now, in Unix seconds.
     pub(crate) now: i64,
 }
@@ -145,6 +147,7 @@ impl<'a> Context<'a> {
             database: dbname.unwrap_or_else(|| connection.user.clone()),
             host,
             connection,
+            admin: arguments.admin.as_deref().map(hint::without_passwords),
             now: Clock::system().now(),
         })
     }
@@ -188,9 +191,13 @@ impl<'a> Context<'a> {
 
     /// psql with the statements, for an administrator.
     pub(crate) fn as_admin(&self, statements: &str) -> String {
+        let statements = shell::quoted(statements);
+        if let Some(admin) = &self.admin {
+            return format!("psql {} -c {statements}", shell::quoted(admin));
+        }
         let host = shell::quoted(&self.host.name);
         let port = if self.host.port == 5432 { String::new() } else { format!(" -p {}", self.host.port) };
-        format!("psql -h {host}{port} -U ADMIN -d {} -c {}", shell::quoted(&self.database), shell::quoted(statements))
+        format!("psql -h {host}{port} -U ADMIN -d {} -c {statements}", shell::quoted(&self.database))
     }
 }
 

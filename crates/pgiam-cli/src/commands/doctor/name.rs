@@ -161,9 +161,13 @@ fn not_an_endpoint(context: &Context<'_>, what: &str, offline: bool) -> Finding 
     }
 }
 
-/// What to do if the endpoint's name cannot be found out.
+/// What to do if the endpoint's name cannot be found out: lists the names, and shows how to give one.
 pub(crate) fn name_the_endpoint(context: &Context<'_>) -> String {
-    format!("PGIAM_HOST=ENDPOINT {}", context.command("psql-iam"))
+    let region = context.region().map(|region| format!(" --region {}", shell::quoted(&region))).unwrap_or_default();
+    format!(
+        "aws rds describe-db-instances{region} --query 'DBInstances[].Endpoint.Address'\nPGIAM_HOST=ENDPOINT {}",
+        context.command("psql-iam")
+    )
 }
 
 #[cfg(test)]

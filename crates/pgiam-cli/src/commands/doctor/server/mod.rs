@@ -236,12 +236,12 @@ fn port_of(context: &Context<'_>) -> u16 {
 /// Compares the name that is signed with those in the certificate. If the connection names no endpoint, the one in the
 /// certificate is used from then on.
 pub(crate) fn endpoint_by_certificate(session: Option<&Session>, context: &mut Context<'_>, report: &mut Report) {
-    let found: Vec<&str> =
-        session.and_then(|session| session.certificate.as_ref()).into_iter().flat_map(endpoints_in).collect();
+    let certificate = session.and_then(|session| session.certificate.as_ref());
+    let found: Vec<&str> = certificate.into_iter().flat_map(endpoints_in).collect();
     let signed = name::normalized(&context.endpoint.host).into_owned();
     let kind = context.kind();
-    let is_named = found.iter().any(|name| name::normalized(name) == signed);
-    if is_named || kind == Kind::Global || (found.is_empty() && kind.is_endpoint()) {
+    let is_named = certificate.is_some_and(|certificate| certificate.is_for(&signed));
+    if kind.is_endpoint() && (found.is_empty() || kind == Kind::Global || (is_named && kind != Kind::ClusterCustom)) {
         return;
     }
     let Some(endpoint) = found.first() else {
@@ -413,7 +413,7 @@ fn refused(check: &'static str, error: &ServerError, context: &Context<'_>) -> F
     } else if contains("authentication failed") || contains("access denied") {
         fail("refused", "", format!("pgiam setup {}", context.command("").trim_start()))
     } else {
-        fail("server-error", "", format!("pgiam setup {}", context.command("").trim_start()))
+        fail("other-error", "", format!("pgiam setup {}", context.command("").trim_start()))
     }
 }
 
