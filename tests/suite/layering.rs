@@ -10,7 +10,6 @@ const LAYERS: &[&[&str]] = &[
     &["lib"],
     &["client"],
     &["token::template"],
-    &["token"],
     &["region"],
     &["credentials::cache", "credentials::chain"],
     // The profile composes the other sources.
@@ -24,6 +23,7 @@ const LAYERS: &[&[&str]] = &[
         "credentials::imds",
     ],
     &["credentials"],
+    &["token", "token::request"],
     &["token::endpoint", "token::sigv4"],
     &["net::metadata_service", "net::aws_endpoint"],
     &["config"],

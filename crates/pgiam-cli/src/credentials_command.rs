@@ -4,8 +4,7 @@
 use std::io::{self, Write};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use pgiam_core::time::rfc3339;
-use pgiam_core::{Client, Explanation};
+use pgiam_core::{Client, Explanation, rfc3339};
 use serde_json::{Value, json};
 
 use crate::client_flags;

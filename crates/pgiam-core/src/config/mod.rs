@@ -1,9 +1,9 @@
 //! What the user configured: environment, profile files and the client's own settings, read once into a `Config`.
 
-pub mod environment;
-pub mod profile_files;
+pub(crate) mod environment;
+pub(crate) mod profile_files;
 pub(crate) mod region_name;
-pub mod settings;
+pub(crate) mod settings;
 
 use std::path::PathBuf;
 
