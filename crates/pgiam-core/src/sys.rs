@@ -175,7 +175,7 @@ pub fn wait_readable(file: &impl std::os::fd::AsFd, most: std::time::Duration) -
 }
 
 /// Gives a child the default for `SIGCHLD`: a host that ignores the signal would hand that on through `exec`, and
-/// shells and interpreters then cannot wait for their own children. (The mask of [`spawn_without_signals`] and an
+/// shells and interpreters then cannot wait for their own children. (The mask of `spawn_without_signals` and an
 /// ignored `SIGPIPE` the standard library resets by itself.)
 pub fn default_child_signal(command: &mut std::process::Command) {
     use std::os::unix::process::CommandExt;
