@@ -28,7 +28,7 @@ struct Shared<T> {
 
 struct State<T> {
     running: bool,
-    /// How many fetches have finished. A waiter compares it to tell its own fetch from an earlier one.
+    /// How many fetches have finished. A waiter compares it to distinguish its own fetch from an earlier one.
     finished: u64,
     outcome: Option<Outcome<T>>,
     /// A failure that the next poll reports.
@@ -111,8 +111,8 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
         }
     }
 
-    /// Starts `fetch` on a background thread, unless a fetch is running or there is no thread to be had. Nobody is told of
-    /// its failure.
+    /// Starts `fetch` on a background thread, unless a fetch is running or no thread can be started. Its failure is not
+    /// reported.
     pub(crate) fn spawn(&self, fetch: impl FnOnce() -> Outcome<T> + Send + 'static) {
         let shared = self.shared();
         let Some(mut state) = shared.try_lock() else { return };

@@ -130,8 +130,8 @@ struct OwnedRequest {
     user: String,
 }
 
-/// What stands in the query between the time of day and the end, in two orders: the text has botocore's, what is signed
-/// is sorted.
+// The rest of the query after the time of day, in which the session token is last in the text (botocore's order) and in
+// the middle in what is signed (sorted).
 const EXPIRES: &str = "Z&X-Amz-Expires=900";
 const SIGNED_HEADERS: &str = "&X-Amz-SignedHeaders=host";
 
