@@ -206,6 +206,8 @@ impl Client {
         let outcome = self.inner.fetch_with_trail(self.inner.new_deadline(), &mut trail);
         let known = self.inner.known.load_full();
         let deadline = Deadline::after(known.config.settings.timeout());
+        let region =
+            region::without_endpoint(&known.config, deadline).map_err(|error| chain::without_repetition(error, &trail));
         Explanation {
             steps: trail.into_iter().map(|step| (step.source, step.said)).collect(),
             outcome: outcome.map(|provided| Serving {
@@ -215,7 +217,7 @@ impl Client {
                 access_key_id: provided.credentials.access_key_id().to_owned(),
                 expires_at: provided.credentials.expiry().map(unix_seconds),
             }),
-            region: region::without_endpoint(&known.config, deadline),
+            region,
         }
     }
 
