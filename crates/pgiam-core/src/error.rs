@@ -1,15 +1,14 @@
 //! One error type for the whole core.
 //!
-//! An error carries its kind, which the C ABI turns into a status, and one message that says which source failed, what
-//! was tried and what to do. Messages never carry a secret, a token or a response body: whoever writes one puts in
-//! names, numbers and places only.
+//! An error has its kind, which the C ABI turns into a status, and a message of one printable line that says what failed
+//! and what to do. Messages never contain a secret or a token.
 
 use std::borrow::Cow;
 use std::{fmt, io};
 
 use crate::test_hooks;
 
-/// What went wrong, in the words of the C ABI's statuses.
+/// What went wrong, under the names of the C ABI's statuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -27,13 +26,13 @@ pub enum ErrorKind {
     Timeout,
     /// The only credentials found have expired.
     CredentialsExpired,
-    /// Nothing is at hand yet; a fetch has been started beside. Ask again.
+    /// No credentials are cached yet; a background fetch has been started. Ask again.
     WouldBlock,
-    /// A fault of this library or of the operating system.
+    /// An error of this library or of the operating system.
     Internal,
 }
 
-/// Why no token could be made. `Display` gives the whole message, fit to show to a person.
+/// Why no token could be made. `Display` gives the whole message.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Error {
     kind: ErrorKind,
@@ -55,8 +54,8 @@ impl Error {
         error
     }
 
-    /// The same error with what was being done before its message: `context: message`. Kind and mark stay. A message
-    /// that begins with the same context is not given it twice.
+    /// The same error with a context before its message: `context: message`. Kind and mark stay. A message that begins
+    /// with the same context is not changed.
     #[must_use]
     pub(crate) fn context(self, what: &str) -> Self {
         if self.message.strip_prefix(what).is_some_and(|rest| rest.starts_with(": ")) {
@@ -65,15 +64,15 @@ impl Error {
         Self { unavailable: self.unavailable, ..Self::new(self.kind, format!("{what}: {}", self.message)) }
     }
 
-    /// Marks the source as down rather than refusing: unreachable, timed out, throttled or answering 5xx. Only such a
-    /// failure lets expired credentials be served a little longer.
+    /// Marks the source as unavailable rather than refusing: unreachable, timed out, throttled or answering 5xx. Only after
+    /// such a failure are expired credentials used a little longer.
     #[must_use]
     pub(crate) fn source_unavailable(mut self) -> Self {
         self.unavailable = true;
         self
     }
 
-    /// Whether the source was down rather than refusing.
+    /// Whether the source was unavailable rather than refusing.
     pub(crate) fn is_source_unavailable(&self) -> bool {
         self.unavailable
     }
@@ -106,9 +105,14 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {}
 
 /// The text with control characters, line separators and characters that change the direction of writing escaped: one
-/// line that cannot move the cursor of a terminal. Whatever a message repeats of paths, variables and answers needs it;
-/// [`Error::new`] does it by itself.
+/// line that cannot move the cursor of a terminal. It is cut off after 10,000 bytes. Whatever a message repeats from paths,
+/// variables and answers needs it; [`Error::new`] does it.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    const LONGEST: usize = 10_000;
+    if text.len() > LONGEST {
+        let end = text.floor_char_boundary(LONGEST);
+        return Cow::Owned(format!("{}…", printable(&text[..end])));
+    }
     let harmful = |c: char| {
         c.is_control()
             || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
@@ -150,6 +154,8 @@ mod tests {
     fn a_message_is_one_printable_line_whatever_it_repeats() {
         let error = invalid_configuration("/tmp/a\nb\x1b[2J\u{202e}c: \u{e9}\u{4e2d} \"ok\"");
         assert_eq!(error.message(), "/tmp/a\\nb\\u{1b}[2J\\u{202e}c: \u{e9}\u{4e2d} \"ok\"");
+        let long = invalid_argument("é".repeat(1 << 20));
+        assert!(long.message().len() < 10_010 && long.message().ends_with("é…"));
         assert_eq!(invalid_argument("x").context("a\rb").message(), "a\\rb: x");
     }
 
