@@ -13,8 +13,10 @@ const LAYERS: &[&[&str]] = &[
     &["token"],
     &["region"],
     &["credentials::cache", "credentials::chain"],
-    // The profile composes the other sources.
+    // A role is assumed with other profiles and sources.
+    &["credentials::role"],
     &["credentials::profile"],
+    &["credentials::web_identity"],
     &[
         "credentials::environment",
         "credentials::process",
@@ -23,12 +25,13 @@ const LAYERS: &[&[&str]] = &[
         "credentials::container",
         "credentials::imds",
     ],
-    &["credentials"],
+    &["credentials", "credentials::keys"],
     &["token::endpoint", "token::sigv4"],
     &["net::metadata_service", "net::aws_endpoint"],
     &["config"],
     &["config::settings", "config::profile_files"],
-    &["config::environment", "config::region_name"],
+    &["config::section_hints", "config::locations"],
+    &["config::environment", "config::region_name", "config::grammar"],
     &["net::retry"],
     &["net::http"],
     &["net::bounded", "net::resolve"],

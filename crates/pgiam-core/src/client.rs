@@ -213,10 +213,12 @@ impl Client {
         };
         let mut trail = Vec::new();
         let outcome = inner.provide(&config, token_region.as_deref(), deadline, &mut trail);
-        let region = located.and_then(|located| match located {
-            Some(region) => Ok(region),
-            None => region::from_instance_metadata(&config, inner.new_deadline()),
-        });
+        let region = located
+            .and_then(|located| match located {
+                Some(region) => Ok(region),
+                None => region::from_instance_metadata(&config, inner.new_deadline()),
+            })
+            .map_err(|error| chain::without_repetition(error, &trail));
         Explanation {
             steps: trail.into_iter().map(|step| (step.source, step.said)).collect(),
             outcome: outcome.map(FoundCredentials::from),
