@@ -10,7 +10,6 @@ const LAYERS: &[&[&str]] = &[
     &["lib"],
     &["client"],
     &["token::template"],
-    &["token"],
     &["region"],
     &["credentials::cache", "credentials::chain"],
     // A role is assumed with other profiles and sources.
@@ -26,6 +25,7 @@ const LAYERS: &[&[&str]] = &[
         "credentials::imds",
     ],
     &["credentials", "credentials::keys"],
+    &["token", "token::request"],
     &["token::endpoint", "token::sigv4"],
     &["net::metadata_service", "net::aws_endpoint"],
     &["config"],

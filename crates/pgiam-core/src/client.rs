@@ -19,8 +19,8 @@ use crate::sync::lossy_cache::LossyCache;
 use crate::sync::single_flight::{Poll, SingleFlight};
 use crate::test_hooks::reached;
 use crate::time::{Clock, Day, Deadline, Moment, unix_seconds};
-use crate::token::template::PreparedToken;
-use crate::token::{CheckedRequest, Token, TokenRequest};
+use crate::token::request::{CheckedRequest, TokenRequest};
+use crate::token::template::{PreparedToken, Token};
 
 /// Settings and cached credentials. Share one among threads: after the first call a token costs about a microsecond,
 /// without a lock and without the network.
@@ -497,10 +497,12 @@ impl Inner {
         reached("checking files");
         let snapshot = self.snapshot.load_full();
         let check = snapshot.credentials.as_ref().is_none_or(|credentials| credentials.are_from_files());
-        if !snapshot.config.files_failed() && !(check && snapshot.config.files_changed()) {
-            return Arc::clone(&snapshot.config);
+        let config = &snapshot.config;
+        if config.files_failed() || (check && config.files_changed()) {
+            self.replace_config(config.read_files_again())
+        } else {
+            Arc::clone(config)
         }
-        self.replace_config(snapshot.config.read_files_again())
     }
 
     /// The configuration, if its files can be read now.

@@ -1,12 +1,12 @@
 //! What the user configured: environment, profile files and the client's own settings, read once into a `Config`.
 
-pub mod environment;
+pub(crate) mod environment;
 pub(crate) mod grammar;
 mod locations;
 pub(crate) mod profile_files;
 pub(crate) mod region_name;
 mod section_hints;
-pub mod settings;
+pub(crate) mod settings;
 
 use std::path::PathBuf;
 
