@@ -11,7 +11,7 @@ use crate::support::{ENDPOINT, expect_success, forgetful_server, product, root, 
 /// A Python with the frameworks.
 fn python() -> &'static Path {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    PYTHON.get_or_init(|| PathBuf::from(run(root().join("tests/python-environment"), ["deep"], None::<&str>).trim()))
+    PYTHON.get_or_init(|| PathBuf::from(run(root().join("tools/python-environment"), ["deep"], None::<&str>).trim()))
 }
 
 /// A program on an EC2 instance, with the installed library and without the preloaded one.
@@ -198,7 +198,7 @@ with flask.Flask('pgAdmin').app_context():
 
 #[test]
 fn pgadmins_password_command_makes_a_token_for_every_connect_unless_its_expiration_is_left_empty() {
-    let python = run(root().join("tests/python-environment"), ["pgadmin"], None::<&str>);
+    let python = run(root().join("tools/python-environment"), ["pgadmin"], None::<&str>);
     let recipes = std::fs::read_to_string(root().join("docs/recipes.md")).unwrap();
     let documented = "/usr/local/bin/pgiam token -h %HOSTNAME% -p %PORT% -U %USERNAME%";
     assert_eq!(recipes.matches(documented).count(), 2);

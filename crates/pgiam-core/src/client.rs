@@ -1,5 +1,6 @@
 //! The client: settings and cached credentials in, a token out.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -9,6 +10,7 @@ use crate::config::environment::Environment;
 use crate::config::region_name;
 use crate::config::settings::Settings;
 use crate::credentials::cache::{self, CachedCredentials, Usability};
+use crate::credentials::process::without_asking;
 use crate::credentials::{Context, Provided, chain};
 use crate::error::{Error, ErrorKind, invalid_argument};
 use crate::net::http;
@@ -211,10 +213,12 @@ impl Client {
         };
         let mut trail = Vec::new();
         let outcome = inner.provide(&config, token_region.as_deref(), deadline, &mut trail);
-        let region = located.and_then(|located| match located {
-            Some(region) => Ok(region),
-            None => region::from_instance_metadata(&config, inner.new_deadline()),
-        });
+        let region = located
+            .and_then(|located| match located {
+                Some(region) => Ok(region),
+                None => region::from_instance_metadata(&config, inner.new_deadline()),
+            })
+            .map_err(|error| chain::without_repetition(error, &trail));
         Explanation {
             steps: trail.into_iter().map(|step| (step.source, step.said)).collect(),
             outcome: outcome.map(FoundCredentials::from),
@@ -416,7 +420,7 @@ impl Inner {
             self.credentials_flight.spawn(move || {
                 let region = inner.token_region.load_full();
                 let region = region.as_deref().map(String::as_str);
-                inner.fetch_credentials(Reason::RefreshDue, region, inner.new_deadline())
+                without_asking(|| inner.fetch_credentials(Reason::RefreshDue, region, inner.new_deadline()))
             });
         }
     }
@@ -466,7 +470,15 @@ impl Inner {
         deadline: Deadline,
         trail: &mut Vec<chain::Step>,
     ) -> Result<Provided, Error> {
-        chain::provide(&Context { deadline, now: self.clock.now(), config, token_region }, trail)
+        let context = Context {
+            config,
+            deadline,
+            now: self.clock.now(),
+            token_region,
+            clock: &self.clock,
+            asked: Cell::default(),
+        };
+        chain::provide(&context, trail)
     }
 
     fn fetch_region(&self, deadline: Deadline) -> Result<Arc<Region>, Error> {

@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use once_cell::race::OnceBox;
 use zeroize::Zeroizing;
 
-/// Whether this program runs with more rights than its caller (set-user-id and the like). Its environment is then the
-/// caller's word and is not trusted, as with the C library's `secure_getenv`.
+/// Whether this program runs with more rights than its caller (set-user-id, set-group-id, file capabilities). The caller
+/// chose its environment and working directory, so it trusts neither, like the C library's `secure_getenv`.
 #[must_use]
 pub fn runs_privileged() -> bool {
     // SAFETY: getauxval reads a table that the kernel laid out before main; it has no preconditions.
@@ -163,36 +163,146 @@ impl Drop for SignalsBlocked {
     }
 }
 
-/// Waits until something can be read from `file`, or its other end is closed, but no longer than `most`.
+/// Waits until one of the files has something to read or its other end is closed, but no longer than `most`. Tells which.
 #[must_use]
-pub fn wait_readable(file: &impl std::os::fd::AsFd, most: std::time::Duration) -> bool {
+pub(crate) fn wait_readable<const N: usize>(
+    files: [Option<std::os::fd::BorrowedFd<'_>>; N],
+    most: std::time::Duration,
+) -> [bool; N] {
     use std::os::fd::AsRawFd;
     // Rounded up: a wait of less than a millisecond must not become a busy loop.
-    let milliseconds = i32::try_from(most.as_millis()).unwrap_or(i32::MAX).saturating_add(1);
-    let mut poll = libc::pollfd { fd: file.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: `poll` is one entry that lives for the call.
-    unsafe { libc::poll(&raw mut poll, 1, milliseconds) > 0 }
+    let milliseconds = i32::try_from(most.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
+    // poll ignores negative descriptors.
+    let mut polls = files.map(|file| libc::pollfd {
+        fd: file.map_or(-1, |file| file.as_raw_fd()),
+        events: libc::POLLIN,
+        revents: 0,
+    });
+    // SAFETY: `polls` has N entries and lives for the call.
+    let count = unsafe { libc::poll(polls.as_mut_ptr(), N as libc::nfds_t, milliseconds) };
+    polls.map(|poll| count > 0 && poll.revents != 0)
 }
 
-/// Gives a child the default for `SIGCHLD`: a host that ignores the signal would hand that on through `exec`, and
-/// shells and interpreters then cannot wait for their own children. (The mask of `spawn_without_signals` and an
-/// ignored `SIGPIPE` the standard library resets by itself.)
-pub fn default_child_signal(command: &mut std::process::Command) {
+/// Where a child process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Session {
+    /// In a session of its own, without a terminal: [`kill_session`] ends it with all that it started.
+    Own,
+    /// In this process' group, so that it may use the terminal as this process may.
+    Shared,
+}
+
+/// Prepares a child: its session, and the default action for `SIGCHLD`. A host that ignores that signal would pass this
+/// on through `exec`, and shells and interpreters could not wait for their own children. (The standard library resets
+/// the signal mask of [`spawn_without_signals`] and an ignored `SIGPIPE`.)
+pub(crate) fn prepare_child(command: &mut std::process::Command, session: Session) {
     use std::os::unix::process::CommandExt;
-    // SAFETY: signal() is async-signal-safe and the closure does nothing else.
+    // SAFETY: signal() and setsid() are async-signal-safe, and the closure does nothing else.
     unsafe {
-        command.pre_exec(|| {
+        command.pre_exec(move || {
             libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+            if session == Session::Own && libc::setsid() < 0 {
+                return Err(io::Error::last_os_error());
+            }
             Ok(())
         });
     }
 }
 
-/// Kills a child that leads a process group of its own, with all that it started.
-pub fn kill_group(leader: u32) {
+fn signal(process: i32, signal: i32) {
+    // SAFETY: kill takes any numbers. A process that is gone, or that may not be signalled, is an error to ignore.
+    unsafe { libc::kill(process, signal) };
+}
+
+/// Kills a child of [`Session::Own`] with all that it started and that did not leave its process group.
+pub(crate) fn kill_session(leader: u32) {
     if let Ok(leader @ 2..) = i32::try_from(leader) {
-        // SAFETY: kill takes any numbers; a group that is gone already is an error that does not matter.
-        unsafe { libc::kill(-leader, libc::SIGKILL) };
+        signal(-leader, libc::SIGKILL);
+    }
+}
+
+/// Kills a child of [`Session::Shared`] with its descendants. A descendant whose parent has ended is not found.
+pub(crate) fn kill_tree(root: u32) {
+    let Ok(root @ 2..) = i32::try_from(root) else { return };
+    let mut tree = vec![root];
+    signal(root, libc::SIGSTOP);
+    // A process that is stopped starts no other. Rounds, for those started meanwhile.
+    for _ in 0..8 {
+        let processes = processes();
+        let before = tree.len();
+        let mut at = 0;
+        while let Some(&parent) = tree.get(at) {
+            for &(process, _) in processes.iter().filter(|(_, of)| *of == parent) {
+                if !tree.contains(&process) {
+                    signal(process, libc::SIGSTOP);
+                    tree.push(process);
+                }
+            }
+            at += 1;
+        }
+        if tree.len() == before {
+            break;
+        }
+    }
+    tree.into_iter().for_each(|process| signal(process, libc::SIGKILL));
+}
+
+/// Every process that /proc shows, with its parent.
+fn processes() -> Vec<(i32, i32)> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .filter_map(|entry| {
+            let process = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+            // The name, in parentheses, may contain anything; state and parent follow it.
+            let parent = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()?;
+            Some((process, parent))
+        })
+        .collect()
+}
+
+/// The controlling terminal of a process that is in its foreground and so may ask a person.
+pub(crate) struct Terminal {
+    file: File,
+    modes: libc::termios,
+}
+
+impl Terminal {
+    /// `None`: there is no terminal, or this process runs in its background.
+    pub(crate) fn in_foreground() -> Option<Self> {
+        use std::os::fd::AsRawFd;
+        let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY).open("/dev/tty").ok()?;
+        let mut modes = MaybeUninit::uninit();
+        // SAFETY: the descriptor is open; tcgetattr initialises `modes` when it returns 0, and only then is it used.
+        let modes = unsafe {
+            if libc::tcgetattr(file.as_raw_fd(), modes.as_mut_ptr()) != 0 {
+                return None;
+            }
+            modes.assume_init()
+        };
+        let terminal = Self { file, modes };
+        terminal.is_ours().then_some(terminal)
+    }
+
+    fn is_ours(&self) -> bool {
+        use std::os::fd::AsRawFd;
+        // SAFETY: both only read; the descriptor is open.
+        unsafe { libc::tcgetpgrp(self.file.as_raw_fd()) == libc::getpgrp() }
+    }
+
+    /// The terminal as a child's standard input.
+    pub(crate) fn input(&self) -> io::Result<std::process::Stdio> {
+        self.file.try_clone().map(Into::into)
+    }
+
+    /// Restores the modes that the terminal had: who is killed while reading a password leaves it without echo.
+    pub(crate) fn restore(&self) {
+        use std::os::fd::AsRawFd;
+        // In the background this would stop the whole process.
+        if self.is_ours() {
+            // SAFETY: the descriptor is open, and tcgetattr initialised `modes`.
+            unsafe { libc::tcsetattr(self.file.as_raw_fd(), libc::TCSANOW, &raw const self.modes) };
+        }
     }
 }
 
@@ -204,6 +314,10 @@ pub fn kill_group(leader: u32) {
 /// The file cannot be opened or read, is not a regular file, or is larger than `limit`; the error's text is a phrase
 /// that fits behind the file's name.
 pub(crate) fn read_bounded(path: &Path, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    if path.is_relative() && runs_privileged() {
+        let why = "a program with more rights than its caller reads no file by a relative path";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
     expect_regular(std::fs::metadata(path)?.file_type())?;
     // Another file may have the name by now: O_NONBLOCK keeps the open from waiting for a FIFO's writer.
     let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
@@ -283,9 +397,14 @@ pub fn user_name() -> Option<String> {
 }
 
 /// The effective user's home directory, for when `HOME` is not set.
+///
+/// None for a program whose rights come from its group or from capabilities and not from its user: there the effective
+/// user is the caller, whose files must not direct those rights.
 #[must_use]
 pub fn home_directory() -> Option<PathBuf> {
-    password_entry().map(|(_, home)| home)
+    // SAFETY: both calls only return a number.
+    let is_callers = unsafe { libc::geteuid() == libc::getuid() };
+    if runs_privileged() && is_callers { None } else { password_entry().map(|(_, home)| home) }
 }
 
 #[cfg(test)]

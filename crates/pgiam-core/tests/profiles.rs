@@ -286,6 +286,69 @@ fn a_profile_says_which_file_it_stands_in() {
 }
 
 #[test]
+fn a_chain_of_thousands_of_profiles_is_an_error_and_no_stack_overflow() {
+    let mut machine = Machine::new();
+    let mut config = String::new();
+    for n in 0..2000 {
+        config += &format!("[profile p{n}]\nrole_arn={}\nsource_profile=p{}\n", role("A"), n + 1);
+    }
+    machine.config(&config);
+    machine.set("AWS_PROFILE", "p0");
+    let client = machine.client();
+    let error = std::thread::Builder::new()
+        .stack_size(64 * 1024)
+        .spawn(move || client.generate_token(&support::request()).err())
+        .unwrap()
+        .join()
+        .unwrap()
+        .unwrap();
+    assert_eq!(error.kind(), ErrorKind::InvalidConfiguration);
+    for part in ["more than 100 profiles", "p0 -> p1 -> p2"] {
+        assert!(error.message().contains(part), "{error}");
+    }
+    assert!(machine.simulator.requests().is_empty());
+}
+
+#[test]
+fn a_path_with_control_characters_leaves_a_message_one_printable_line() {
+    let mut machine = Machine::new();
+    machine.set("AWS_CONFIG_FILE", "/nonexistent/a\nb\u{1b}[31m");
+    machine.set("AWS_PROFILE", "x\ty\u{202e}");
+    let error = machine.error();
+    assert!(!error.message().contains(|c: char| c.is_control() || c == '\u{202e}'), "{error:?}");
+    let steps = machine.client().explain().steps;
+    assert!(steps.iter().all(|(_, said)| !said.contains(char::is_control)), "{steps:?}");
+}
+
+#[test]
+fn a_home_relative_token_file_and_certificate_bundle_are_found() {
+    let mut machine = Machine::new();
+    machine.file("token", "simulated-web-identity-token");
+    machine.profile_app(&format!("[profile app]\nrole_arn={}\nweb_identity_token_file=~/token\n", role("A")));
+    machine.token();
+    machine.set("AWS_WEB_IDENTITY_TOKEN_FILE", "~/token");
+    machine.set("AWS_ROLE_ARN", &role("B"));
+    machine.token();
+    assert_eq!(assumed(&machine), steps(&[("A", "nobody"), ("B", "nobody")]));
+    machine.set("AWS_CONFIG_FILE", "$HOME/../nowhere");
+    machine.set("AWS_PROFILE", "");
+    machine.token();
+}
+
+#[test]
+fn a_role_with_a_token_file_is_a_web_identity_whatever_else_the_profile_has() {
+    let mut machine = Machine::new();
+    let file = machine.file("token", "simulated-web-identity-token");
+    let keys = machine.keys("base");
+    machine.profile_app(&format!(
+        "[profile app]\nrole_arn={}\nweb_identity_token_file={file}\nsource_profile=base\n[profile base]\n{keys}",
+        role("A")
+    ));
+    machine.token();
+    assert_eq!(assumed(&machine), steps(&[("A", "nobody")]));
+}
+
+#[test]
 fn services_sections_and_endpoint_url_lead_to_sts() {
     for (section, decoy) in [
         ("services=local\n[services local]\nsts =\n  endpoint_url = URL\n", ""),

@@ -1,4 +1,4 @@
-//! AWS credentials: a file a source, `chain` to order them, `cache` to keep them fresh.
+//! AWS credentials: one file per source, `chain` to order them, `cache` to keep them fresh.
 //!
 //! The type is the SDKs' own, [`aws_credential_types::Credentials`], which wipes itself and hides its secrets from
 //! `Debug`.
@@ -6,20 +6,27 @@
 pub(crate) mod cache;
 pub(crate) mod chain;
 mod container;
+mod document;
 mod environment;
 mod imds;
-mod process;
+mod keys;
+pub(crate) mod process;
 mod profile;
+mod role;
 mod sso;
 mod sts;
+mod web_identity;
+
+use std::cell::Cell;
+use std::time::Duration;
 
 use aws_credential_types::Credentials;
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::time::Deadline;
+use crate::time::{Clock, Deadline};
 
-/// What a provider works with.
+/// What a provider gets.
 pub(crate) struct Context<'a> {
     pub(crate) config: &'a Config,
     pub(crate) deadline: Deadline,
@@ -27,10 +34,21 @@ pub(crate) struct Context<'a> {
     /// The region of the token that the credentials are for, if one was asked for: the default region of STS and other
     /// AWS services.
     pub(crate) token_region: Option<&'a str>,
+    /// The clock that `now` was read from, for a source that takes its time.
+    pub(crate) clock: &'a Clock,
+    /// How long programs took that could ask a person. This time does not count against the deadline.
+    pub(crate) asked: Cell<Duration>,
+}
+
+impl Context<'_> {
+    /// The context for what follows a source that may have asked a person: the deadline is later by that time.
+    pub(crate) fn after_asking(&self) -> Self {
+        Self { deadline: self.deadline.later(self.asked.get()), asked: Cell::default(), ..*self }
+    }
 }
 
 /// A provider's answer. *Not configured* lets the chain go on; *failed* stops it, so that a program with a broken role
-/// never ends up as the machine it runs on.
+/// never signs as the machine it runs on.
 pub(crate) enum Outcome {
     Provided(Provided),
     NotConfigured(String),
@@ -43,13 +61,13 @@ impl From<Result<Outcome, Error>> for Outcome {
     }
 }
 
-/// Credentials and what the cache needs to know of where they came from.
+/// Credentials and their origin.
 pub(crate) struct Provided {
     pub(crate) credentials: Credentials,
     pub(crate) source: Source,
-    /// Whose they are, when the source told: an ARN, or a role and an account.
+    /// Whose they are, where the source says so: an ARN, or a role and an account.
     pub(crate) identity: Option<String>,
-    /// How they were come by, for people; never a secret.
+    /// What they were obtained from, for people; never a secret.
     pub(crate) by: String,
 }
 
@@ -61,7 +79,7 @@ pub(crate) enum Source {
     WebIdentity,
     Container,
     InstanceMetadata,
-    /// The role that the client itself was told to assume.
+    /// The role of the client's own settings.
     Role,
 }
 
@@ -77,9 +95,34 @@ impl Source {
         }
     }
 
-    /// Whether credentials past their end may be served on while the source is down, as the SDKs do for sources that the
+    /// Whether expired credentials may still be used while the source is down, as the SDKs do for sources that the
     /// machine itself provides.
     pub(crate) fn may_be_extended(self) -> bool {
         matches!(self, Self::InstanceMetadata | Self::Container)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings::Settings;
+
+    #[test]
+    fn the_time_that_a_person_took_does_not_count_against_the_deadline() {
+        let config = Config::read(Settings::default(), Some(std::iter::empty::<(String, String)>().collect()));
+        let context = Context {
+            config: &config,
+            deadline: Deadline::after(Duration::from_secs(10)),
+            now: 0,
+            token_region: None,
+            clock: &Clock::fixed(0),
+            asked: Cell::new(Duration::from_secs(3600)),
+        };
+        let left = |context: &Context<'_>| context.deadline.remaining().unwrap_or_default().as_secs();
+        assert!(left(&context) <= 10);
+        // Also for the second role that follows.
+        for _ in 0..2 {
+            assert!((3600..=3610).contains(&left(&context.after_asking())));
+        }
     }
 }

@@ -11,7 +11,7 @@ use aws_sigv4::sign::v4;
 use zeroize::Zeroizing;
 
 use crate::config::profile_files::Profile;
-use crate::credentials::{Context, Outcome, Provided, Source};
+use crate::credentials::{Context, Provided, Source};
 use crate::error::{Error, ErrorKind, invalid_configuration, reason};
 use crate::net::aws_endpoint::{AwsService, Endpoint};
 use crate::net::http::Response;
@@ -104,30 +104,6 @@ pub(crate) fn assume_role_with_web_identity(
         |response: &Response| is_throttled(response) || code_of(response).as_deref() == Some("IDPCommunicationError");
     let response = endpoint.ask("POST", "/", &[CONTENT_TYPE], form.as_bytes(), is_outage)?;
     read(&endpoint, role, Action::AssumeRoleWithWebIdentity, &response)
-}
-
-/// IAM roles for service accounts (EKS) and OIDC in CI: AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ROLE_ARN, AWS_ROLE_SESSION_NAME.
-pub(crate) fn web_identity_from_environment(context: &Context<'_>) -> Outcome {
-    let environment = &context.config.environment;
-    let Some(file) = environment.get("AWS_WEB_IDENTITY_TOKEN_FILE") else {
-        return Outcome::NotConfigured("AWS_WEB_IDENTITY_TOKEN_FILE not set".into());
-    };
-    let Some(arn) = environment.get("AWS_ROLE_ARN") else {
-        return Outcome::Failed(invalid_configuration(
-            "AWS_WEB_IDENTITY_TOKEN_FILE is set and AWS_ROLE_ARN is not; set it to the role to assume",
-        ));
-    };
-    let role = Role {
-        arn,
-        session_name: environment.get("AWS_ROLE_SESSION_NAME"),
-        external_id: None,
-        duration_seconds: None,
-        profile: context.config.profile().ok().flatten(),
-    };
-    match assume_role_with_web_identity(context, &role, file) {
-        Ok(provided) => Outcome::Provided(Provided { source: Source::WebIdentity, ..provided }),
-        Err(error) => Outcome::Failed(error),
-    }
 }
 
 const CONTENT_TYPE: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");

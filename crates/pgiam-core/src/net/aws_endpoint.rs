@@ -6,8 +6,8 @@
 
 use std::net::IpAddr;
 
-use ureq::Proxy;
 use ureq::http::Uri;
+use ureq::{Proxy, ProxyProtocol};
 
 use crate::config::Config;
 use crate::config::profile_files::Profile;
@@ -82,13 +82,13 @@ impl Endpoint {
     ) -> Result<Self, Error> {
         let url = url(service, config, profile, region)?;
         let proxy = proxy(config, &url)?;
-        let is_https = http::is_https(&url);
-        let http = if is_https || proxy.is_some() {
-            let bundle = config.ca_bundle().filter(|_| is_https);
-            let roots = tls::roots(bundle.as_deref()).map_err(invalid_configuration)?;
+        let needs_tls =
+            http::is_https(&url) || proxy.as_ref().is_some_and(|proxy| proxy.protocol() == ProxyProtocol::Https);
+        let http = if needs_tls {
+            let roots = tls::roots(config.ca_bundle().as_deref()).map_err(invalid_configuration)?;
             Http::over_tls(deadline, proxy, roots)
         } else {
-            Http::without_proxy(deadline)
+            Http::through_proxy(deadline, proxy)
         };
         Ok(Self { service, url, http, deadline })
     }

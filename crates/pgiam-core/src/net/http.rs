@@ -11,7 +11,7 @@ use serde_json::Value;
 use ureq::config::Config;
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, RustlsConnector, TcpConnector};
-use ureq::{Agent, Proxy};
+use ureq::{Agent, Proxy, ProxyProtocol};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorKind, reason, service_words};
@@ -78,7 +78,7 @@ pub(crate) enum FailureClass {
     ConnectTimeout,
     /// Connected, but no complete response within the time limit.
     AnswerTimeout,
-    /// The connection broke, or what came is not HTTP.
+    /// The connection broke, or the response is not HTTP.
     Broken,
     /// The service or the proxy is throttling or failing.
     Outage,
@@ -240,6 +240,11 @@ impl Http {
         Self::build(deadline, None)
     }
 
+    /// Through a proxy if one is given. Plain HTTP.
+    pub(crate) fn through_proxy(deadline: Deadline, proxy: Option<Proxy>) -> Self {
+        Self { proxy, ..Self::build(deadline, None) }
+    }
+
     /// Directly to the server, and to no address that `rule` forbids: every address that a name resolves to is judged,
     /// and only what was judged is connected to.
     pub(crate) fn to_addresses(deadline: Deadline, rule: AddressRule) -> Self {
@@ -381,7 +386,7 @@ pub(crate) fn is_https(url: &str) -> bool {
 /// A proxy from a URL such as `http://proxy.example.com:3128`; `None` for anything else, and for SOCKS.
 pub(crate) fn proxy(url: &str) -> Option<Proxy> {
     Proxy::new(url).ok().filter(|proxy| {
-        matches!(proxy.protocol(), ureq::ProxyProtocol::Http | ureq::ProxyProtocol::Https) && !proxy.host().is_empty()
+        matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https) && !proxy.host().is_empty()
     })
 }
 

@@ -91,15 +91,15 @@ impl MetadataService {
     fn fetch_token(&self, http: &Http, deadline: Deadline) -> Result<Secret, Error> {
         let ttl = [("x-aws-ec2-metadata-token-ttl-seconds", TOKEN_TTL_SECONDS)];
         let response = self.ask(http, deadline, "PUT", TOKEN_PATH, &ttl)?;
+        if response.status == 200 {
+            let token = Secret::from_utf8(response.body).unwrap_or_default();
+            if token.expose().is_empty() || !token.expose().bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
+                return Err(self.fault("the response for the session token is not a token"));
+            }
+            return Ok(token);
+        }
         let answer = response.describe();
         match response.status {
-            200 => {
-                let token = Secret::from_utf8(response.body).unwrap_or_default();
-                if token.expose().is_empty() || !token.expose().bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
-                    return Err(self.fault("the response for the session token is not a token"));
-                }
-                Ok(token)
-            }
             403 => Err(self.fault(&format!(
                 "{answer} for the session token: the metadata service is disabled for this instance, or a proxy in front \
                  of it refuses IMDSv2; enable it (aws ec2 modify-instance-metadata-options --http-endpoint enabled). \

@@ -1,6 +1,8 @@
 //! A client in surroundings of its own: no file, no variable and no clock of whoever runs the tests.
 #![allow(dead_code)]
 
+pub(crate) mod tls;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -5,16 +5,21 @@
 use std::io;
 use std::time::Duration;
 
+use crate::ACCOUNT_ID;
 use crate::credentials::Credentials;
-use crate::faults::Route;
 use crate::http::{Request, Response};
+use crate::route::Route;
+use crate::services::query::{QueryService, escape};
 use crate::sigv4::{self, Expected};
 use crate::state::{Call, State};
 use crate::time::iso8601;
-use crate::{ACCOUNT_ID, random};
 
-const VERSION: &str = "2011-06-15";
-const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
+const STS: QueryService = QueryService {
+    name: "sts",
+    version: "2011-06-15",
+    namespace: "https://sts.amazonaws.com/doc/2011-06-15/",
+    region: None,
+};
 const DEFAULT_DURATION: u64 = 3600;
 /// Credentials that come from a role already may assume another for an hour at most.
 const LONGEST_CHAINED_DURATION: u64 = 3600;
@@ -32,9 +37,13 @@ pub(crate) fn route(request: &Request) -> Option<Route> {
 }
 
 pub(crate) fn answer(state: &State, request: &Request, call: &Call) -> io::Result<Response> {
-    if request.form_parameter("Version").as_deref() != Some(VERSION) || call.route == Route::Sts {
+    if request.form_parameter("Version").as_deref() != Some(STS.version) || call.route == Route::Sts {
         let action = request.form_parameter("Action").unwrap_or_default();
-        return Ok(error(400, "InvalidAction", &format!("Could not find operation {action} for version {VERSION}")));
+        return Ok(error(
+            400,
+            "InvalidAction",
+            &format!("Could not find operation {action} for version {}", STS.version),
+        ));
     }
     match call.route {
         Route::StsAssumeRole => assume_role(state, request, call),
@@ -217,35 +226,10 @@ fn credentials_element(credentials: &Credentials, call: &Call) -> String {
 }
 
 fn result(action: &str, content: &str) -> Response {
-    xml(
-        200,
-        format!(
-            "<{action}Response xmlns=\"{NAMESPACE}\">\n<{action}Result>{content}</{action}Result>\n\
-             <ResponseMetadata><RequestId>{}</RequestId></ResponseMetadata>\n</{action}Response>\n",
-            random::request_id()
-        ),
-    )
+    STS.result(action, content)
 }
 
 /// An error document of STS.
 pub(crate) fn error(status: u16, code: &str, message: &str) -> Response {
-    let kind = if status < 500 { "Sender" } else { "Receiver" };
-    xml(
-        status,
-        format!(
-            "<ErrorResponse xmlns=\"{NAMESPACE}\">\n<Error><Type>{kind}</Type><Code>{}</Code>\
-             <Message>{}</Message></Error>\n<RequestId>{}</RequestId>\n</ErrorResponse>\n",
-            escape(code),
-            escape(message),
-            random::request_id()
-        ),
-    )
-}
-
-fn xml(status: u16, document: String) -> Response {
-    Response::new(status, "text/xml", document)
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    STS.error(status, code, message)
 }

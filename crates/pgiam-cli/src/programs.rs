@@ -1,38 +1,36 @@
-//! What PostgreSQL's own programs would take from their command line: host, port, user and database. Arguments in; the
-//! four, and whether the program would connect at all, out.
+//! The command lines of PostgreSQL's own programs: which options and operands name the connection, as tables. The options
+//! are those of PostgreSQL 13 to 18, and a test compares them with what the installed programs document.
 //!
-//! A program is a table of its options, read by glibc's `getopt_long` rules: bundled letters, values attached or apart,
-//! abbreviated names, options after operands (unless `POSIXLY_CORRECT` is set), `--`. The tables hold the options of
-//! PostgreSQL 13 to 18, and a test compares them with what the installed programs say of themselves.
+//! Also the command lines of programs that run another program (`nohup`, `timeout`), as far as needed to find that one.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use crate::failure::Failure;
+use crate::getopt_long::{GetoptLong, Item, OptionSpec, Place, Value};
 
 /// A program that connects through libpq, and its options.
 #[derive(Debug)]
 pub(crate) struct Program {
-    name: &'static str,
-    /// What its operands are.
+    pub(crate) name: &'static str,
     operands: Operands,
-    /// `LETTER,name` for each option, `=` after the name if it takes a value, `?` if it may take one as `--name=value`.
-    /// Either side of the comma may be missing.
+    /// See [`OptionSpec::parse_table`].
     options: &'static str,
 }
 
+/// What the operands of a program name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operands {
-    /// Nothing of the connection.
+    /// Nothing about the connection.
     Other,
     Database,
     DatabaseAndUser,
-    /// As `Other`, and without an option that names a database the program does not connect at all.
+    /// Nothing about the connection, and the program connects only if an option names a database.
     OtherAndNoConnectionWithoutDatabase,
 }
 
-/// What an option's value is to the connection.
+/// What an option means for the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Other,
@@ -46,46 +44,23 @@ enum Role {
     ShowsAndExits,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Takes {
-    Nothing,
-    Value,
-    /// A value only as `--name=value`.
-    MaybeValue,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct ProgramOption {
-    /// Empty: it has a letter only.
-    long: &'static str,
-    short: Option<u8>,
-    takes: Takes,
-    role: Role,
-}
-
-impl ProgramOption {
-    fn parse(text: &'static str) -> Self {
-        let (short, long) = text.split_once(',').unwrap_or((text, ""));
-        let (takes, long) = match (long.strip_suffix('='), long.strip_suffix('?')) {
-            (Some(long), _) => (Takes::Value, long),
-            (_, Some(long)) => (Takes::MaybeValue, long),
-            _ => (Takes::Nothing, long),
-        };
-        let role = match long {
-            "host" => Role::Host,
-            "port" => Role::Port,
-            "username" => Role::User,
-            "dbname" | "maintenance-db" | "source-server" | "publisher-server" => Role::Database,
-            "password" => Role::AsksForPassword,
-            "no-password" => Role::NeverAsks,
-            "help" | "version" => Role::ShowsAndExits,
-            _ => Role::Other,
-        };
-        Self { long, short: short.bytes().next(), takes, role }
+impl Role {
+    fn of(option: &OptionSpec) -> Self {
+        match option.long {
+            "host" => Self::Host,
+            "port" => Self::Port,
+            "username" => Self::User,
+            "dbname" | "maintenance-db" | "source-server" | "publisher-server" => Self::Database,
+            "password" => Self::AsksForPassword,
+            "no-password" => Self::NeverAsks,
+            "help" | "version" => Self::ShowsAndExits,
+            _ => Self::Other,
+        }
     }
 }
 
-/// Every program whose arguments can be read. pgbench before 16 had `-d` for `--debug`, which [`Program::read`] knows.
+/// Every program whose arguments can be read. Up to PostgreSQL 15 the letter `-d` of pgbench is `--debug`, which takes no
+/// value.
 pub(crate) const PROGRAMS: &[Program] = &[
     Program {
         name: "psql",
@@ -147,7 +122,7 @@ pub(crate) const PROGRAMS: &[Program] = &[
                   N,skip-some-updates S,select-only c,client= C,connect D,define= j,jobs= l,log L,latency-limit= \
                   M,protocol= P,progress= r,report-per-command r,report-latencies R,rate= t,transactions= T,time= \
                   v,vacuum-all ,aggregate-interval= ,exit-on-abort ,failures-detailed ,log-prefix= ,max-tries= \
-                  ,progress-timestamp ,random-seed= ,sampling-rate= ,show-script= ,verbose-errors ,debug d,dbname= \
+                  ,progress-timestamp ,random-seed= ,sampling-rate= ,show-script= ,verbose-errors ,debug d,dbname~ \
                   h,host= p,port= U,username= V,version ,help",
     },
     Program {
@@ -263,29 +238,37 @@ pub(crate) const PROGRAMS: &[Program] = &[
     },
 ];
 
-/// What the arguments say about the connection.
+/// What the arguments of a program say about its connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Arguments {
-    /// The database's name, or a connection string.
+    /// The name of the database, or a connection string.
     pub(crate) dbname: Option<String>,
     pub(crate) host: Option<String>,
     pub(crate) port: Option<String>,
     pub(crate) user: Option<String>,
     /// The program would ask for a password before it connects.
     pub(crate) asks_for_password: bool,
-    /// Where `dbname` stands: the argument's number, and the byte it begins at.
-    pub(crate) dbname_at: Option<(usize, usize)>,
+    /// Where `dbname` begins.
+    pub(crate) dbname_at: Option<Place>,
 }
 
 impl Arguments {
-    /// Writes another connection string in the place of the one that was read.
+    /// Replaces the connection string that was read by another one.
     pub(crate) fn replace_connection_string(&self, arguments: &mut [OsString], text: &str) {
-        let Some((number, start)) = self.dbname_at else { return };
-        let Some(argument) = arguments.get_mut(number) else { return };
-        let mut bytes = argument.as_bytes()[..start].to_vec();
+        let Some(place) = self.dbname_at else { return };
+        let Some(argument) = arguments.get_mut(place.argument) else { return };
+        let mut bytes = argument.as_bytes()[..place.byte].to_vec();
         bytes.extend_from_slice(text.as_bytes());
         *argument = OsString::from_vec(bytes);
     }
+}
+
+/// What a program does with its arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Connects(Arguments),
+    /// Help, the version, or no work with a database.
+    DoesNotConnect,
 }
 
 impl Program {
@@ -295,156 +278,123 @@ impl Program {
         PROGRAMS.iter().find(|program| OsStr::new(program.name) == name)
     }
 
-    /// The program's name.
-    pub(crate) fn name(&self) -> &'static str {
-        self.name
+    fn options(&self) -> Vec<OptionSpec> {
+        OptionSpec::parse_table(self.options)
     }
 
-    fn options(&self) -> Vec<ProgramOption> {
-        self.options.split_whitespace().map(ProgramOption::parse).collect()
-    }
-
-    /// Reads the arguments, the program's name not among them. `None`: the program would not connect.
-    pub(crate) fn read(&self, arguments: &[OsString], posixly_correct: bool) -> Result<Option<Arguments>, Failure> {
+    /// Reads the arguments, which do not include the program's name.
+    pub(crate) fn read(&self, arguments: &[OsString], posixly_correct: bool) -> Result<Action, Failure> {
         let options = self.options();
         let mut read = Arguments::default();
         let mut operands = Vec::new();
-        let mut at = 0;
-        while let Some(argument) = arguments.get(at) {
-            let bytes = argument.as_bytes();
-            let number = at;
-            at += 1;
-            if bytes == b"--" {
-                operands.extend(at..arguments.len());
-                break;
-            } else if let Some(long) = bytes.strip_prefix(b"--") {
-                let equals = long.iter().position(|byte| *byte == b'=');
-                let (name, attached) = equals.map_or((long, None), |at| (&long[..at], Some(&long[at + 1..])));
-                let option = self.long(&options, name)?;
-                let (value, place) = match (option.takes, attached) {
-                    (Takes::Nothing, Some(_)) => {
-                        return Err(self.wrong(format!("option --{} takes no value", option.long)));
-                    }
-                    (Takes::Value, None) => {
-                        at += 1;
-                        (Some(self.value(arguments, at - 1, &format!("--{}", option.long))?), (at - 1, 0))
-                    }
-                    (_, attached) => (attached, (number, bytes.len() - attached.map_or(0, <[u8]>::len))),
-                };
-                if self.apply(option, value, place, &mut read)? {
-                    return Ok(None);
+        for item in GetoptLong::new(&options, arguments, posixly_correct) {
+            match item.map_err(|what| self.error(&what))? {
+                Item::QuestionMark => return Ok(Action::DoesNotConnect),
+                Item::Operand(argument) => operands.push(argument),
+                Item::Option { spec, .. } if Role::of(&spec) == Role::ShowsAndExits => {
+                    return Ok(Action::DoesNotConnect);
                 }
-            } else if bytes == b"-?" {
-                return Ok(None);
-            } else if bytes.len() > 1 && bytes[0] == b'-' {
-                for (index, letter) in bytes.iter().enumerate().skip(1) {
-                    let option = options.iter().find(|option| option.short == Some(*letter)).ok_or_else(|| {
-                        self.wrong(format!("unknown option -{}", char::from(*letter).escape_default()))
-                    })?;
-                    let attached = &bytes[index + 1..];
-                    let next = arguments.get(at).map(|next| next.as_bytes());
-                    let is_debug = self.name == "pgbench"
-                        && *letter == b'd'
-                        && attached.is_empty()
-                        && next.is_none_or(|next| next.starts_with(b"-"));
-                    if option.takes != Takes::Value || is_debug {
-                        if !is_debug && self.apply(option, None, (number, index), &mut read)? {
-                            return Ok(None);
-                        }
-                        continue;
-                    }
-                    let (value, place) = if attached.is_empty() {
-                        at += 1;
-                        (self.value(arguments, at - 1, &format!("-{}", char::from(*letter)))?, (at - 1, 0))
-                    } else {
-                        (attached, (number, index + 1))
-                    };
-                    self.apply(option, Some(value), place, &mut read)?;
-                    break;
-                }
-            } else {
-                operands.push(number);
-                if posixly_correct {
-                    operands.extend(at..arguments.len());
-                    break;
-                }
+                Item::Option { spec, value } => self.apply(&spec, value, &mut read)?,
             }
         }
-        // The first operand is the database, the next the user, as far as options have not said so; more are ignored.
-        for number in operands {
+        self.apply_operands(&operands, arguments, &mut read)?;
+        let connects = self.operands != Operands::OtherAndNoConnectionWithoutDatabase || read.dbname.is_some();
+        Ok(if connects { Action::Connects(read) } else { Action::DoesNotConnect })
+    }
+
+    fn apply(&self, option: &OptionSpec, value: Option<Value<'_>>, read: &mut Arguments) -> Result<(), Failure> {
+        let role = Role::of(option);
+        if matches!(role, Role::AsksForPassword | Role::NeverAsks) {
+            read.asks_for_password = role == Role::AsksForPassword;
+        }
+        let Some(value) = value else { return Ok(()) };
+        let place = match role {
+            Role::Host => &mut read.host,
+            Role::Port => &mut read.port,
+            Role::User => &mut read.user,
+            Role::Database => {
+                read.dbname_at = Some(value.place);
+                &mut read.dbname
+            }
+            _ => return Ok(()),
+        };
+        *place = Some(self.text(value.bytes, &format!("--{}", option.long))?);
+        Ok(())
+    }
+
+    /// The first operand is the database and the next one the user, unless options name them; others are ignored.
+    fn apply_operands(&self, at: &[usize], arguments: &[OsString], read: &mut Arguments) -> Result<(), Failure> {
+        for &argument in at {
             let (place, name) = match (self.operands, &read.dbname, &read.user) {
                 (Operands::Database | Operands::DatabaseAndUser, None, _) => {
-                    read.dbname_at = Some((number, 0));
+                    read.dbname_at = Some(Place { argument, byte: 0 });
                     (&mut read.dbname, "the database")
                 }
                 (Operands::DatabaseAndUser, _, None) => (&mut read.user, "the user"),
                 _ => break,
             };
-            *place = Some(self.text(arguments[number].as_bytes(), name)?);
+            *place = Some(self.text(arguments[argument].as_bytes(), name)?);
         }
-        let connects = self.operands != Operands::OtherAndNoConnectionWithoutDatabase || read.dbname.is_some();
-        Ok(connects.then_some(read))
-    }
-
-    /// Finds an option by its name or an unambiguous beginning of it.
-    fn long<'a>(&self, options: &'a [ProgramOption], name: &[u8]) -> Result<&'a ProgramOption, Failure> {
-        let shown = String::from_utf8_lossy(name);
-        let mut begun = options.iter().filter(|option| !option.long.is_empty());
-        if let Some(exact) = begun.clone().find(|option| option.long.as_bytes() == name) {
-            return Ok(exact);
-        }
-        let mut begun = begun.by_ref().filter(|option| option.long.as_bytes().starts_with(name));
-        let first = begun.next().ok_or_else(|| self.wrong(format!("unknown option --{shown}")))?;
-        if begun.any(|other| other.short.is_none() || (other.short, other.takes) != (first.short, first.takes)) {
-            return Err(self.wrong(format!("option --{shown} is ambiguous")));
-        }
-        Ok(first)
-    }
-
-    /// Takes note of an option. Whether the program exits here.
-    fn apply(
-        &self,
-        option: &ProgramOption,
-        value: Option<&[u8]>,
-        at: (usize, usize),
-        read: &mut Arguments,
-    ) -> Result<bool, Failure> {
-        let place = match option.role {
-            Role::Host => &mut read.host,
-            Role::Port => &mut read.port,
-            Role::User => &mut read.user,
-            Role::Database => {
-                read.dbname_at = Some(at);
-                &mut read.dbname
-            }
-            Role::AsksForPassword | Role::NeverAsks => {
-                read.asks_for_password = option.role == Role::AsksForPassword;
-                return Ok(false);
-            }
-            Role::ShowsAndExits => return Ok(true),
-            Role::Other => return Ok(false),
-        };
-        *place = Some(self.text(value.unwrap_or_default(), &format!("--{}", option.long))?);
-        Ok(false)
-    }
-
-    fn value<'a>(&self, arguments: &'a [OsString], at: usize, option: &str) -> Result<&'a [u8], Failure> {
-        let value = arguments.get(at).ok_or_else(|| self.wrong(format!("option {option} needs a value")))?;
-        Ok(value.as_bytes())
+        Ok(())
     }
 
     fn text(&self, value: &[u8], what: &str) -> Result<String, Failure> {
-        String::from_utf8(value.to_vec()).map_err(|_| self.wrong(format!("{what} is not valid UTF-8")))
+        String::from_utf8(value.to_vec()).map_err(|_| self.error(&format!("{what} is not valid UTF-8")))
     }
 
-    fn wrong(&self, what: String) -> Failure {
-        Failure::usage(format!("the arguments for {}: {what}", self.name))
+    fn error(&self, what: &str) -> Failure {
+        Failure::usage(format!("the arguments of {}: {what}", self.name))
     }
+}
+
+/// A program that runs the command in its arguments as its own child or in its own place, with the same user,
+/// environment and descriptors.
+struct Wrapper {
+    name: &'static str,
+    options: &'static str,
+    /// How many operands precede the command.
+    operands: usize,
+}
+
+const WRAPPERS: [Wrapper; 6] = [
+    Wrapper { name: "ionice", options: "c,class= n,classdata= t,ignore", operands: 0 },
+    Wrapper { name: "nice", options: "n,adjustment=", operands: 0 },
+    Wrapper { name: "nohup", options: "", operands: 0 },
+    Wrapper { name: "stdbuf", options: "i,input= o,output= e,error=", operands: 0 },
+    Wrapper { name: "time", options: "a,append f,format= o,output= p,portability q,quiet v,verbose", operands: 0 },
+    Wrapper { name: "timeout", options: "k,kill-after= s,signal= v,verbose ,foreground ,preserve-status", operands: 1 },
+];
+
+/// The index of the word that names the program which connects: the first one, or the one after programs such as `nohup`
+/// and `timeout 5`.
+pub(crate) fn command_index(words: &[OsString]) -> usize {
+    let mut at = 0;
+    while let Some(next) = words.get(at).and_then(|name| command_of_wrapper(name, &words[at + 1..])) {
+        at += 1 + next;
+    }
+    at
+}
+
+fn command_of_wrapper(name: &OsStr, arguments: &[OsString]) -> Option<usize> {
+    let name = Path::new(name).file_name()?;
+    let wrapper = WRAPPERS.iter().find(|wrapper| OsStr::new(wrapper.name) == name)?;
+    let options = OptionSpec::parse_table(wrapper.options);
+    let mut operands = 0;
+    for item in GetoptLong::new(&options, arguments, true) {
+        match item {
+            Ok(Item::Option { .. }) => {}
+            Ok(Item::Operand(at)) if operands == wrapper.operands => return Some(at),
+            Ok(Item::Operand(_)) => operands += 1,
+            Ok(Item::QuestionMark) | Err(_) => return None,
+        }
+    }
+    None
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::getopt_long::Takes;
 
     fn program(name: &str) -> &'static Program {
         Program::find(OsStr::new(name)).expect(name)
@@ -454,8 +404,16 @@ mod tests {
         read_by("psql", arguments)
     }
 
+    /// `None`: the program does not connect.
     fn read_by(name: &str, arguments: &[&str]) -> Result<Option<Arguments>, Failure> {
-        program(name).read(&arguments.iter().map(OsString::from).collect::<Vec<_>>(), false)
+        read_words(name, &arguments.iter().map(OsString::from).collect::<Vec<_>>(), false)
+    }
+
+    fn read_words(name: &str, words: &[OsString], posixly_correct: bool) -> Result<Option<Arguments>, Failure> {
+        Ok(match program(name).read(words, posixly_correct)? {
+            Action::Connects(arguments) => Some(arguments),
+            Action::DoesNotConnect => None,
+        })
     }
 
     /// dbname, host, port, user
@@ -495,13 +453,13 @@ mod tests {
     }
 
     #[test]
-    fn a_name_begun_so_that_all_candidates_mean_the_same_is_taken() {
+    fn an_abbreviation_is_accepted_if_all_its_candidates_mean_the_same() {
         assert_eq!(four(&["--se", "a=b", "D"])[0], "D");
         assert_eq!(four(&["--va", "a=b", "D"])[0], "D");
     }
 
     #[test]
-    fn what_psql_would_refuse_is_refused() {
+    fn arguments_that_psql_would_refuse_are_refused() {
         for arguments in [
             &["--hostess=H"][..],
             &["--h=H"],
@@ -538,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_asking_and_never_asking_for_a_password_counts() {
+    fn of_password_and_no_password_the_last_one_counts() {
         assert!(read(&["-W"]).unwrap().unwrap().asks_for_password);
         assert!(!read(&["-W", "-w"]).unwrap().unwrap().asks_for_password);
         assert!(read(&["--no-password", "--password"]).unwrap().unwrap().asks_for_password);
@@ -547,14 +505,14 @@ mod tests {
     #[test]
     fn under_posixly_correct_options_end_at_the_first_operand() {
         let arguments = ["D", "-h", "H"].map(OsString::from);
-        let read = program("psql").read(&arguments, true).unwrap().unwrap();
+        let read = read_words("psql", &arguments, true).unwrap().unwrap();
         assert_eq!((read.dbname.as_deref(), read.user.as_deref(), read.host), (Some("D"), Some("-h"), None));
     }
 
     #[test]
     fn only_arguments_that_name_the_connection_must_be_utf_8() {
         let latin1 = OsString::from_vec(b"SELECT '\xe4'".to_vec());
-        assert!(program("psql").read(&["-c".into(), latin1.clone(), "D".into()], false).unwrap().is_some());
+        assert!(read_words("psql", &["-c".into(), latin1.clone(), "D".into()], false).unwrap().is_some());
         assert!(program("psql").read(&["-U".into(), latin1.clone()], false).is_err());
         assert!(program("psql").read(&[latin1], false).is_err());
     }
@@ -585,7 +543,28 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_string_is_replaced_where_it_stands() {
+    fn the_program_behind_nohup_and_the_like_is_found() {
+        for (words, expected) in [
+            (&["psql", "-h", "H"][..], 0),
+            (&["nohup", "psql", "-h", "H"], 1),
+            (&["/usr/bin/nohup", "--", "psql"], 2),
+            (&["nice", "-n", "5", "timeout", "-k1", "10m", "pg_dump", "-h", "H"], 6),
+            (&["stdbuf", "-oL", "time", "-p", "pgbench"], 4),
+            (&["ionice", "-c", "3", "vacuumdb"], 3),
+            // Not understood, or not the same environment: the first word counts.
+            (&["nice", "-5", "psql"], 0),
+            (&["env", "PGHOST=H", "psql"], 0),
+            (&["sudo", "-u", "app", "psql"], 0),
+            (&["nohup", "--help"], 0),
+            (&["timeout", "5"], 0),
+        ] {
+            let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+            assert_eq!(command_index(&words), expected, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_string_is_replaced_in_place() {
         for (arguments, expected) in [
             (&["-X", "host=H", "-c", "host=H"][..], &["-X", "new", "-c", "host=H"][..]),
             (&["-dhost=H", "x"], &["-dnew", "x"]),
@@ -598,12 +577,12 @@ mod tests {
             (&["-h", "H"], &["-h", "H"]),
         ] {
             let mut owned: Vec<OsString> = arguments.iter().map(OsString::from).collect();
-            program("psql").read(&owned, false).unwrap().unwrap().replace_connection_string(&mut owned, "new");
+            read_words("psql", &owned, false).unwrap().unwrap().replace_connection_string(&mut owned, "new");
             assert_eq!(owned, expected, "{arguments:?}");
         }
     }
 
-    /// What a program's help says: letter, name, whether a value follows.
+    /// The options in a program's help: letter, name, whether a value follows.
     fn documented(help: &str) -> Vec<(Option<u8>, String, bool)> {
         let mut found = Vec::new();
         for line in help.lines().map(str::trim_start).filter(|line| line.starts_with('-')) {
@@ -624,7 +603,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tables_hold_what_the_installed_programs_document() {
+    fn the_tables_have_the_options_that_the_installed_programs_document() {
         let mut places: Vec<_> = std::fs::read_dir("/usr/lib/postgresql")
             .into_iter()
             .flatten()
@@ -641,7 +620,12 @@ mod tests {
                 for (short, name, valued) in documented {
                     let option = options.iter().find(|option| option.long == name);
                     let option = option.unwrap_or_else(|| panic!("{} --{name}", path.display()));
-                    assert_eq!(option.takes == Takes::Value, valued, "{} --{name}", path.display());
+                    assert_eq!(
+                        matches!(option.takes, Takes::Value | Takes::ValueUnlessOption),
+                        valued,
+                        "{} --{name}",
+                        path.display()
+                    );
                     let by_letter = options.iter().find(|option| option.short == short).map(|option| option.takes);
                     // pgbench's -d: see PROGRAMS.
                     if let Some(letter) = short.filter(|_| !(program.name == "pgbench" && name == "debug")) {

@@ -7,8 +7,8 @@ use std::io;
 use serde_json::json;
 
 use crate::ACCOUNT_ID;
-use crate::faults::Route;
 use crate::http::{Request, Response};
+use crate::route::Route;
 use crate::state::{CONTAINER_ROLE, Call, State};
 use crate::time::iso8601;
 

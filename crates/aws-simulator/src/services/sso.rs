@@ -2,66 +2,14 @@
 //! new access token. Shapes and error names from the API references "IAM Identity Center Portal" and "IAM Identity
 //! Center OIDC".
 
-use std::collections::HashMap;
 use std::io;
-use std::sync::Mutex;
-use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use crate::credentials::PLANTED;
-use crate::faults::Route;
 use crate::http::{Request, Response};
-use crate::options::SimulatorOptions;
-use crate::random;
+use crate::route::Route;
 use crate::state::{Call, State};
-use crate::sync::lock;
 use crate::time::unix_milliseconds;
-
-/// The tokens that are good now.
-pub(crate) struct SsoTokens {
-    state: Mutex<TokenState>,
-}
-
-struct TokenState {
-    /// Access tokens and their ends; the configured one has none.
-    access: HashMap<String, Option<SystemTime>>,
-    /// Each use of a refresh token puts a new one in its place, so that a client that keeps the old one is found out.
-    refresh: String,
-}
-
-impl SsoTokens {
-    pub(crate) fn new(options: &SimulatorOptions) -> Self {
-        Self {
-            state: Mutex::new(TokenState {
-                access: HashMap::from([(options.sso_access_token.clone(), None)]),
-                refresh: options.sso_refresh_token.clone(),
-            }),
-        }
-    }
-
-    /// No access token given so far is good any longer; the refresh token stays good.
-    pub(crate) fn revoke_access(&self) {
-        lock(&self.state).access.clear();
-    }
-
-    fn accepts(&self, access_token: &str, now: SystemTime) -> bool {
-        lock(&self.state).access.get(access_token).is_some_and(|end| end.is_none_or(|end| now < end))
-    }
-
-    /// A new access token and the next refresh token; `None` when `refresh_token` is not the one that is due.
-    fn refresh(&self, refresh_token: &str, end: SystemTime) -> Option<(String, String)> {
-        let mut state = lock(&self.state);
-        if state.refresh != refresh_token {
-            return None;
-        }
-        let access = format!("aoa{PLANTED}{}", random::base64(120));
-        let refresh = format!("aor{PLANTED}{}", random::base64(120));
-        state.access.insert(access.clone(), Some(end));
-        state.refresh.clone_from(&refresh);
-        Some((access, refresh))
-    }
-}
 
 pub(crate) fn route(request: &Request) -> Option<Route> {
     match (request.method.as_str(), request.path.as_str()) {

@@ -2,19 +2,16 @@
 //! come from. Rules from the EC2 User Guide, "Use the Instance Metadata Service": no token or a stale one is 401, a
 //! token request without a proper lifetime is 400, one that came through a forwarding proxy is 403.
 
-use std::collections::HashMap;
 use std::io;
-use std::sync::Mutex;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde_json::json;
 
-use crate::faults::Route;
 use crate::http::{Request, Response};
+use crate::route::Route;
 use crate::state::{Call, State};
-use crate::sync::lock;
-use crate::time::{iso8601, unix_seconds};
-use crate::{ACCOUNT_ID, INSTANCE_ID, random};
+use crate::time::iso8601;
+use crate::{ACCOUNT_ID, INSTANCE_ID};
 
 const TOKEN_PATH: &str = "/latest/api/token";
 const CREDENTIALS_PATH: &str = "/latest/meta-data/iam/security-credentials";
@@ -24,31 +21,6 @@ const IDENTITY_PATH: &str = "/latest/dynamic/instance-identity/document";
 
 const TTL_HEADER: &str = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds";
 const LONGEST_TTL: u64 = 21_600;
-
-/// The session tokens given out, and when each ends.
-#[derive(Default)]
-pub(crate) struct SessionTokens {
-    ends: Mutex<HashMap<String, SystemTime>>,
-}
-
-impl SessionTokens {
-    fn issue(&self, now: SystemTime, ttl: Duration) -> String {
-        let token = format!("{}==", random::base64(54));
-        lock(&self.ends).insert(token.clone(), now + ttl);
-        token
-    }
-
-    /// What is left of a token's life, in whole seconds; `None` when there is no such token any more.
-    fn seconds_left(&self, token: &str, now: SystemTime) -> Option<i64> {
-        let end = *lock(&self.ends).get(token)?;
-        (now < end).then(|| unix_seconds(end) - unix_seconds(now))
-    }
-
-    /// No token given out so far is good any longer.
-    pub(crate) fn revoke(&self) {
-        lock(&self.ends).clear();
-    }
-}
 
 pub(crate) fn route(request: &Request) -> Option<Route> {
     let path = request.path.as_str();
