@@ -1,47 +1,41 @@
-//! pgiam's own settings for connections: which hosts get a token, and what the token is signed for.
+//! The rules: which hosts get a token and what it is signed for, what counts as a token or a request for one, and that a
+//! token needs TLS.
+//!
+//! pgiam's own settings:
 //!
 //! | variable | keyword | meaning |
 //! |---|---|---|
-//! | `PGIAM` | `iam` | `off`: never; `auto` (default): hosts that [`OwnSettings::serves`] tells; `on`: every host that is no socket |
-//! | `PGIAM_HOST` | `iam_host` | the endpoint's name to sign for, behind a tunnel, a bastion or a CNAME; a list like libpq's `host` |
-//! | `PGIAM_PORT` | `iam_port` | the port to sign for, the same way; default: the connection's |
+//! | `PGIAM` | `iam` | `off`: never; `auto` (default): hosts for which [`OwnSettings::serves`] is true; `on`: every host, except Unix sockets |
+//! | `PGIAM_HOST` | `iam_host` | the endpoint name to sign for, behind a tunnel, a bastion or a CNAME; a list like libpq's `host` |
+//! | `PGIAM_PORT` | `iam_port` | the port to sign for, likewise; default: the connection's port |
 //! | `PGIAM_REGION` | `iam_region` | the region to sign for |
 //! | `PGIAM_PROFILE` | `iam_profile` | the AWS profile whose credentials sign |
-//! | `PGIAM_HOSTS` | `iam_hosts` | more names to serve under `auto`, by commas; `*` stands for any characters |
+//! | `PGIAM_HOSTS` | `iam_hosts` | more host names that get tokens under `auto`, separated by commas; `*` matches any sequence of characters, including none |
 //!
-//! A keyword beats its variable; an empty value counts as absent. With a list in `PGIAM_HOST` or `PGIAM_PORT` the n-th
-//! belongs to the n-th host of the connection; a single value is for all of them.
+//! A keyword overrides its variable; an empty value counts as absent. If `PGIAM_HOST` or `PGIAM_PORT` is a list, its
+//! n-th item belongs to the n-th host of the connection; a single value applies to all hosts.
 
 use pgiam_core::token::endpoint;
 
 use crate::conninfo::Parameters;
+pub use crate::keywords::OWN as KEYWORDS;
 
-/// Keyword and environment variable of each setting.
-pub const KEYWORDS: [(&str, &str); 6] = [
-    ("iam", "PGIAM"),
-    ("iam_host", "PGIAM_HOST"),
-    ("iam_port", "PGIAM_PORT"),
-    ("iam_region", "PGIAM_REGION"),
-    ("iam_profile", "PGIAM_PROFILE"),
-    ("iam_hosts", "PGIAM_HOSTS"),
-];
-
-/// A password that asks for a token, for programs that insist on one.
+/// A password that asks for a token, for programs that insist on a password.
 pub const SENTINEL: &str = "rds-iam";
 
-/// Whether connections get tokens.
+/// Which connections get tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// Never.
     Off,
-    /// Those to endpoints of RDS, Aurora and Aurora DSQL, and to what the settings name.
+    /// Connections to endpoints of RDS, Aurora and Aurora DSQL, and to hosts that the settings name.
     #[default]
     Auto,
-    /// All but those over Unix sockets.
+    /// All except those over Unix sockets.
     On,
 }
 
-/// The settings of one connection, or of a process' environment.
+/// The settings of one connection, or of the environment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnSettings {
     /// `PGIAM`, `iam`.
@@ -55,21 +49,27 @@ pub struct OwnSettings {
     patterns: Vec<String>,
 }
 
-/// What a token is signed for.
+/// The host and port that a token is signed for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The endpoint's name.
+    /// The endpoint's host name.
     pub host: String,
     /// Its port.
     pub port: u16,
 }
 
 impl OwnSettings {
+    /// No connection gets a token.
+    #[must_use]
+    pub fn off() -> Self {
+        Self { mode: Mode::Off, ..Self::default() }
+    }
+
     /// Reads the settings: `parameters` by keyword, else `variable` by name.
     ///
     /// # Errors
     ///
-    /// What is wrong, and with which setting.
+    /// The setting that is wrong, and why.
     pub fn read(parameters: &Parameters, variable: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let get = |keyword: &'static str| -> Option<(String, &'static str)> {
             let (_, name) = KEYWORDS.into_iter().find(|(known, _)| *known == keyword)?;
@@ -107,11 +107,11 @@ impl OwnSettings {
         })
     }
 
-    /// Whether the connection's host number `index` gets a token. Under `auto`: an endpoint's name, a name that matches
+    /// Whether the connection's host number `index` gets a token. Under `auto`: an endpoint name, a name that matches
     /// `PGIAM_HOSTS`, or any host for which `PGIAM_HOST` names the endpoint.
     #[must_use]
     pub fn serves(&self, index: usize, host: &str) -> bool {
-        if host.is_empty() || host.starts_with(['/', '@']) {
+        if is_socket(host) {
             return false;
         }
         match self.mode {
@@ -145,7 +145,7 @@ fn port_number(text: &str) -> Option<u16> {
     text.parse().ok().filter(|port| *port != 0)
 }
 
-/// Whether a name matches a pattern, letters of either case alike; `*` stands for any characters, none included.
+/// Whether a name matches a pattern, ignoring case; `*` matches any sequence of characters, including none.
 fn matches(pattern: &str, name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
     let pattern = pattern.to_ascii_lowercase();
@@ -160,6 +160,48 @@ fn matches(pattern: &str, name: &str) -> bool {
         }
     }
     rest.ends_with(last)
+}
+
+/// Whether libpq connects to this host over a Unix socket. Without a host it uses its default socket.
+#[must_use]
+pub fn is_socket(host: &str) -> bool {
+    host.is_empty() || host.starts_with(['/', '@'])
+}
+
+/// Whether a password is replaced by a fresh token: it asks for one, or it is a token, which may be an old one that the
+/// program copied from another connection.
+#[must_use]
+pub fn stands_for_a_token(password: &str) -> bool {
+    password == SENTINEL || is_token(password)
+}
+
+/// `HOST:PORT/?Action=connect&…` for RDS, `HOST/?Action=DbConnect…` for Aurora DSQL.
+#[must_use]
+pub fn is_token(password: &str) -> bool {
+    let Some((host, query)) = password.split_once("/?") else { return false };
+    let actions = ["Action=connect&", "Action=DbConnect&", "Action=DbConnectAdmin&"];
+    host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':'))
+        && actions.iter().any(|action| query.starts_with(action))
+        && query.contains("&X-Amz-Signature=")
+}
+
+/// The `sslmode` to connect with. `disable`, `allow` and an explicit `prefer` can send a token in clear and are refused;
+/// an absent one becomes `require`, or `verify-full` if `sslrootcert=system` requires that, as in libpq 16 and later.
+///
+/// # Errors
+///
+/// What could happen to the token, and what to write instead. The caller adds where the value comes from.
+pub fn required_sslmode<'a>(sslmode: Option<&'a str>, sslrootcert: Option<&str>) -> Result<&'a str, String> {
+    match sslmode.filter(|mode| !mode.is_empty()) {
+        None if sslrootcert == Some("system") => Ok("verify-full"),
+        None => Ok("require"),
+        Some(mode @ ("disable" | "allow" | "prefer")) => Err(format!(
+            "sslmode={mode} could send the token in clear, and a token is a password; use sslmode=verify-full with \
+             sslrootcert=FILE, or at least sslmode=require"
+        )),
+        // libpq itself refuses unknown values.
+        Some(mode) => Ok(mode),
+    }
 }
 
 #[cfg(test)]
@@ -241,5 +283,33 @@ mod tests {
             let error = settings(conninfo, &variables).unwrap_err();
             assert!(error.contains(part), "{error}");
         }
+    }
+
+    #[test]
+    fn tokens_of_rds_and_dsql_are_recognized() {
+        let signed = "&X-Amz-Signature=0";
+        for (password, token, stands) in [
+            (format!("{RDS}:5432/?Action=connect&DBUser=u{signed}"), true, true),
+            (format!("abc.dsql.us-east-1.on.aws/?Action=DbConnectAdmin&X-Amz-Date=0{signed}"), true, true),
+            (SENTINEL.to_owned(), false, true),
+            (format!("my/?password{signed}"), false, false),
+            (format!("a b/?Action=connect&{signed}"), false, false),
+            (String::new(), false, false),
+        ] {
+            assert_eq!((is_token(&password), stands_for_a_token(&password)), (token, stands), "{password}");
+        }
+    }
+
+    #[test]
+    fn modes_that_can_send_a_token_in_clear_are_refused_and_an_absent_one_is_raised() {
+        for mode in ["disable", "allow", "prefer"] {
+            assert!(required_sslmode(Some(mode), None).unwrap_err().contains(mode));
+        }
+        for mode in ["require", "verify-ca", "verify-full"] {
+            assert_eq!(required_sslmode(Some(mode), None), Ok(mode));
+        }
+        assert_eq!(required_sslmode(None, None), Ok("require"));
+        assert_eq!(required_sslmode(Some(""), Some("/ca.pem")), Ok("require"));
+        assert_eq!(required_sslmode(None, Some("system")), Ok("verify-full"));
     }
 }
