@@ -201,16 +201,17 @@ fn what_is_wrong_is_told() {
     let simulator = server().simulator(SimulatorOptions::default());
     simulator.set_role(None);
     let out = drive_on(&simulator, &["connectdb", &format!("{place} user=app_user")], &[]);
-    assert!(out.starts_with("refused: pgiam: no credentials: "), "{out}");
+    let expected = format!("refused: pgiam: no token for {ENDPOINT}: no credentials: ");
+    assert!(out.starts_with(&expected), "{out}");
     for (conninfo, part) in [
-        ("iam=maybe host=x", "refused: pgiam: iam or PGIAM is \"maybe\""),
-        ("iam=on host=localhost", "refused: pgiam: host \"localhost\" is this machine"),
+        ("iam=maybe host=x", "refused: pgiam: iam is \"maybe\"; it must be off, auto or on"),
+        ("iam=on host=localhost", "refused: pgiam: no token for localhost: host \"localhost\" is this machine"),
         ("iam=on host=db.example.com port=70000", "70000"),
         ("host=x iam_port", "libpq: missing \"=\" after \"iam_port\""),
         ("host='x", "libpq: unterminated quoted string"),
         ("nonsense", "libpq: missing \"=\" after \"nonsense\""),
         ("bogus=1", "libpq: invalid connection option \"bogus\""),
-        ("iam_profile=gone iam=on host=db.example.com", "refused: pgiam: profile: profile \"gone\""),
+        ("iam_profile=gone iam=on host=db.example.com", "refused: pgiam: no token for db.example.com: profile: profile \"gone\""),
     ] {
         let out = drive(&["connectdb", conninfo], &[]);
         assert!(out.contains(part), "{conninfo}: {out}");
