@@ -4,6 +4,7 @@
 
 mod abi;
 mod c_programs;
+mod connections;
 mod credentials_page;
 mod documents;
 mod examples;

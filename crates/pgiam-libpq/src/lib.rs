@@ -3,8 +3,9 @@
 //!
 //! A module imports only modules below it:
 //!
-//! * [`plan`]: connection options in, what to connect with out. It asks libpq through the trait [`plan::Libpq`].
-//! * [`functions`]: that trait for a table of libpq's functions. [`tokens`]: clients, by profile.
+//! * [`functions`]: libpq, by a table of its functions, for [`plan::Libpq`].
+//! * [`plan`]: connection options in, what to connect with out. It asks libpq through a trait.
+//! * [`tokens`]: clients by profile, and tokens from them.
 //! * [`arguments`]: the keywords and values of one connection.
 //! * [`rules`]: which hosts get a token, what it is signed for, and that it needs TLS.
 //! * [`hosts`], [`conninfo`], [`keywords`]: host lists and connection strings, as libpq reads them.

@@ -92,7 +92,7 @@ pub struct Host {
 
 /// What a later token for the same connection needs.
 #[derive(Clone, Debug)]
-pub struct Served {
+pub struct Renewal {
     /// The hosts that got tokens.
     pub hosts: Vec<Host>,
     /// Whether the connection has several hosts, with or without tokens.
@@ -118,7 +118,7 @@ pub struct Plan {
     /// Why no token was used, in case the login fails.
     pub hint: Option<String>,
     /// The hosts that got tokens.
-    pub served: Option<Served>,
+    pub renewal: Option<Renewal>,
     /// pgiam's own keywords of this connection.
     pub own: Parameters,
     /// Whether `passfile` is overridden.
@@ -186,7 +186,7 @@ enum Action {
 
 fn action(found: &str, host: &str, gets_token: bool) -> Action {
     match found {
-        _ if gets_token && (found.is_empty() || rules::stands_for_a_token(found)) => Action::Make,
+        _ if gets_token && (found.is_empty() || rules::is_replaceable(found)) => Action::Make,
         "" => Action::Nothing,
         SENTINEL => Action::Refuse,
         // There is no TLS over a Unix socket.
@@ -227,12 +227,12 @@ impl<'a> Connection<'a> {
     }
 
     fn gets_token(&self, index: usize) -> bool {
-        self.settings.serves(index, self.targets[index].name())
+        self.settings.gets_token(index, self.targets[index].name())
     }
 
     fn decide(self) -> Result<Plan, NotYet> {
         let given = self.resolved.password.as_str();
-        if !given.is_empty() && !rules::stands_for_a_token(given) {
+        if !given.is_empty() && !rules::is_replaceable(given) {
             return Ok(Plan::default());
         }
         let any = (0..self.targets.len()).any(|index| self.gets_token(index));
@@ -315,28 +315,21 @@ impl<'a> Connection<'a> {
 
     fn connect(mut self, actions: &[Action]) -> Result<Plan, NotYet> {
         let mut plan = Plan::default();
-        let mut passwords = Passwords::default();
-        if actions.iter().any(carries_token) {
-            match self.sslmode() {
-                Ok(mode) => {
-                    self.collect(actions, &mut passwords)?;
-                    if passwords.carry_token {
-                        plan.set(c"sslmode", &mode);
-                    }
-                }
-                Err(why) => {
-                    passwords.failure = Some(why);
-                    passwords.list.extend(own_passwords(actions));
-                }
-            }
-        } else {
-            passwords.list.extend(own_passwords(actions));
+        let sslmode = self.sslmode();
+        let mut passwords = match &sslmode {
+            Err(why) if actions.iter().any(carries_token) => Passwords::without_tokens(actions, why.clone()),
+            _ => self.collect(actions)?,
+        };
+        let carry_token = passwords.list.iter().any(|password| rules::is_token(&password.text));
+        if let Ok(mode) = sslmode
+            && carry_token
+        {
+            plan.set(c"sslmode", &mode);
         }
         if let Some(index) = actions.iter().position(|action| *action == Action::Refuse)
-            && !passwords.carry_token
+            && !carry_token
         {
-            let why = self.why_no_token(index);
-            passwords.failure.get_or_insert(why);
+            passwords.failure.get_or_insert(self.why_no_token(index));
         }
         self.deliver(&mut plan, passwords);
         Ok(plan)
@@ -357,32 +350,26 @@ impl<'a> Connection<'a> {
         format!("the password {SENTINEL} asks for a token, and this connection gets none: {why}")
     }
 
-    /// Makes the tokens.
-    fn collect(&self, actions: &[Action], passwords: &mut Passwords) -> Result<(), NotYet> {
+    /// Makes the tokens, and keeps the passwords that stay.
+    fn collect(&self, actions: &[Action]) -> Result<Passwords, NotYet> {
+        let mut passwords = Passwords::default();
         let mut no_credentials = false;
         for (index, action) in actions.iter().enumerate() {
-            let password = match action {
-                Action::Keep(password) => password.clone(),
+            match action {
+                Action::Keep(text) => passwords.push(index, text.clone(), false),
                 Action::Make if !no_credentials => match (self.around.token)(&self.request(index)) {
-                    Ok(token) => {
-                        passwords.made.push(index);
-                        token
-                    }
+                    Ok(token) => passwords.push(index, token, true),
                     Err(NoToken::NotYet) => return Err(NotYet),
-                    Err(reason) => {
-                        no_credentials = matches!(reason, NoToken::NoCredentials(_));
-                        let (NoToken::Failed(why) | NoToken::NoCredentials(why)) = reason else { continue };
-                        let host = self.targets[index].name();
-                        passwords.failure.get_or_insert_with(|| format!("no token for {host}: {why}"));
-                        continue;
+                    Err(NoToken::Failed(why)) => passwords.fail(self.targets[index].name(), &why),
+                    Err(NoToken::NoCredentials(why)) => {
+                        no_credentials = true;
+                        passwords.fail(self.targets[index].name(), &why);
                     }
                 },
-                _ => continue,
-            };
-            passwords.carry_token |= rules::is_token(&password);
-            passwords.list.push((index, password));
+                _ => {}
+            }
         }
-        Ok(())
+        Ok(passwords)
     }
 
     fn request(&self, index: usize) -> Request<'_> {
@@ -395,78 +382,85 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Hands the passwords over, and makes sure that libpq finds no others.
+    /// Passes the passwords to libpq, such that it finds no others.
     fn deliver(self, plan: &mut Plan, mut passwords: Passwords) {
-        let version = self.libpq.version();
-        let keeps_room = self.around.keeps_room && KEEPS_ROOM.contains(&version);
         let mut arguments = self.given.clone();
-        let mut rooms = passwords.list.iter().map(|(_, password)| password.len()).collect::<Vec<_>>();
-        let several = self.targets.len() > 1;
-        if !passwords.list.is_empty() && (several || keeps_room) {
-            match self.lines(&passwords, keeps_room, &mut rooms) {
-                Ok((lines, longest)) if version >= READS_LONG_LINES || longest <= SHORT_LINE => {
-                    plan.file = MemoryFile::new(&lines);
-                }
-                Ok(_) => {}
-                Err(why) => {
-                    passwords = Passwords { failure: Some(why), ..Passwords::default() };
-                }
-            }
-        }
-        if plan.file.is_some() || passwords.list.is_empty() || several {
-            // One that the environment or a service file gives would override the file.
+        let delivery = self.delivery(&mut passwords);
+        if matches!(delivery, Delivery::Nothing | Delivery::File(_)) {
+            plan.hides_passfile = true;
+            // A password that the arguments, the environment or a service file give would override the file.
             if !self.resolved.password.is_empty() {
                 arguments.remove_password();
             }
-            plan.hides_passfile = true;
-            if plan.file.is_none() {
-                plan.more.push((NO_PASSFILE.0, Zeroizing::new(NO_PASSFILE.1.to_owned())));
-            }
-            if plan.file.is_none() && !passwords.list.is_empty() {
-                passwords = Passwords { failure: passwords.failure, ..Passwords::default() };
-                passwords.failure.get_or_insert_with(|| {
-                    "several hosts need a token each, which takes libpq 14 or later and a mounted /proc; connect to one \
-                     host"
-                        .into()
-                });
-            }
-        } else if let [(_, password)] = passwords.list.as_slice() {
-            plan.set(c"password", password);
-            rooms = vec![password.len()];
         }
-        plan.served = self.served(&passwords, &rooms);
+        match delivery {
+            Delivery::Nothing => plan.more.push((NO_PASSFILE.0, Zeroizing::new(NO_PASSFILE.1.to_owned()))),
+            Delivery::Password(password) => plan.set(c"password", &password),
+            Delivery::File(file) => plan.file = Some(file),
+        }
+        plan.renewal = self.renewal(&passwords.list);
         plan.failure = passwords.failure;
         plan.arguments = Some(arguments);
     }
 
+    /// How libpq gets the passwords. If it cannot get them, they are removed, and the failure says why.
+    fn delivery(&self, passwords: &mut Passwords) -> Delivery {
+        let version = self.libpq.version();
+        let keeps_room = self.around.keeps_room && KEEPS_ROOM.contains(&version);
+        let only = match passwords.list.as_slice() {
+            [] => return Delivery::Nothing,
+            [only] if self.targets.len() == 1 => Some(only.text.clone()),
+            _ => None,
+        };
+        if keeps_room || only.is_none() {
+            match self.lines(passwords, keeps_room) {
+                Ok((lines, longest)) if version >= READS_LONG_LINES || longest <= SHORT_LINE => {
+                    if let Some(file) = MemoryFile::new(&lines) {
+                        return Delivery::File(file);
+                    }
+                }
+                Ok(_) => {}
+                Err(why) => {
+                    passwords.remove_all(why);
+                    return Delivery::Nothing;
+                }
+            }
+        }
+        passwords.list.iter_mut().for_each(|password| password.room = password.text.len());
+        if let Some(only) = only {
+            return Delivery::Password(only);
+        }
+        passwords.remove_all(
+            "several hosts need a token each, which takes libpq 14 or later and a mounted /proc; connect to one host"
+                .into(),
+        );
+        Delivery::Nothing
+    }
+
     /// The lines of a password file and the length of the longest.
-    fn lines(&self, passwords: &Passwords, room: bool, rooms: &mut Vec<usize>) -> Result<(Lines, usize), String> {
+    fn lines(&self, passwords: &mut Passwords, room: bool) -> Result<(Lines, usize), String> {
         let mut lines = Lines::default();
         let mut longest = 0;
-        rooms.clear();
-        for (index, password) in &passwords.list {
-            let (target, user) = (&self.targets[*index], self.resolved.get("user"));
-            rooms.push(lines.push(target.name(), target.number, user, password, room)?);
-            // Escapes included, at most.
-            longest = longest.max(2 * (target.name().len() + user.len() + password.len()) + 16);
+        for password in &mut passwords.list {
+            let (target, user) = (&self.targets[password.index], self.resolved.get("user"));
+            password.room = lines.push(target.name(), target.number, user, &password.text, room)?;
+            // At most, with all escapes.
+            longest = longest.max(2 * (target.name().len() + user.len() + password.text.len()) + 16);
         }
         Ok((lines, longest))
     }
 
-    fn served(&self, passwords: &Passwords, rooms: &[usize]) -> Option<Served> {
-        let hosts: Vec<Host> = passwords
-            .list
-            .iter()
-            .zip(rooms)
-            .filter(|((index, _), _)| passwords.made.contains(index))
-            .map(|((index, _), room)| Host {
-                host: self.targets[*index].name().to_owned(),
-                port: self.targets[*index].number,
-                endpoint: self.request(*index).endpoint,
-                room: *room,
+    fn renewal(&self, passwords: &[Password]) -> Option<Renewal> {
+        let made = passwords.iter().filter(|password| password.made);
+        let hosts: Vec<Host> = made
+            .map(|password| Host {
+                host: self.targets[password.index].name().to_owned(),
+                port: self.targets[password.index].number,
+                endpoint: self.request(password.index).endpoint,
+                room: password.room,
             })
             .collect();
-        (!hosts.is_empty()).then(|| Served {
+        (!hosts.is_empty()).then(|| Renewal {
             hosts,
             several: self.targets.len() > 1,
             user: self.resolved.get("user").to_owned(),
@@ -476,26 +470,59 @@ impl<'a> Connection<'a> {
     }
 }
 
-/// The passwords to hand over.
+/// How libpq gets the passwords.
+enum Delivery {
+    /// There are none.
+    Nothing,
+    /// As the password of the only host.
+    Password(Zeroizing<String>),
+    /// As lines of a password file.
+    File(MemoryFile),
+}
+
+/// The password of one host.
+struct Password {
+    /// The number of the host.
+    index: usize,
+    text: Zeroizing<String>,
+    /// Whether it is a token that was made now.
+    made: bool,
+    /// Bytes that a later password may have.
+    room: usize,
+}
+
+/// The passwords to pass to libpq, and why one is missing.
 #[derive(Default)]
 struct Passwords {
-    /// By the number of the host.
-    list: Vec<(usize, Zeroizing<String>)>,
-    /// The hosts whose password is a token that was made now.
-    made: Vec<usize>,
-    /// Whether any is a token.
-    carry_token: bool,
+    list: Vec<Password>,
     failure: Option<String>,
 }
 
-/// The passwords of the user's own that are not tokens.
-fn own_passwords(actions: &[Action]) -> Vec<(usize, Zeroizing<String>)> {
-    let own = actions.iter().enumerate().filter(|(_, action)| !carries_token(action));
-    own.filter_map(|(index, action)| match action {
-        Action::Keep(password) => Some((index, password.clone())),
-        _ => None,
-    })
-    .collect()
+impl Passwords {
+    /// The user's own passwords that are not tokens, and why there are no tokens.
+    fn without_tokens(actions: &[Action], why: String) -> Self {
+        let mut passwords = Self { failure: Some(why), ..Self::default() };
+        for (index, action) in actions.iter().enumerate().filter(|(_, action)| !carries_token(action)) {
+            if let Action::Keep(text) = action {
+                passwords.push(index, text.clone(), false);
+            }
+        }
+        passwords
+    }
+
+    fn push(&mut self, index: usize, text: Zeroizing<String>, made: bool) {
+        self.list.push(Password { index, text, made, room: 0 });
+    }
+
+    /// The first failure counts.
+    fn fail(&mut self, host: &str, why: &str) {
+        self.failure.get_or_insert_with(|| format!("no token for {host}: {why}"));
+    }
+
+    fn remove_all(&mut self, why: String) {
+        self.list.clear();
+        self.failure.get_or_insert(why);
+    }
 }
 
 /// Whether libpq would read it as a password file.
@@ -662,8 +689,9 @@ mod tests {
     #[test]
     fn a_token_never_goes_over_a_connection_without_tls_whatever_gives_it() {
         let old = token_for("old");
+        let mut sent = 0;
         let line = |host: &str| format!("{host}:*:*:*:{}\n", token_for(host).replace(':', "\\:"));
-        // A host that gets tokens, one that `exec -h` was told of, and a socket.
+        // A host that gets tokens, one that `exec -h` names, and a socket.
         for host in [RDS, "db.example.com", "", "/run/postgresql"] {
             let file_host = if rules::is_socket(host) { "localhost" } else { host };
             for (passfile, password) in
@@ -686,6 +714,7 @@ mod tests {
                             let found = &connected.used.password;
                             assert_ne!(found.as_str(), SENTINEL, "{what}");
                             if rules::is_token(found) {
+                                sent += 1;
                                 let mode = connected.used.get("sslmode");
                                 assert!(mode == "require" && !rules::is_socket(host), "{what}: {mode}");
                             }
@@ -694,6 +723,7 @@ mod tests {
                 }
             }
         }
+        assert!(sent > 50, "{sent} connections with a token");
     }
 
     #[test]
@@ -735,7 +765,7 @@ mod tests {
         let connected = case.connect(&format!("host={RDS},localhost,{other} port=5432,1,6000"));
         assert_eq!(passwords(&connected), [token_for(RDS), "mine".into(), token_for(&other)]);
         assert_eq!(connected.made, [format!("{RDS}:5432"), format!("{other}:6000")]);
-        let rooms: Vec<_> = connected.plan.served.unwrap().hosts.iter().map(|host| host.room).collect();
+        let rooms: Vec<_> = connected.plan.renewal.unwrap().hosts.iter().map(|host| host.room).collect();
         assert_eq!(rooms, [token_for(RDS).len(), token_for(&other).len()]);
     }
 
@@ -830,7 +860,7 @@ mod tests {
         case.keeps_room = true;
         let connected = case.connect(&format!("host={RDS}"));
         assert_eq!(passwords(&connected), [token_for(RDS)]);
-        assert!(connected.plan.served.unwrap().hosts[0].room > token_for(RDS).len() + 4000);
+        assert!(connected.plan.renewal.unwrap().hosts[0].room > token_for(RDS).len() + 4000);
         assert!(connected.plan.hides_passfile);
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! | variable | keyword | meaning |
 //! |---|---|---|
-//! | `PGIAM` | `iam` | `off`: never; `auto` (default): hosts for which [`OwnSettings::serves`] is true; `on`: every host, except Unix sockets |
+//! | `PGIAM` | `iam` | `off`: never; `auto` (default): hosts for which [`OwnSettings::gets_token`] is true; `on`: every host, except Unix sockets |
 //! | `PGIAM_HOST` | `iam_host` | the endpoint name to sign for, behind a tunnel, a bastion or a CNAME; a list like libpq's `host` |
 //! | `PGIAM_PORT` | `iam_port` | the port to sign for, likewise; default: the connection's port |
 //! | `PGIAM_REGION` | `iam_region` | the region to sign for |
@@ -110,7 +110,7 @@ impl OwnSettings {
     /// Whether the connection's host number `index` gets a token. Under `auto`: an endpoint name, a name that matches
     /// `PGIAM_HOSTS`, or any host for which `PGIAM_HOST` names the endpoint.
     #[must_use]
-    pub fn serves(&self, index: usize, host: &str) -> bool {
+    pub fn gets_token(&self, index: usize, host: &str) -> bool {
         if is_socket(host) {
             return false;
         }
@@ -123,6 +123,12 @@ impl OwnSettings {
                     || self.patterns.iter().any(|pattern| matches(pattern, host))
             }
         }
+    }
+
+    /// The former name of [`OwnSettings::gets_token`].
+    #[must_use]
+    pub fn serves(&self, index: usize, host: &str) -> bool {
+        self.gets_token(index, host)
     }
 
     /// What the token for the connection's host number `index` is signed for.
@@ -171,7 +177,7 @@ pub fn is_socket(host: &str) -> bool {
 /// Whether a password is replaced by a fresh token: it asks for one, or it is a token, which may be an old one that the
 /// program copied from another connection.
 #[must_use]
-pub fn stands_for_a_token(password: &str) -> bool {
+pub fn is_replaceable(password: &str) -> bool {
     password == SENTINEL || is_token(password)
 }
 
@@ -219,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn by_default_endpoint_names_are_served_and_nothing_else() {
+    fn by_default_endpoint_names_get_tokens_and_nothing_else() {
         let settings = settings("", &[]).unwrap();
         for (host, expected) in [
             (RDS, true),
@@ -231,19 +237,21 @@ mod tests {
             ("/run/postgresql", false),
             ("", false),
         ] {
-            assert_eq!(settings.serves(0, host), expected, "{host}");
+            assert_eq!(settings.gets_token(0, host), expected, "{host}");
         }
     }
 
     #[test]
-    fn off_serves_nothing_and_on_everything_but_sockets() {
-        assert!(!settings("", &[("PGIAM", "off")]).unwrap().serves(0, RDS));
+    fn off_is_never_and_on_is_everything_except_sockets() {
+        assert!(!settings("", &[("PGIAM", "off")]).unwrap().gets_token(0, RDS));
         let on = settings("", &[("PGIAM", "on")]).unwrap();
-        assert!(on.serves(0, "db.example.com") && !on.serves(0, "/run/postgresql") && !on.serves(0, "@socket"));
+        assert!(
+            on.gets_token(0, "db.example.com") && !on.gets_token(0, "/run/postgresql") && !on.gets_token(0, "@socket")
+        );
     }
 
     #[test]
-    fn patterns_and_an_endpoint_to_sign_for_serve_more_names() {
+    fn patterns_and_an_endpoint_to_sign_for_add_hosts() {
         let patterns = settings("", &[("PGIAM_HOSTS", "db.example.com, *.Corp.internal,pg-*-blue.x")]).unwrap();
         for (host, expected) in [
             ("DB.example.com", true),
@@ -253,27 +261,27 @@ mod tests {
             ("pg-1-blue.x", true),
             ("pg-blue.x", false),
         ] {
-            assert_eq!(patterns.serves(0, host), expected, "{host}");
+            assert_eq!(patterns.gets_token(0, host), expected, "{host}");
         }
         let tunnel = settings(&format!("iam_host={RDS} iam_port=5432"), &[("PGIAM_PORT", "1")]).unwrap();
-        assert!(tunnel.serves(0, "localhost"));
+        assert!(tunnel.gets_token(0, "localhost"));
         assert_eq!(tunnel.endpoint(0, "localhost", 15432), Endpoint { host: RDS.into(), port: 5432 });
         assert_eq!(tunnel.endpoint(7, "localhost", 15432), Endpoint { host: RDS.into(), port: 5432 });
     }
 
     #[test]
-    fn a_list_goes_with_the_connections_hosts_one_by_one() {
+    fn the_nth_item_of_a_list_belongs_to_the_nth_host() {
         let list = settings("", &[("PGIAM_HOST", "a.x,,c.x"), ("PGIAM_PORT", ",2,")]).unwrap();
         let endpoints: Vec<_> = (0..3).map(|index| list.endpoint(index, "h", 9)).collect();
         assert_eq!(
             endpoints.iter().map(|e| (e.host.as_str(), e.port)).collect::<Vec<_>>(),
             [("a.x", 9), ("h", 2), ("c.x", 9)]
         );
-        assert!(list.serves(0, "h") && !list.serves(1, "h"));
+        assert!(list.gets_token(0, "h") && !list.gets_token(1, "h"));
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_setting() {
         for (conninfo, variables, part) in [
             ("", [("PGIAM", "yes")], "PGIAM is \"yes\""),
             ("iam=1", [("PGIAM", "off")], "iam is \"1\""),
@@ -288,7 +296,7 @@ mod tests {
     #[test]
     fn tokens_of_rds_and_dsql_are_recognized() {
         let signed = "&X-Amz-Signature=0";
-        for (password, token, stands) in [
+        for (password, token, replaceable) in [
             (format!("{RDS}:5432/?Action=connect&DBUser=u{signed}"), true, true),
             (format!("abc.dsql.us-east-1.on.aws/?Action=DbConnectAdmin&X-Amz-Date=0{signed}"), true, true),
             (SENTINEL.to_owned(), false, true),
@@ -296,7 +304,7 @@ mod tests {
             (format!("a b/?Action=connect&{signed}"), false, false),
             (String::new(), false, false),
         ] {
-            assert_eq!((is_token(&password), stands_for_a_token(&password)), (token, stands), "{password}");
+            assert_eq!((is_token(&password), is_replaceable(&password)), (token, replaceable), "{password}");
         }
     }
 

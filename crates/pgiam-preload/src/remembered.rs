@@ -15,7 +15,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use pgiam_libpq::conninfo::Parameters;
 use pgiam_libpq::functions::PGconn;
 use pgiam_libpq::hosts::port_number;
-use pgiam_libpq::plan::{Host, Plan, Served};
+use pgiam_libpq::plan::{Host, Plan, Renewal};
 use pgiam_libpq::rules;
 use pgiam_libpq::tokens::{self, NoToken, Request, Wait};
 
@@ -23,7 +23,7 @@ use crate::libpq::Libpq;
 
 /// What is remembered of a connection.
 pub(crate) struct Remembered {
-    served: Option<Served>,
+    renewal: Option<Renewal>,
     /// pgiam's own keywords of this connection.
     pub(crate) own: Parameters,
     /// Whether libpq was given another password file than the program's, which is `passfile`.
@@ -45,9 +45,9 @@ pub(crate) struct Remembered {
 impl Remembered {
     /// What a plan leaves to remember, if anything.
     pub(crate) fn of_plan(plan: &mut Plan) -> Option<Self> {
-        let (served, failure, hint) = (plan.served.take(), plan.failure.take(), plan.hint.take());
-        (served.is_some() || failure.is_some() || hint.is_some() || plan.hides_passfile).then(|| Self {
-            served,
+        let (renewal, failure, hint) = (plan.renewal.take(), plan.failure.take(), plan.hint.take());
+        (renewal.is_some() || failure.is_some() || hint.is_some() || plan.hides_passfile).then(|| Self {
+            renewal,
             own: std::mem::take(&mut plan.own),
             hides_passfile: plan.hides_passfile,
             passfile: plan.passfile.take(),
@@ -61,7 +61,7 @@ impl Remembered {
 
     /// Whether a reset may connect to another host than before.
     pub(crate) fn has_several_hosts(&self) -> bool {
-        self.served.as_ref().is_some_and(|served| served.several)
+        self.renewal.as_ref().is_some_and(|renewal| renewal.several)
     }
 
     /// A reset begins: every host needs a new token.
@@ -76,9 +76,9 @@ impl Remembered {
     ///
     /// `connection` is this record's, and no other thread uses it.
     pub(crate) unsafe fn renew(&self, libpq: &Libpq, connection: *mut PGconn, wait: Wait) {
-        let Some(served) = &self.served else { return };
+        let Some(renewal) = &self.renewal else { return };
         // SAFETY: the caller's promise.
-        let Some(at) = (unsafe { current_host(served, libpq, connection) }) else { return };
+        let Some(at) = (unsafe { current_host(renewal, libpq, connection) }) else { return };
         // SAFETY: the caller's promise; PQpass returns the connection's own memory, or a constant empty text.
         let place = unsafe { libpq.ask::<*mut c_char>(c"PQpass", connection) }.unwrap_or(std::ptr::null_mut());
         if place.is_null() {
@@ -95,9 +95,9 @@ impl Remembered {
         self.renewed.rcu(|renewed| [renewed.as_slice(), &[place as usize]].concat());
         let request = Request {
             endpoint: at.endpoint.clone(),
-            user: &served.user,
-            region: served.region.as_deref(),
-            profile: served.profile.as_deref(),
+            user: &renewal.user,
+            region: renewal.region.as_deref(),
+            profile: renewal.profile.as_deref(),
         };
         let failure = match tokens::make(&request, wait) {
             Ok(token) if token.len() <= at.room => {
@@ -170,14 +170,14 @@ impl Remembered {
 /// # Safety
 ///
 /// `connection` is the caller's, and no other thread uses it.
-unsafe fn current_host<'a>(served: &'a Served, libpq: &Libpq, connection: *mut PGconn) -> Option<&'a Host> {
-    if !served.several {
-        return served.hosts.first();
+unsafe fn current_host<'a>(renewal: &'a Renewal, libpq: &Libpq, connection: *mut PGconn) -> Option<&'a Host> {
+    if !renewal.several {
+        return renewal.hosts.first();
     }
     // SAFETY: the caller's promise.
     let (host, port) = unsafe { (libpq.text(c"PQhost", connection)?, libpq.text(c"PQport", connection)?) };
     let port = port_number(&port)?;
-    served.hosts.iter().find(|candidate| candidate.host == host && candidate.port == port)
+    renewal.hosts.iter().find(|candidate| candidate.host == host && candidate.port == port)
 }
 
 /// The reason that was printed last.
