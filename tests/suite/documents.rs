@@ -118,7 +118,7 @@ fn every_status_and_every_setting_is_explained() {
 #[test]
 fn the_settings_for_connections_are_explained_and_the_page_is_linked() {
     let (page, readme) = (read("docs/settings.md"), read("README.md"));
-    let source = read("crates/pgiam-libpq/src/own_settings.rs");
+    let source = read("crates/pgiam-libpq/src/keywords.rs");
     let source = source.split("#[cfg(test)]").next().unwrap();
     let mut explained = 0;
     for line in source.lines().filter_map(|line| line.trim().strip_prefix("(\"iam")) {
