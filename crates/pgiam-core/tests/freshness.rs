@@ -21,7 +21,7 @@ fn timed(simulator: &Simulator) -> (Client, Hands) {
     let hands = Hands::of(simulator);
     let client = Client::builder()
         .environment(environment(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &simulator.url())]))
-        .settings(settings(&[("timeout_ms", "500")]))
+        .settings(settings(&[("timeout_ms", "5000")]))
         .clock(hands.clock())
         .build();
     (client, hands)
