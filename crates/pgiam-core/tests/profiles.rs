@@ -285,6 +285,34 @@ fn an_error_names_the_file_that_has_the_profile() {
     assert!(machine.error().message().contains(".aws/credentials"), "{}", machine.error());
 }
 
+/// The order within a profile; the suite's `credential_order` compares the rest with botocore.
+#[test]
+fn a_login_session_comes_after_the_credentials_files_keys_and_before_a_process() {
+    let machine = || {
+        let mut machine = Machine::new();
+        machine.profile_app(
+            "[profile app]\nlogin_session=arn:aws:iam::1:user/me\ncredential_process=/bin/false\n\
+             aws_access_key_id=AKIDCONFIG\naws_secret_access_key=s\n",
+        );
+        machine
+    };
+    let error = machine().error();
+    assert!(error.message().contains("login_session"), "{error}");
+    let with_keys = machine();
+    with_keys.file(".aws/credentials", "[app]\naws_access_key_id=AKIDFILE\naws_secret_access_key=s\n");
+    assert_eq!(access_key_id(&with_keys.token()), "AKIDFILE");
+}
+
+#[test]
+fn an_sso_session_without_account_and_role_is_for_other_tools_and_is_passed_over() {
+    let mut machine = Machine::new();
+    machine.profile_app(
+        "[profile app]\nsso_session=corp\naws_access_key_id=AKIDCONFIG\naws_secret_access_key=s\n[sso-session corp]\n\
+         sso_region=eu-central-1\nsso_start_url=https://corp.awsapps.com/start\n",
+    );
+    assert_eq!(access_key_id(&machine.token()), "AKIDCONFIG");
+}
+
 #[test]
 fn a_chain_of_thousands_of_profiles_is_an_error_and_no_stack_overflow() {
     let mut machine = Machine::new();
