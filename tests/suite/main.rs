@@ -7,6 +7,7 @@ mod c_programs;
 mod connections;
 mod credential_order;
 mod credentials_page;
+mod doctor;
 mod doctor_aws;
 mod documents;
 mod examples;

@@ -59,7 +59,8 @@ fn query(admin: &str, user: &str) -> Result<Value, String> {
     let output = psql.wait_with_output().map_err(|error| format!("psql: {error}"))?;
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("psql: {}", words.lines().find(|line| !line.is_empty()).unwrap_or("failed")));
+        let first = words.lines().find(|line| !line.is_empty()).unwrap_or("psql: failed");
+        return Err(first.replacen("psql: error: ", "psql: ", 1));
     }
     serde_json::from_slice(&output.stdout).map_err(|_| "psql: the result is not JSON".to_owned())
 }

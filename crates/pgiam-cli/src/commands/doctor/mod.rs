@@ -6,6 +6,7 @@ mod admin;
 pub(crate) mod aws;
 mod credentials;
 pub(crate) mod databases;
+pub(crate) mod hint;
 mod name;
 mod network;
 pub(crate) mod policy;
@@ -290,11 +291,11 @@ fn check(context: &mut Context<'_>, arguments: &Arguments, given: Option<&str>, 
 /// Connects, and finds out what the certificate says about the endpoint.
 fn connect(context: &mut Context<'_>, report: &mut Report) -> Option<Session> {
     report.begin("connecting");
-    let stream = network::connect(context, report)?;
+    let stream = network::connect(context, report);
     report.begin("negotiating TLS");
-    let session = server::start_tls(stream, context, report)?;
-    server::endpoint_by_certificate(&session, context, report);
-    Some(session)
+    let session = stream.and_then(|stream| server::start_tls(stream, context, report));
+    server::endpoint_by_certificate(session.as_ref(), context, report);
+    session
 }
 
 fn log_in(session: Session, answer: Option<Answer>, token: &str, context: &Context<'_>, report: &mut Report) -> bool {

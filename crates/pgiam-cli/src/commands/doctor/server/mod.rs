@@ -89,8 +89,8 @@ fn handshake(stream: TcpStream, context: &Context<'_>, report: &mut Report) -> O
             return None;
         }
     };
-    let version = tls.conn.protocol_version().and_then(|version| version.as_str()).unwrap_or("TLS");
-    let finding = judge(&certificate, version, context, &provider);
+    let version = tls.conn.protocol_version().and_then(|version| version.as_str()).unwrap_or("TLS").replace('_', ".");
+    let finding = judge(&certificate, &version, context, &provider);
     let untrusted = finding.cause.is_some();
     report.add(finding);
     // Nothing was read beyond the handshake: PostgreSQL waits for the start-up packet.
@@ -133,7 +133,7 @@ fn judge(
     let sslmode = context.connection.required_sslmode().unwrap_or_else(|_| "require".to_owned());
     let roots = Roots::of(context, &sslmode);
     let issuer = certificate.issuer.as_deref().unwrap_or("an unnamed CA");
-    let names = listed(&certificate.names);
+    let names = listed(certificate);
     let trusted = match &roots {
         Roots::None => {
             return Finding::ok(
@@ -175,13 +175,13 @@ fn judge(
     }
 }
 
-/// A few of the names.
-fn listed(names: &[String]) -> String {
-    match names {
-        [] => "no host name".to_owned(),
-        [first] => first.clone(),
-        [first, second] => format!("{first} and {second}"),
-        [first, others @ ..] => format!("{first} and {} more names", others.len()),
+/// The name of the endpoint, or the first one, and how many more there are.
+fn listed(certificate: &Certificate) -> String {
+    let first = endpoints_in(certificate).next().or(certificate.names.first().map(String::as_str));
+    match (first, certificate.names.len()) {
+        (None, _) => "no host name".to_owned(),
+        (Some(first), 1) => first.to_owned(),
+        (Some(first), count) => format!("{first} (and {} more)", count - 1),
     }
 }
 
@@ -235,8 +235,9 @@ fn port_of(context: &Context<'_>) -> u16 {
 
 /// Compares the name that is signed with those in the certificate. If the connection names no endpoint, the one in the
 /// certificate is used from then on.
-pub(crate) fn endpoint_by_certificate(session: &Session, context: &mut Context<'_>, report: &mut Report) {
-    let found: Vec<&str> = session.certificate.iter().flat_map(endpoints_in).collect();
+pub(crate) fn endpoint_by_certificate(session: Option<&Session>, context: &mut Context<'_>, report: &mut Report) {
+    let found: Vec<&str> =
+        session.and_then(|session| session.certificate.as_ref()).into_iter().flat_map(endpoints_in).collect();
     let signed = name::normalized(&context.endpoint.host).into_owned();
     let kind = context.kind();
     let is_named = found.iter().any(|name| name::normalized(name) == signed);
