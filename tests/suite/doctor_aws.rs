@@ -136,7 +136,7 @@ fn doctor(host: &str, user: &str, keys: &Credentials, url: &str, variables: &[(&
     let output = clean_command(product("pgiam"))
         .args(["doctor", "--json", "-d", "app", "-U", user, "-h", host])
         .env("PGHOSTADDR", "127.0.0.1")
-        .env("PGPORT", closed.PORT)
+        .env("PGPORT", closed.port().to_string())
         .env("PGIAM_PORT", "5432")
         .env("AWS_ENDPOINT_URL", url)
         .env("AWS_ACCESS_KEY_ID", &keys.access_key_id)

@@ -20,8 +20,8 @@ use crate::sync::lossy_cache::LossyCache;
 use crate::sync::single_flight::{Poll, SingleFlight};
 use crate::test_hooks::reached;
 use crate::time::{Clock, Day, Deadline, Moment, unix_seconds};
-use crate::token::template::PreparedToken;
-use crate::token::{CheckedRequest, Token, TokenRequest};
+use crate::token::request::{CheckedRequest, TokenRequest};
+use crate::token::template::{PreparedToken, Token};
 
 /// Settings and cached credentials. Share one among threads: after the first call a token costs about a microsecond,
 /// without a lock and without the network.
@@ -214,10 +214,12 @@ impl Client {
         };
         let mut trail = Vec::new();
         let outcome = inner.provide(&config, token_region.as_deref(), deadline, &mut trail);
-        let region = located.and_then(|located| match located {
-            Some(region) => Ok(region),
-            None => region::from_instance_metadata(&config, inner.new_deadline()),
-        });
+        let region = located
+            .and_then(|located| match located {
+                Some(region) => Ok(region),
+                None => region::from_instance_metadata(&config, inner.new_deadline()),
+            })
+            .map_err(|error| chain::without_repetition(error, &trail));
         Explanation {
             steps: trail.into_iter().map(|step| (step.source, step.said)).collect(),
             outcome: outcome.map(FoundCredentials::from),
@@ -508,10 +510,12 @@ impl Inner {
         reached("checking files");
         let snapshot = self.snapshot.load_full();
         let check = snapshot.credentials.as_ref().is_none_or(|credentials| credentials.are_from_files());
-        if !snapshot.config.files_failed() && !(check && snapshot.config.files_changed()) {
-            return Arc::clone(&snapshot.config);
+        let config = &snapshot.config;
+        if config.files_failed() || (check && config.files_changed()) {
+            self.replace_config(config.read_files_again())
+        } else {
+            Arc::clone(config)
         }
-        self.replace_config(snapshot.config.read_files_again())
     }
 
     /// The configuration, if its files can be read now.

@@ -223,6 +223,10 @@ fn without_user_info(text: &str) -> String {
 /// Escapes every character that is not printable, as in `\n`, so that a text is one line that cannot move the cursor of
 /// a terminal. [`Error::new`] does it to every message.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    const LONGEST: usize = 10_000;
+    if text.len() > LONGEST {
+        return Cow::Owned(format!("{}…", printable(&text[..text.floor_char_boundary(LONGEST)])));
+    }
     if text.chars().all(is_printable) {
         return Cow::Borrowed(text);
     }
@@ -267,6 +271,12 @@ mod tests {
     use super::*;
 
     const SESSION_TOKEN: &str = "IQoJb3JpZ2luX2VjEGcaCXVzLWVhc3QtMSJHMEUCIQDx/9zQhk+Zr4Hq6pQb0vYl9m3fPlantedPlanted==";
+
+    #[test]
+    fn a_message_is_cut_off_after_ten_thousand_bytes() {
+        let long = invalid_argument("é".repeat(1 << 20));
+        assert!(long.message().len() < 10_010 && long.message().ends_with("é…"));
+    }
 
     #[test]
     fn a_message_is_one_printable_line_without_the_user_info_of_urls() {

@@ -23,13 +23,13 @@ pub fn runs_privileged() -> bool {
 
 /// The process' id.
 #[must_use]
-pub fn process_id() -> u32 {
+pub(crate) fn process_id() -> u32 {
     std::process::id()
 }
 
 /// Tells a process from its parent and from all processes that those descend from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProcessIdentity {
+pub(crate) struct ProcessIdentity {
     id: u32,
     generation: u64,
 }
@@ -37,7 +37,7 @@ pub struct ProcessIdentity {
 /// The identity of this process. It differs from its parent's after `fork` and `clone`, also where a new PID namespace
 /// gives the child its parent's process id.
 #[must_use]
-pub fn process_identity() -> ProcessIdentity {
+pub(crate) fn process_identity() -> ProcessIdentity {
     // A child inherits the count, so no number that one of its ancestors took before the fork comes again.
     static GENERATIONS: AtomicU64 = AtomicU64::new(0);
     static MARK: OnceBox<Option<&'static AtomicU64>> = OnceBox::new();
@@ -117,7 +117,7 @@ const PTHREAD_CANCEL_DISABLE: i32 = 1;
 /// # Errors
 ///
 /// The operating system has no thread to give; `work` has not run.
-pub fn spawn_without_signals(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+pub(crate) fn spawn_without_signals(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let _blocked = SignalsBlocked::new();
     #[cfg(feature = "test-hooks")]
     let work = {

@@ -21,7 +21,7 @@ fn timed(simulator: &Simulator) -> (Client, Hands) {
     let hands = Hands::of(simulator);
     let client = Client::builder()
         .environment(environment(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &simulator.url())]))
-        .settings(settings(&[("timeout_ms", "500")]))
+        .settings(settings(&[("timeout_ms", "5000")]))
         .clock(hands.clock())
         .build();
     (client, hands)
@@ -165,7 +165,7 @@ fn expired_instance_credentials_are_used_while_imds_is_down() {
     let left = token.expires_at() - hands.now();
     assert!((300..=900).contains(&left), "the extension's end, {left} s ahead");
 
-    // Asked again when the extension ends, and the new ones taken when the source is back.
+    // Asked again when the extension ends; the new ones are used when the source is back.
     simulator.clear_faults();
     let next = simulator.rotate().access_key_id;
     hands.forward(901);
@@ -291,6 +291,22 @@ fn a_call_that_finds_the_last_check_thirty_seconds_ago_signs_by_the_keys_that_ar
     write_keys(&file.path, "AKIDFOURTH");
     file.hands.forward(30);
     assert_eq!(access_key_id(&file.client.generate_token(&other_user).unwrap()), "AKIDFOURTH");
+}
+
+#[test]
+fn all_threads_sign_by_changed_keys_once_a_check_is_due() {
+    let file = KeysFile::new();
+    write_keys(&file.path, "AKIDSECONDKEY");
+    file.hands.forward(30);
+    let together = Barrier::new(50);
+    std::thread::scope(|scope| {
+        for _ in 0..50 {
+            scope.spawn(|| {
+                together.wait();
+                assert_eq!(file.signs(), "AKIDSECONDKEY");
+            });
+        }
+    });
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The order of the sources, and that one which is configured and fails is the end of the search.
+//! The order of the sources, and that a source which is configured and fails ends the search.
 
 mod support;
 
@@ -6,7 +6,7 @@ use aws_simulator::{Fault, Route, Times};
 use pgiam_core::ErrorKind;
 use support::{Machine, ROLE, access_key_id};
 
-/// Every source configured, the first with keys of its own.
+/// A machine on which every source is configured.
 fn all() -> Machine {
     let mut machine = Machine::new();
     machine.set("AWS_ACCESS_KEY_ID", "AKIDENVIRONMENT");
@@ -91,7 +91,7 @@ fn a_profile_given_to_the_client_skips_the_web_identity_of_the_environment_too()
 }
 
 #[test]
-fn a_source_that_is_configured_and_fails_is_the_end_and_is_named() {
+fn a_source_that_is_configured_and_fails_ends_the_search_and_is_named() {
     type Break<'a> = &'a dyn Fn(&mut Machine);
     let breaks: [(&str, Break<'_>); 6] = [
         ("environment", &|machine| machine.unset("AWS_SECRET_ACCESS_KEY")),
@@ -185,7 +185,7 @@ fn keys_that_cannot_work_are_an_error_and_white_space_counts_as_unset() {
 }
 
 #[test]
-fn with_nothing_configured_the_error_lists_all_that_was_looked_at() {
+fn with_nothing_configured_the_error_lists_every_source_that_was_asked() {
     let machine = Machine::new();
     let error = machine.error();
     assert_eq!(error.kind(), ErrorKind::NoCredentials);
@@ -202,7 +202,7 @@ fn with_nothing_configured_the_error_lists_all_that_was_looked_at() {
 }
 
 #[test]
-fn explaining_tells_the_same_trail_and_never_a_secret() {
+fn explain_reports_the_same_sources_and_no_secret() {
     let machine = all();
     let told = machine.client().explain();
     let serving = told.outcome.unwrap();

@@ -1,8 +1,7 @@
 //! `pgiam credentials`: queries each source of AWS credentials in order and reports the results, without secrets.
 
 use clap::{ArgAction, Args};
-use pgiam_core::time::rfc3339;
-use pgiam_core::{AwsFailure, CallerIdentity, Client, Explanation};
+use pgiam_core::{AwsFailure, CallerIdentity, Client, Explanation, rfc3339};
 use serde_json::{Value, json};
 
 use crate::args::ClientArguments;

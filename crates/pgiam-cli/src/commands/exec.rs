@@ -38,9 +38,10 @@ appears in arguments or in the environment. pgiam keeps running, renews the toke
 and exits with the status of the command.
 
 PGSSLMODE: exec sets it to require if it is not set, for every connection of the command. A connection to a server
-without TLS then fails, as in: pgiam exec -- sh -c 'pg_dump -h localhost app | psql -h HOST app'. Run exec for the part
-that needs it (pg_dump -h localhost app | pgiam exec -- psql -h HOST app), or write sslmode=disable into the connection
-string of the local server. Options, variables and connection strings that could send a token in clear are an error.
+without TLS then fails, as in: pgiam exec -h HOST -- sh -c 'pg_dump -h localhost app | psql -h HOST app'. Run exec for the
+part that needs it (pg_dump -h localhost app | pgiam exec -- psql -h HOST app), or write sslmode=disable into the
+connection string of the local server. Options, variables and connection strings that could send a token in clear are an
+error, as far as exec can see them.
 
 --preload works for libpq programs that exec cannot help: each connection makes its own token and requires TLS by itself,
 so PGSSLMODE and PGPASSFILE are not set. See docs/programs.md.

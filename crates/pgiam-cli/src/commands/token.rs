@@ -72,11 +72,12 @@ pub(crate) struct Arguments {
     #[arg(long, conflicts_with = "json")]
     url_encode: bool,
 
-    /// Read the arguments of this program, which follow --
+    /// Read the arguments of this PostgreSQL program (psql, pg_dump, …), which follow --
     #[arg(
         long = "for",
         value_name = "PROGRAM",
         value_parser = PossibleValuesParser::new(PROGRAMS.iter().map(|program| program.name)),
+        hide_possible_values = true,
         conflicts_with_all = ["connection", "host", "port", "user"]
     )]
     program: Option<String>,

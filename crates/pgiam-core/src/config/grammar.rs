@@ -228,7 +228,7 @@ fn classify_config(header: &str) -> Name {
     let Some((_, make)) = KINDS.into_iter().find(|(word, _)| header.starts_with(word)) else {
         return Name::PassedOver(PassedOver::NoKind);
     };
-    match shlex::split(header) {
+    match words(header) {
         None => Name::PassedOver(PassedOver::OpenQuote),
         Some(words) => match <[String; 2]>::try_from(words) {
             Ok([_, name]) if !name.is_empty() => make(name),
@@ -237,6 +237,16 @@ fn classify_config(header: &str) -> Name {
             }
             _ => Name::PassedOver(PassedOver::NotOneName),
         },
+    }
+}
+
+/// The words of a header, or `None` where a quote is not closed. To `shlex` a word with `#` begins a comment, but not to the
+/// AWS CLI.
+fn words(header: &str) -> Option<Vec<String>> {
+    if header.contains(['"', '\'', '\\']) {
+        shlex::split(header)
+    } else {
+        Some(header.split_whitespace().map(str::to_owned).collect())
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::config::grammar::{self, FileKind, Name, Properties, Section};
 use crate::config::locations::Locations;
-use crate::config::section_hints;
+use crate::config::section_hints::{self, OddHeader};
 use crate::error::{Error, invalid_configuration, reason};
 use crate::secret::Secret;
 use crate::sys;
@@ -91,36 +91,26 @@ impl Profile {
     }
 
     #[cfg(test)]
-    pub(crate) fn all(&self) -> BTreeMap<&str, &str> {
+    fn all(&self) -> BTreeMap<&str, &str> {
         let parts = [&self.config, &self.credentials];
         parts.iter().flat_map(|part| &part.properties).map(|(name, value)| (name.as_str(), value.expose())).collect()
     }
 }
 
 /// Sections by name.
-pub(crate) type Sections = BTreeMap<String, Profile>;
+type Sections = BTreeMap<String, Profile>;
 
 /// The two files, merged.
 #[derive(Debug, Default)]
 pub(crate) struct ProfileFiles {
-    pub(crate) profiles: Sections,
+    profiles: Sections,
     /// Profiles with names that the AWS CLI reads and the SDKs do not.
-    pub(crate) cli_profiles: Sections,
-    pub(crate) sso_sessions: Sections,
-    pub(crate) services: Sections,
-    /// Headers that may be meant for a section that is looked for and not found.
-    pub(crate) odd_headers: Vec<OddHeader>,
+    cli_profiles: Sections,
+    sso_sessions: Sections,
+    services: Sections,
+    /// For messages about a section that is not found.
+    odd_headers: Vec<OddHeader>,
     looked_at: Vec<LookedAt>,
-}
-
-/// A section's header that was passed over, or that is read as something unusual.
-#[derive(Debug)]
-pub(crate) struct OddHeader {
-    pub(crate) file: Arc<Path>,
-    pub(crate) kind: FileKind,
-    pub(crate) line: usize,
-    pub(crate) header: String,
-    pub(crate) name: Name,
 }
 
 #[derive(Debug)]
@@ -170,12 +160,14 @@ impl ProfileFiles {
 
     /// Where a profile was looked for, and why it may not have been found: `a and b; c, line 3: …`.
     pub(crate) fn looked_at_for_profile(&self, name: &str) -> String {
-        format!("{}{}", self.looked_at(), section_hints::for_profile(self, name))
+        let names = self.profiles.keys().chain(self.cli_profiles.keys()).map(String::as_str);
+        format!("{}{}", self.looked_at(), section_hints::hint("profile", name, &self.odd_headers, names))
     }
 
     /// The same for an SSO session.
     pub(crate) fn looked_at_for_sso_session(&self, name: &str) -> String {
-        format!("{}{}", self.looked_at(), section_hints::for_sso_session(self, name))
+        let names = self.sso_sessions.keys().map(String::as_str);
+        format!("{}{}", self.looked_at(), section_hints::hint("sso-session", name, &self.odd_headers, names))
     }
 
     /// The files that were looked at, for messages: `a and b`.

@@ -1,22 +1,31 @@
 //! Why a section that was looked for was not found: the same name in a header that is not read, and where; or a name
 //! that is nearly the same.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use crate::config::grammar::{FileKind, Name, PassedOver};
-use crate::config::profile_files::{OddHeader, ProfileFiles};
 
-/// What to add to a message about a missing profile: empty, or a text that begins with `; `.
-pub(crate) fn for_profile(files: &ProfileFiles, name: &str) -> String {
-    let names = files.profiles.keys().chain(files.cli_profiles.keys());
-    hint(files, "profile", name, names.map(String::as_str))
+/// A section's header that is not read, or that is read as something unusual.
+#[derive(Debug)]
+pub(crate) struct OddHeader {
+    pub(crate) file: Arc<Path>,
+    pub(crate) kind: FileKind,
+    pub(crate) line: usize,
+    /// What its brackets contain.
+    pub(crate) header: String,
+    pub(crate) name: Name,
 }
 
-/// The same for an `[sso-session NAME]`.
-pub(crate) fn for_sso_session(files: &ProfileFiles, name: &str) -> String {
-    hint(files, "sso-session", name, files.sso_sessions.keys().map(String::as_str))
-}
-
-fn hint<'a>(files: &ProfileFiles, kind: &str, name: &str, names: impl Iterator<Item = &'a str>) -> String {
-    let passed_over = files.odd_headers.iter().find_map(|header| {
+/// What to add to a message about a missing section: empty, or a text that begins with `; `. `kind` is the word of the
+/// config file, such as `profile`; `names` are those of the sections of this kind that exist.
+pub(crate) fn hint<'a>(
+    kind: &str,
+    name: &str,
+    odd_headers: &[OddHeader],
+    names: impl Iterator<Item = &'a str>,
+) -> String {
+    let passed_over = odd_headers.iter().find_map(|header| {
         let advice = advice(header, kind, name)?;
         Some(format!("; {}, line {}: [{}] is passed over: {advice}", header.file.display(), header.line, header.header))
     });

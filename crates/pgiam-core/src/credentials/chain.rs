@@ -59,6 +59,14 @@ pub(crate) fn provide(context: &Context<'_>, trail: &mut Vec<Step>) -> Result<Pr
     accept(Provided { source: Source::Role, ..assumed }, context.now)
 }
 
+/// The error, with what a step has said already replaced by a reference to it.
+pub(crate) fn without_repetition(error: Error, trail: &[Step]) -> Error {
+    match trail.iter().find(|step| !step.said.is_empty() && error.message().contains(&step.said)) {
+        Some(step) => Error::new(error.kind(), error.message().replace(&step.said, "as above")),
+        None => error,
+    }
+}
+
 fn first(context: &Context<'_>, trail: &mut Vec<Step>) -> Result<Provided, Error> {
     for (source, provide) in SOURCES {
         match provide(context) {

@@ -36,12 +36,13 @@ pub(crate) fn check(credentials: &Credentials) -> Result<(), String> {
     if id.trim().is_empty() {
         return Err("the access key id is empty".into());
     }
-    if let Some(bad) = id.chars().find(|c| !c.is_ascii_alphanumeric()) {
+    // IAM's API reference: `[\w]+`.
+    if let Some(bad) = id.chars().find(|c| !(c.is_ascii_alphanumeric() || *c == '_')) {
         // Not the id itself: it may be the secret, in the wrong place.
         let advice =
             if is_quote(bad) { "remove the quotes" } else { "check that it is not the secret or another text" };
         return Err(format!(
-            "the access key id has the character {bad:?}; it has letters and digits only, as in AKIAIOSFODNN7EXAMPLE: \
+            "the access key id has the character {bad:?}; an id like AKIAIOSFODNN7EXAMPLE has letters and digits only: \
              {advice}"
         ));
     }

@@ -1,9 +1,10 @@
-//! The profile in use, and its `role_arn`: the chain of profiles down to the credentials that assume the first role, and then one role
+//! The profile in use, and its `role_arn`: the chain of profiles down to the first credentials, and then one role assumed
 //! after the other.
 //!
-//! A profile that names itself as its source means its own keys, and so does a source profile that has keys beside a
-//! role. A loop is an error that prints the loop. The chain is followed in a loop and not by recursion, so that a long one
-//! cannot exhaust the stack of a small thread.
+//! Rules: botocore's `AssumeRoleProvider`; AWS SDKs and Tools Reference Guide, "Assume role credential provider". A profile
+//! that names itself as its source means its own keys, and so does a source profile that has both keys and a role. A
+//! circle is an error that prints it. The chain is followed by iteration, so that a long one cannot exhaust the stack of
+//! a small thread.
 
 use crate::config::profile_files::Profile;
 use crate::credentials::profile::{self, Own, Setting};

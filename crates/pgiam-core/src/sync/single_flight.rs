@@ -28,7 +28,7 @@ struct Shared<T> {
 
 struct State<T> {
     running: bool,
-    /// How many fetches have finished. A waiter compares it to tell its own fetch from an earlier one.
+    /// How many fetches have finished. A waiter compares it to distinguish its own fetch from an earlier one.
     finished: u64,
     outcome: Option<Outcome<T>>,
     /// A failure that the next poll reports.
@@ -45,12 +45,12 @@ pub(crate) enum Poll<T> {
     Failed(Error),
 }
 
-/// Who is told about a failure.
+/// What becomes of a failure.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Failure {
-    IsReturned,
-    IsReportedByTheNextPoll,
-    IsIgnored,
+enum OnFailure {
+    Return,
+    /// The next poll reports it.
+    KeepForPoll,
 }
 
 impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
@@ -78,7 +78,7 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
         }
         state.running = true;
         drop(state);
-        shared.run(Failure::IsReturned, fetch)
+        shared.run(OnFailure::Return, fetch)
     }
 
     /// Never waits: where the value is not `ready`, starts `fetch` on a background thread, unless one is running or one
@@ -105,14 +105,14 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
         }
         state.running = true;
         drop(state);
-        match shared.start(Failure::IsReportedByTheNextPoll, fetch) {
+        match shared.start(OnFailure::KeepForPoll, fetch) {
             Ok(()) => Poll::Pending,
             Err(error) => Poll::Failed(error),
         }
     }
 
-    /// Starts `fetch` on a background thread, unless a fetch is running or there is no thread to be had. Nobody is told of
-    /// its failure.
+    /// Starts `fetch` on a background thread, unless a fetch is running or no thread can be started. Its failure is not
+    /// reported.
     pub(crate) fn spawn(&self, fetch: impl FnOnce() -> Outcome<T> + Send + 'static) {
         let shared = self.shared();
         let Some(mut state) = shared.try_lock() else { return };
@@ -123,7 +123,7 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
         state.running = true;
         drop(state);
         // Without a thread the caller goes on with what is cached; a later call tries again.
-        shared.start(Failure::IsIgnored, fetch).ok();
+        shared.start(OnFailure::Return, fetch).ok();
     }
 
     /// The state that belongs to this process.
@@ -160,28 +160,28 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
 
     fn start(
         self: Arc<Self>,
-        failure: Failure,
+        on_failure: OnFailure,
         fetch: impl FnOnce() -> Outcome<T> + Send + 'static,
     ) -> Result<(), Error> {
         let shared = Arc::clone(&self);
-        sys::spawn_without_signals(move || drop(shared.run(failure, fetch))).map_err(|error| {
+        sys::spawn_without_signals(move || drop(shared.run(on_failure, fetch))).map_err(|error| {
             let error = Error::new(ErrorKind::Internal, format!("cannot start a background thread: {error}"));
-            self.finish(Err(error.clone()), Failure::IsReturned);
+            self.finish(Err(error.clone()), OnFailure::Return);
             error
         })
     }
 
     /// Runs a fetch and ends it for all who wait, also when it panics.
-    fn run(&self, failure: Failure, fetch: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+    fn run(&self, on_failure: OnFailure, fetch: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
         reached("fetching");
         let outcome = catch_unwind(AssertUnwindSafe(fetch)).unwrap_or_else(|_| {
             Err(Error::new(ErrorKind::Internal, "internal error: pgiam panicked; please report this bug"))
         });
-        self.finish(outcome.clone(), failure);
+        self.finish(outcome.clone(), on_failure);
         outcome
     }
 
-    fn finish(&self, outcome: Outcome<T>, failure: Failure) {
+    fn finish(&self, outcome: Outcome<T>, on_failure: OnFailure) {
         let mut state = self.lock();
         reached("finish: locked");
         match &outcome {
@@ -192,7 +192,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             }
             Err(error) => {
                 state.failures = state.failures.saturating_add(1);
-                if failure == Failure::IsReportedByTheNextPoll {
+                if on_failure == OnFailure::KeepForPoll {
                     state.unreported = Some(error.clone());
                 }
             }

@@ -159,7 +159,7 @@ fn dsql<'a>(labels: &[&'a str]) -> Option<EndpointKind<'a>> {
 /// `X.R.rds`, `X.R.rds-fips`, and `NAME.global-ID.global.rds`.
 fn region_first<'a>(labels: &[&'a str]) -> Option<EndpointKind<'a>> {
     let &[ref x @ .., region, "rds" | "rds-fips"] = labels else { return None };
-    // `global` would otherwise be taken for a region.
+    // Otherwise `global` would be read as a region.
     if region == "global" {
         let (id, name) = x.split_last()?;
         let is_global = !name.is_empty() && id.strip_prefix("global-").is_some_and(is_identifier);

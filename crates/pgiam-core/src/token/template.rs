@@ -1,8 +1,9 @@
-//! The prepared token: all of a request's token that stays the same for a day.
+//! The token, and the prepared token: all of a request's token that stays the same for a day.
 //!
-//! To sign is then to hash the time of day and what follows it, and to join four texts. A prepared token belongs to the
+//! To sign is then to hash the time of day and what follows it, and to join the texts. A prepared token belongs to the
 //! configuration and the credentials it was made from and is dropped with them; what is secret in it is wiped.
 
+use std::fmt;
 use std::ops::Range;
 
 use aws_credential_types::Credentials;
@@ -11,8 +12,101 @@ use zeroize::Zeroizing;
 use crate::percent_encoding::percent_encode;
 use crate::region::{Region, RegionSource};
 use crate::time::Day;
+use crate::token::request::{CheckedRequest, TokenRequest};
 use crate::token::sigv4::{ALGORITHM, DaySigner, EMPTY_BODY, Scope};
-use crate::token::{CheckedRequest, LIFETIME_SECONDS, Token, TokenRequest};
+
+/// Seconds that a token is valid for.
+pub const LIFETIME_SECONDS: i64 = 900;
+
+/// A password for one endpoint, port, region and user, valid for at most 15 minutes. `Debug` does not show it, and its
+/// memory is wiped when it is dropped.
+pub struct Token {
+    /// ASCII.
+    text: Zeroizing<Vec<u8>>,
+    expires_at: i64,
+    facts: Facts,
+}
+
+/// What a token says about itself. The ranges are places in its text.
+#[derive(Clone)]
+struct Facts {
+    host: Range<usize>,
+    port: u16,
+    region: Range<usize>,
+    region_source: RegionSource,
+    endpoint_recognized: bool,
+}
+
+impl Token {
+    /// The token: the password to give to libpq.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.text).unwrap_or_default()
+    }
+
+    /// When the server stops accepting it for new logins, in Unix seconds: 15 minutes after signing, or the end of the
+    /// credentials, whichever comes first.
+    #[must_use]
+    pub fn expires_at(&self) -> i64 {
+        self.expires_at
+    }
+
+    /// The host as signed: lower-case, without a trailing dot.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.as_str().get(self.facts.host.clone()).unwrap_or_default()
+    }
+
+    /// The port as signed.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.facts.port
+    }
+
+    /// The region it was signed for.
+    #[must_use]
+    pub fn region(&self) -> &str {
+        self.as_str().get(self.facts.region.clone()).unwrap_or_default()
+    }
+
+    /// Where the region came from.
+    #[must_use]
+    pub fn region_source(&self) -> RegionSource {
+        self.facts.region_source
+    }
+
+    /// Whether the host is an endpoint name of RDS, Aurora or DSQL. No server of AWS accepts a token for another name, such
+    /// as a CNAME or a load balancer.
+    #[must_use]
+    pub fn endpoint_recognized(&self) -> bool {
+        self.facts.endpoint_recognized
+    }
+
+    /// The token's bytes, ASCII, without a copy. The vector has room for exactly one more byte, the NUL of a C string.
+    #[must_use]
+    pub fn into_bytes(mut self) -> Zeroizing<Vec<u8>> {
+        std::mem::take(&mut self.text)
+    }
+
+    /// The token as text, without a copy.
+    #[must_use]
+    pub fn into_text(self) -> Zeroizing<String> {
+        let bytes = std::mem::take(&mut *self.into_bytes());
+        Zeroizing::new(String::from_utf8(bytes).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token")
+            .field("text", &"** redacted **")
+            .field("expires_at", &self.expires_at)
+            .field("host", &self.host())
+            .field("port", &self.port())
+            .field("region", &self.region())
+            .finish_non_exhaustive()
+    }
+}
 
 /// The token of one day for one request, without the time of day and the signature.
 pub(crate) struct PreparedToken {
@@ -28,16 +122,6 @@ pub(crate) struct PreparedToken {
     after_query: String,
 }
 
-/// What a token says about itself.
-#[derive(Clone)]
-struct Facts {
-    host: Range<usize>,
-    port: u16,
-    region: Range<usize>,
-    region_source: RegionSource,
-    endpoint_recognized: bool,
-}
-
 /// A request as it was made: a second one that is equal need not be checked again.
 struct OwnedRequest {
     host: String,
@@ -46,8 +130,8 @@ struct OwnedRequest {
     user: String,
 }
 
-/// What stands in the query between the time of day and the end, in two orders: the text has botocore's, what is signed
-/// is sorted.
+// The rest of the query after the time of day, in which the session token is last in the text (botocore's order) and in
+// the middle in what is signed (sorted).
 const EXPIRES: &str = "Z&X-Amz-Expires=900";
 const SIGNED_HEADERS: &str = "&X-Amz-SignedHeaders=host";
 
@@ -111,9 +195,8 @@ impl PreparedToken {
         let mut text = Zeroizing::new(Vec::with_capacity(length));
         parts.iter().for_each(|part| text.extend_from_slice(part.as_bytes()));
         text.extend_from_slice(&signature);
-        let Facts { host, port, region, region_source, endpoint_recognized } = self.facts.clone();
         let expires_at = now.saturating_add(LIFETIME_SECONDS.min(credentials_last));
-        Some(Token { text, expires_at, host, port, region, region_source, endpoint_recognized })
+        Some(Token { text, expires_at, facts: self.facts.clone() })
     }
 }
 

@@ -157,7 +157,7 @@ impl Machine {
         self.home.path().join(name)
     }
 
-    /// Writes a file below the home directory and tells its path.
+    /// Writes a file below the home directory and returns its path.
     pub(crate) fn file(&self, name: &str, text: &str) -> String {
         let path = self.path(name);
         fs::write(&path, text).unwrap();
@@ -244,7 +244,7 @@ pub(crate) fn rfc3339(unix_seconds: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", time.hour(), time.minute(), time.second())
 }
 
-/// Tells whether a thing took at most its time-out and 100 ms. A busy machine may hold a thread up once: the best of
+/// Checks that something took at most its time-out and 100 ms. A busy machine may delay a thread once: the best of
 /// three counts, and a wait that is not bounded is over each time.
 pub(crate) fn within(time_out: Duration, mut attempt: impl FnMut()) -> Result<(), Duration> {
     let mut best = Duration::MAX;

@@ -2,8 +2,7 @@
 //!
 //! Names: Amazon RDS User Guide, "Monitoring IAM database authentication".
 
-use pgiam_core::time::rfc3339;
-use pgiam_core::{AwsApi, AwsFailure, AwsSession};
+use pgiam_core::{AwsApi, AwsFailure, AwsSession, rfc3339};
 
 use super::databases::{DbServer, ServerKind};
 use super::policy::why;

@@ -1,6 +1,6 @@
 //! The AWS credentials that sign the token: which source has them, and until when.
 
-use pgiam_core::time::rfc3339;
+use pgiam_core::rfc3339;
 
 use super::Context;
 use super::report::{Finding, Report};

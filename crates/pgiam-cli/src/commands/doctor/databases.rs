@@ -3,8 +3,7 @@
 //! The first label of an endpoint's name is the identifier that the API takes, so one resource is asked for by name and
 //! no list is needed. Shapes: Amazon RDS API Reference, version 2014-10-31.
 
-use pgiam_core::aws_api::Element;
-use pgiam_core::{AwsApi, AwsFailure, AwsSession};
+use pgiam_core::{AwsApi, AwsFailure, AwsSession, Element};
 
 use super::name::Kind;
 

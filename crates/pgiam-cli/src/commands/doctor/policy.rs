@@ -4,8 +4,7 @@
 //! Shapes: IAM API Reference, `SimulatePrincipalPolicy`; resources: Amazon RDS User Guide, "Creating and using an IAM
 //! policy for IAM database access".
 
-use pgiam_core::aws_api::Element;
-use pgiam_core::{AwsApi, AwsFailure, AwsSession, CallerIdentity};
+use pgiam_core::{AwsApi, AwsFailure, AwsSession, CallerIdentity, Element};
 use serde_json::Value;
 
 use super::report::{Finding, Report};

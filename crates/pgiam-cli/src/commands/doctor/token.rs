@@ -3,9 +3,9 @@
 //! A token is `HOST:PORT/?Action=connect&DBUser=…&X-Amz-…`, a presigned URL without its scheme; one for Aurora DSQL has
 //! neither port nor `DBUser`. Signature, session token and the token as a whole are never shown.
 
-use pgiam_core::time::{parse_rfc3339, rfc3339};
-use pgiam_core::token::LIFETIME_SECONDS;
-use pgiam_core::{ErrorKind, TokenRequest};
+use pgiam_core::{parse_rfc3339, rfc3339};
+
+use pgiam_core::{ErrorKind, LIFETIME_SECONDS, TokenRequest};
 use zeroize::Zeroizing;
 
 use super::Context;
