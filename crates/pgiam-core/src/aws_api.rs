@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use aws_credential_types::Credentials;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, service_words};
@@ -115,6 +115,10 @@ pub struct AwsSession {
 const FORM: &str = "application/x-www-form-urlencoded";
 const JSON: &str = "application/x-amz-json-1.1";
 
+/// So few that a page is smaller than the largest response that is read.
+const EVENTS_OF_A_PAGE: u32 = 200;
+const MOST_PAGES: u32 = 20;
+
 impl AwsSession {
     pub(crate) fn new(
         config: Arc<Config>,
@@ -184,28 +188,45 @@ impl AwsSession {
         self.call(api.service(), &permission, &[("content-type", FORM)], &body, read)
     }
 
-    /// The messages of CloudWatch Logs in a log group since a time (Unix seconds) that contain a text; the last ones, each
-    /// fit for a terminal.
+    /// The messages of CloudWatch Logs in a log group since a time (Unix seconds) that contain a text, the oldest first,
+    /// at most 4,000; each is one printable line.
     ///
     /// # Errors
     ///
     /// As [`AwsSession::query`].
     pub fn log_messages(&self, group: &str, since: i64, containing: &str) -> Result<Vec<String>, AwsFailure> {
-        let quoted = containing.replace(['"', '\\'], "");
-        let body = serde_json::json!({
-            "logGroupName": group,
-            "startTime": since.saturating_mul(1000),
-            "filterPattern": format!("\"{quoted}\""),
-        });
+        let pattern = format!("\"{}\"", containing.replace(['"', '\\'], ""));
+        let mut messages = Vec::new();
+        let mut next = Value::Null;
+        // The oldest come first.
+        for _ in 0..MOST_PAGES {
+            let mut input = json!({
+                "logGroupName": group,
+                "startTime": since.saturating_mul(1000),
+                "filterPattern": pattern,
+                "limit": EVENTS_OF_A_PAGE,
+            });
+            if next.is_string() {
+                input["nextToken"] = next;
+            }
+            let page = self.filter_log_events(&input)?;
+            let events = page["events"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let found = events.iter().filter_map(|event| event["message"].as_str());
+            messages.extend(found.map(|message| service_words(message, &[])));
+            next = page["nextToken"].clone();
+            if !next.is_string() {
+                break;
+            }
+        }
+        Ok(messages)
+    }
+
+    fn filter_log_events(&self, input: &Value) -> Result<Value, AwsFailure> {
         let headers = [("content-type", JSON), ("x-amz-target", "Logs_20140328.FilterLogEvents")];
         let read = |endpoint: &Endpoint, response: &Response| {
-            let document: Value =
-                serde_json::from_slice(&response.body).map_err(|_| endpoint.fault("the response is not JSON"))?;
-            let events = document["events"].as_array().map(Vec::as_slice).unwrap_or_default();
-            let messages = events.iter().filter_map(|event| event["message"].as_str());
-            Ok(messages.map(|message| service_words(message, &[])).collect())
+            serde_json::from_slice(&response.body).map_err(|_| endpoint.fault("the response is not JSON"))
         };
-        self.call(AwsService::Logs, "logs:FilterLogEvents", &headers, &body.to_string(), read)
+        self.call(AwsService::Logs, "logs:FilterLogEvents", &headers, &input.to_string(), read)
     }
 
     /// Signs a request, sends it and reads the response.
@@ -232,15 +253,13 @@ impl AwsSession {
             .map(|(name, value)| (name.as_str(), Secret::expose(value)))
             .chain(headers.iter().copied())
             .collect();
+        let action = permission.split_once(':').map_or(permission, |(_, action)| action);
+        let failed = |error: Error| failed(error.context(action));
         let response = endpoint.ask("POST", "/", &all, body.as_bytes(), is_throttled).map_err(failed)?;
         if response.status == 200 {
             return read(&endpoint, &response).map_err(failed);
         }
-        let action = permission.split_once(':').map_or(permission, |(_, action)| action);
-        Err(AwsFailure {
-            code: response.error_code(),
-            ..failed(endpoint.fault(&format!("{action}: {}", response.describe())))
-        })
+        Err(AwsFailure { code: response.error_code(), ..failed(endpoint.fault(&response.describe())) })
     }
 
     fn endpoint(&self, service: AwsService) -> Result<Endpoint, Error> {
