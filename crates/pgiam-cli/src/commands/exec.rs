@@ -374,27 +374,29 @@ fn several_tokens(way: Delivery, command: &CommandLine) -> Failure {
 
 /// The command's arguments are not read and nothing else names a host: says what to write instead.
 fn no_host(command: &CommandLine, surroundings: &Surroundings<'_>) -> Result<u8, Failure> {
-    let name = command.words.first().map_or(OsStr::new(""), OsString::as_os_str);
-    if !is_found(name, surroundings)? {
-        return Ok(supervise::cannot_run(name, &std::io::ErrorKind::NotFound.into()));
+    if !is_found(command.name(), surroundings)? {
+        return Ok(supervise::cannot_run(command.name(), &std::io::ErrorKind::NotFound.into()));
     }
-    let or_inside = match inner_program(&command.words) {
-        Some((wrapper, program)) => format!(", or run pgiam inside: {wrapper} pgiam exec -- {program} ..."),
+    let text = |words: &[OsString]| words.iter().map(|word| word.display().to_string()).collect::<Vec<_>>().join(" ");
+    let or_inside = match inner_program(&command.words, command.at) {
+        Some(at) => format!(
+            ", or run pgiam inside: {} pgiam exec -- {} ...",
+            text(&command.words[..at]),
+            command.words[at].display()
+        ),
         None => ", or set PGHOST and PGUSER".to_owned(),
     };
     Err(Failure::usage(format!(
-        "no host: pgiam does not read the arguments of {name}. Name the host before --: pgiam exec -h HOST -U USER -- \
-         {name} ...{or_inside}",
-        name = name.display()
+        "no host: pgiam does not read the arguments of {}. Name the host before --: pgiam exec -h HOST -U USER -- \
+         {} ...{or_inside}",
+        command.name().display(),
+        text(&command.words[..=command.at]),
     )))
 }
 
-/// The words before a PostgreSQL program among the arguments of another command, and that program. A word after `-c` is a
-/// script.
-fn inner_program(words: &[OsString]) -> Option<(String, String)> {
-    let at = (1..words.len()).find(|at| Program::find(&words[*at]).is_some() && words[at - 1] != "-c")?;
-    let text = |word: &OsString| word.display().to_string();
-    Some((words[..at].iter().map(text).collect::<Vec<_>>().join(" "), text(&words[at])))
+/// The index of a PostgreSQL program among the arguments of another command. A word after `-c` is a script.
+fn inner_program(words: &[OsString], command: usize) -> Option<usize> {
+    (command + 1..words.len()).find(|at| Program::find(&words[*at]).is_some() && words[at - 1] != "-c")
 }
 
 fn is_found(command: &OsStr, surroundings: &Surroundings<'_>) -> Result<bool, Failure> {
