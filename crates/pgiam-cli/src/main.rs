@@ -3,7 +3,8 @@
 //! From the top down; a module uses modules below it:
 //!
 //! * [`cli`] and [`commands`]: the command line, and one module for each command.
-//! * [`supervise`]: runs a command with a password file in memory ([`memory_file`]).
+//! * [`command_line`]: the command of `pgiam exec`, and what its arguments say.
+//! * [`supervise`]: runs it with a password file in memory ([`memory_file`]).
 //! * [`refresher`]: renews tokens when they are due.
 //! * [`tokens`] and [`targets`]: which tokens a connection needs, and how they are made.
 //! * [`connection`]: where a program would connect, from its arguments ([`programs`], [`getopt_long`]), the service file
@@ -15,6 +16,7 @@
 
 mod args;
 mod cli;
+mod command_line;
 mod commands;
 mod connection;
 mod failure;
