@@ -36,24 +36,24 @@ header:
 	PGIAM_BLESS=1 $(CARGO) test --locked --test suite header::the_header_is_what_the_source_says
 
 demo:
-	tests/setup demo
-	tests/demo
+	tools/setup demo
+	tools/demo
 
 check:
-	tests/setup check
-	tests/check
+	tools/setup check
+	tools/check
 
 check-deep:
-	tests/setup deep
-	tests/check --deep
+	tools/setup deep
+	tools/check --deep
 
 bench:
-	tests/setup bench
+	tools/setup bench
 	benches/run
 
 # Needs neither Node nor the AWS SDK for Rust.
 bench-quick:
-	tests/setup check
+	tools/setup check
 	benches/run --quick
 
 # `make build` first as yourself; `sudo make install` then needs no Rust.

@@ -17,7 +17,7 @@ use crate::support::{
 /// A Python with psycopg2-binary, psycopg and its pool, SQLAlchemy and Django.
 fn python() -> &'static Path {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    PYTHON.get_or_init(|| PathBuf::from(run(root().join("tests/python-environment"), ["deep"], None::<&str>).trim()))
+    PYTHON.get_or_init(|| PathBuf::from(run(root().join("tools/python-environment"), ["deep"], None::<&str>).trim()))
 }
 
 /// Two logins, with a pause between them in which the token expires.

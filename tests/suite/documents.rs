@@ -105,7 +105,7 @@ fn every_status_and_every_setting_is_explained() {
         statuses += 1;
     }
     assert_eq!(statuses, 9);
-    for keyword in pgiam_core::config::settings::KEYWORDS {
+    for keyword in pgiam_core::KEYWORDS {
         assert!(readme.contains(&format!("`{keyword}`")) && header.contains(keyword), "{keyword}");
     }
     let programs = read("docs/programs.md");

@@ -69,7 +69,7 @@ pub(crate) fn product(name: &str) -> PathBuf {
 /// A Python with botocore, the AWS CLI, moto and psycopg, in a virtual environment made once.
 pub(crate) fn python() -> &'static Path {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    PYTHON.get_or_init(|| PathBuf::from(run(root().join("tests/python-environment"), ["check"], None::<&str>).trim()))
+    PYTHON.get_or_init(|| PathBuf::from(run(root().join("tools/python-environment"), ["check"], None::<&str>).trim()))
 }
 
 /// A PostgreSQL with TLS whose PAM module checks tokens as RDS does. Stops when its standard input closes, so also when
@@ -105,7 +105,7 @@ pub(crate) fn outlive_a_token() {
 
 impl Server {
     pub(crate) fn start(more: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut process = clean_command(root().join("tests/server/start-postgres"))
+        let mut process = clean_command(root().join("tools/server/start-postgres"))
             .arg("--module")
             .arg(product("libpam_rds_iam.so"))
             .args(["--endpoint", ENDPOINT, "--region", REGION])
@@ -114,7 +114,7 @@ impl Server {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("tests/server/start-postgres runs");
+            .expect("tools/server/start-postgres runs");
         let mut line = String::new();
         BufReader::new(process.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
         let value = |name: &str| {
