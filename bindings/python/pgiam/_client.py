@@ -1,11 +1,12 @@
 """`Client`, `Token` and the functions that use a client of the whole process."""
 
 import asyncio
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from types import TracebackType
-from typing import Dict, Optional, Tuple, Type
+from typing import Dict, Iterator, Optional, Tuple, Type
 
-from . import _native
+from . import _errors, _native
 
 
 class Token(str):
@@ -129,6 +130,16 @@ def default_client() -> Client:
     return client or _process_wide.setdefault("client", Client())
 
 
+@contextmanager
+def _settings_errors_are_not_kept() -> Iterator[None]:
+    """After an error in the settings the next call reads them again."""
+    try:
+        yield
+    except _errors.InvalidConfiguration:
+        _process_wide.pop("client", None)
+        raise
+
+
 def generate_token(host: str, port: int = 5432, *, user: str, region: Optional[str] = None) -> Token:
     """A token for one login: the password for `user` at `host` and `port`, valid for at most 15 minutes.
 
@@ -138,12 +149,14 @@ def generate_token(host: str, port: int = 5432, *, user: str, region: Optional[s
 
     The first call may wait up to 10 seconds for AWS credentials; later ones take microseconds.
     """
-    return default_client().generate_token(host, port, user=user, region=region)
+    with _settings_errors_are_not_kept():
+        return default_client().generate_token(host, port, user=user, region=region)
 
 
 def try_generate_token(host: str, port: int = 5432, *, user: str, region: Optional[str] = None) -> Optional[Token]:
     """Like `generate_token`, but never waits: see `Client.try_generate_token`."""
-    return default_client().try_generate_token(host, port, user=user, region=region)
+    with _settings_errors_are_not_kept():
+        return default_client().try_generate_token(host, port, user=user, region=region)
 
 
 async def async_generate_token(host: str, port: int = 5432, *, user: str, region: Optional[str] = None) -> Token:
@@ -151,7 +164,8 @@ async def async_generate_token(host: str, port: int = 5432, *, user: str, region
     client = _process_wide.get("client")
     if client is None:
         client = await asyncio.to_thread(default_client)
-    return await client.async_generate_token(host, port, user=user, region=region)
+    with _settings_errors_are_not_kept():
+        return await client.async_generate_token(host, port, user=user, region=region)
 
 
 def refresh() -> None:

@@ -80,10 +80,10 @@ class Handle:
         token, expires_at, error = c_void_p(), c_int64(), c_void_p()
         status = function(
             self._pointer,
-            _text("host", host),
+            _required("host", host),
             _port(port),
             _text("region", region),
-            _text("user", user),
+            _required("user", user),
             byref(token),
             byref(expires_at),
             byref(error),
@@ -101,6 +101,12 @@ class Handle:
 def _array(texts: List[Any]) -> Any:
     encoded = [text.encode() if isinstance(text, str) else text for text in texts]
     return (c_char_p * (len(encoded) + 1))(*encoded, None)
+
+
+def _required(name: str, value: str) -> Optional[bytes]:
+    if value is None:
+        raise TypeError(f"{name} must be a str, not None")
+    return _text(name, value)
 
 
 def _text(name: str, value: Optional[str]) -> Optional[bytes]:
