@@ -37,7 +37,7 @@ fn gem() -> &'static Gem {
         let file = PathBuf::from(expect_success("build-gem", &built).trim());
         let home = directory.path().join("home");
         let mut install = clean_command("gem");
-        install.args(["install", "--local", "--no-document", "--install-dir"]).arg(&home).arg(&file);
+        install.args(["install", "--local", "--no-document"]).arg(&file).env("GEM_HOME", &home);
         expect_success("gem install", &install.output().unwrap());
         Gem { _directory: directory, file, home }
     })
@@ -121,6 +121,17 @@ fn the_examples_log_in() {
         let output = command.output().unwrap();
         assert_eq!(expect_success(&example.display().to_string(), &output), "logged in as app_user\n");
     }
+}
+
+#[test]
+fn the_example_of_the_readme_runs() {
+    let readme = std::fs::read_to_string(root().join("bindings/ruby/README.md")).unwrap();
+    let (_, example) = readme.split_once("```ruby\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let client = Client::new(server());
+    let mut command = command(&client, "ruby");
+    command.args(["-e", &example.replace("5432", &server().port.to_string())]);
+    assert_eq!(expect_success(example, &command.output().unwrap()), "app_user\n");
 }
 
 #[test]
