@@ -50,6 +50,8 @@ class Metadata:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
+        # A client that gives up closes its connection.
+        self.server.handle_error = lambda request, address: None
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     def close(self):

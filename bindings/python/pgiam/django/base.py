@@ -1,10 +1,11 @@
 """Django imports this module from the backend's package."""
 
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from django.db import DEFAULT_DB_ALIAS
 from django.db.backends.postgresql import base
 from django.db.backends.postgresql.client import DatabaseClient as PostgresClient
+from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
 from .._client import Client
 from .._login import login, required_sslmode, targets_of
@@ -48,15 +49,21 @@ class DatabaseClient(PostgresClient):
         return arguments, environment
 
 
-class DatabaseWrapper(base.DatabaseWrapper):
-    """Django's own, with a token at each connect."""
+if TYPE_CHECKING:
+    _Wrapper = base.DatabaseWrapper
+else:
+    _Wrapper = object
+
+
+class TokenMixin(_Wrapper):
+    """A token at each connect, for a DatabaseWrapper of Django's PostgreSQL backend or of one that extends it."""
 
     client_class = DatabaseClient
 
     def __init__(self, settings_dict: Dict[str, Any], alias: str = DEFAULT_DB_ALIAS) -> None:
         options = settings_dict.get("OPTIONS") or {}
         pool = options.get("pool")
-        if pool:
+        if pool and is_psycopg3:
             # The pool keeps the parameters of its first connection, so its connections make their own tokens.
             from ..psycopg import Connection
 
@@ -75,3 +82,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
             return super().get_new_connection(conn_params)
         with login(conn_params, _client(self.settings_dict["OPTIONS"])) as completed:
             return super().get_new_connection(completed)
+
+
+class DatabaseWrapper(TokenMixin, base.DatabaseWrapper):
+    """Django's own, with a token at each connect."""
