@@ -6,7 +6,8 @@
 A subclass that sets `pgiam_client` uses that client.
 """
 
-from typing import TYPE_CHECKING, Any, ClassVar, Optional
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar, Dict, FrozenSet, Optional, Tuple
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -18,8 +19,17 @@ from ._login import async_login, login
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# Parameters of connect() that are not libpq's.
-_PSYCOPG = ("autocommit", "prepare_threshold", "context", "row_factory", "cursor_factory")
+
+@lru_cache(maxsize=None)
+def _libpq_keywords() -> FrozenSet[str]:
+    return frozenset(option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults())
+
+
+def _split(conninfo: str, parameters: Dict[str, Any]) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+    """Parameters of libpq, and psycopg's own such as autocommit and row_factory."""
+    own = {name: value for name, value in parameters.items() if name not in _libpq_keywords()}
+    libpq = {name: value for name, value in parameters.items() if name not in own}
+    return conninfo_to_dict(conninfo, **libpq), own
 
 
 class Connection(psycopg.Connection[Row]):
@@ -29,8 +39,8 @@ class Connection(psycopg.Connection[Row]):
 
     @classmethod
     def connect(cls, conninfo: str = "", **parameters: Any) -> "Self":
-        own = {name: parameters.pop(name) for name in _PSYCOPG if name in parameters}
-        with login(conninfo_to_dict(conninfo, **parameters), cls.pgiam_client) as completed:
+        libpq, own = _split(conninfo, parameters)
+        with login(libpq, cls.pgiam_client) as completed:
             return super().connect(**completed, **own)
 
 
@@ -41,8 +51,8 @@ class AsyncConnection(psycopg.AsyncConnection[Row]):
 
     @classmethod
     async def connect(cls, conninfo: str = "", **parameters: Any) -> "Self":
-        own = {name: parameters.pop(name) for name in _PSYCOPG if name in parameters}
-        async with async_login(conninfo_to_dict(conninfo, **parameters), cls.pgiam_client) as completed:
+        libpq, own = _split(conninfo, parameters)
+        async with async_login(libpq, cls.pgiam_client) as completed:
             return await super().connect(**completed, **own)
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL, CreateEnginePlugin, Engine
 from sqlalchemy.util import await_only
 
 from ._client import Client, Token
-from ._errors import InvalidArgument
+from ._errors import Error, InvalidArgument
 from ._login import complete, required_sslmode, targets_of
 
 _SETTINGS = ("profile", "region", "service", "role_arn", "external_id", "role_session_name")
@@ -52,11 +52,21 @@ def do_connect(
     """The event function: `event.listen(engine, "do_connect", pgiam.sqlalchemy.do_connect)`."""
     if dialect.name != "postgresql" or dialect.driver not in ("psycopg", "psycopg2", "asyncpg", "pg8000"):
         raise InvalidArgument(f"pgiam supports no {dialect.name}+{dialect.driver}: use psycopg, psycopg2, asyncpg or pg8000")
+    try:
+        return _connect(dialect, arguments, parameters, client)
+    except Error as error:
+        # SQLAlchemy makes its own OperationalError of it, which is what programs that try again expect.
+        raise dialect.dbapi.OperationalError(str(error)) from error
+
+
+def _connect(dialect: Any, arguments: List[Any], parameters: Dict[str, Any], client: Optional[Client]) -> Any:
+    """Completes the parameters, or makes the connection where they are valid only for a moment."""
     if dialect.driver == "asyncpg":
         from .asyncpg import completed
 
-        # asyncpg calls a function for the password itself.
         parameters.update(completed(parameters, client))
+        if callable(parameters.get("password")):
+            parameters["password"] = await_only(parameters["password"]())
         return None
     targets = targets_of(parameters)
     tokens: List[Token] = [

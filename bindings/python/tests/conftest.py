@@ -6,6 +6,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pgiam
+import pgiam._client
 import pytest
 
 ENDPOINT = "orders-prod.c9akciq32rpa.eu-central-1.rds.amazonaws.com"
@@ -62,12 +63,13 @@ class Metadata:
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch, tmp_path):
-    """No settings of whoever runs the tests."""
+    """No settings of whoever runs the tests, and no client of another test."""
     for name in list(os.environ):
         if name.startswith(("AWS_", "PG")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    pgiam._client._process_wide.clear()
 
 
 @pytest.fixture

@@ -117,6 +117,48 @@ def test_a_driver_that_is_not_supported_is_an_error_and_no_login_without_a_token
         engine.connect()
 
 
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_an_error_is_an_operational_error_of_sqlalchemy(driver):
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(f"postgresql+{driver}://app_user@{ENDPOINT}/app?plugin=pgiam")
+    with pytest.raises(sqlalchemy.exc.OperationalError, match="no credentials") as caught:
+        engine.connect()
+    assert isinstance(caught.value.orig.__cause__, pgiam.NoCredentials)
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_an_error_is_an_operational_error_of_an_asynchronous_engine(driver):
+    import asyncio
+
+    import sqlalchemy
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    async def main():
+        await create_async_engine(f"postgresql+{driver}://app_user@{ENDPOINT}/app?plugin=pgiam").connect()
+
+    with pytest.raises(sqlalchemy.exc.OperationalError, match="no credentials"):
+        asyncio.run(main())
+
+
+def test_an_error_is_an_operational_error_of_django():
+    from django.conf import settings
+
+    settings.configure()
+    from django.db.utils import OperationalError
+    from pgiam.django.base import DatabaseWrapper
+
+    database = DatabaseWrapper(
+        {
+            **{"NAME": "app", "USER": "app_user", "HOST": ENDPOINT, "PORT": "", "PASSWORD": "", "OPTIONS": {}},
+            **{"TIME_ZONE": None, "AUTOCOMMIT": True, "CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": False},
+        }
+    )
+    with pytest.raises(OperationalError, match="no credentials") as caught:
+        database.ensure_connection()
+    assert isinstance(caught.value.__cause__.__cause__, pgiam.NoCredentials)
+
+
 def test_djangos_dbshell_gives_psql_a_token(keys):
     from pgiam.django.base import DatabaseClient
 

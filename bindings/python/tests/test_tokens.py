@@ -39,9 +39,6 @@ def test_a_token_can_be_copied_and_pickled(keys):
 
 
 def test_the_functions_of_the_module_share_a_client_that_is_made_at_the_first_use(metadata):
-    import pgiam._client
-
-    pgiam._client._process_wide.clear()
     pgiam.generate_token(ENDPOINT, user="app_user")
     pgiam.generate_token(ENDPOINT, user="app_user")
     assert len(metadata.requests) == 3, "session token, role, credentials"
@@ -51,9 +48,6 @@ def test_the_functions_of_the_module_share_a_client_that_is_made_at_the_first_us
 
 
 def test_a_setting_that_was_wrong_at_the_first_call_and_is_right_now_counts(monkeypatch):
-    import pgiam._client
-
-    pgiam._client._process_wide.clear()
     monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
     with pytest.raises(pgiam.Error):
         pgiam.generate_token(ENDPOINT, user="app_user")
@@ -185,9 +179,6 @@ def test_the_event_loop_runs_while_a_token_is_waited_for(metadata):
 
 
 def test_async_generate_token_of_the_module(keys):
-    import pgiam._client
-
-    pgiam._client._process_wide.clear()
     assert asyncio.run(pgiam.async_generate_token(ENDPOINT, user="app_user")).startswith(ENDPOINT)
 
 

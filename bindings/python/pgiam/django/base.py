@@ -8,6 +8,7 @@ from django.db.backends.postgresql.client import DatabaseClient as PostgresClien
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
 from .._client import Client
+from .._errors import Error
 from .._login import login, required_sslmode, targets_of
 
 _clients: Dict[Tuple[Tuple[str, Any], ...], Client] = {}
@@ -80,8 +81,12 @@ class TokenMixin(_Wrapper):
     def get_new_connection(self, conn_params: Dict[str, Any]) -> Any:
         if getattr(self, "pool", None):
             return super().get_new_connection(conn_params)
-        with login(conn_params, _client(self.settings_dict["OPTIONS"])) as completed:
-            return super().get_new_connection(completed)
+        try:
+            with login(conn_params, _client(self.settings_dict["OPTIONS"])) as completed:
+                return super().get_new_connection(completed)
+        except Error as error:
+            # Django makes its own OperationalError of it, which is what programs that wait for a database expect.
+            raise self.Database.OperationalError(str(error)) from error
 
 
 class DatabaseWrapper(TokenMixin, base.DatabaseWrapper):
