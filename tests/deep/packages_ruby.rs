@@ -139,7 +139,9 @@ fn pg_logs_in_again() {
     logs_in_again(
         "
 require 'pgiam'
-def log_in(connection) = puts(connection.exec('select current_user').getvalue(0, 0))
+def log_in(connection)
+  puts connection.exec('select current_user').getvalue(0, 0)
+end
 log_in(Pgiam.connect(host: HOST, port: PORT, user: 'app_user', dbname: 'app'))
 gets
 log_in(Pgiam.connect(\"postgresql://app_user@#{HOST}:#{PORT}/app\", client: Pgiam::Client.new(region: 'eu-central-1')))

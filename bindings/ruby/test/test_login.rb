@@ -29,7 +29,8 @@ class TestLogin < Minitest::Test
   end
 
   def test_one_line_of_database_yml_makes_a_password_of_tokens
-    [true, "true", { region: "eu-central-1" }, { "region" => "eu-central-1" }].each do |setting|
+    rails = ActiveSupport::HashWithIndifferentAccess.new(region: "eu-central-1")
+    [true, "true", { region: "eu-central-1" }, { "region" => "eu-central-1" }, rails].each do |setting|
       config = configuration(pgiam: setting)
       assert_includes config[:password].to_s, "DBUser=app_user&"
       assert_equal "verify-full", config[:sslmode]
@@ -37,6 +38,22 @@ class TestLogin < Minitest::Test
       assert_includes configuration(**config, database: "postgres")[:password].to_s, "DBUser=app_user&"
     end
     [nil, false, "false"].each { |setting| refute configuration(pgiam: setting).key?(:password) }
+  end
+
+  def test_a_failure_to_make_a_token_is_a_failure_to_connect
+    ENV.delete("AWS_SECRET_ACCESS_KEY")
+    ENV.delete("AWS_ACCESS_KEY_ID")
+    ENV["AWS_EC2_METADATA_DISABLED"] = "true"
+    ActiveRecord::Base.establish_connection(configuration(pgiam: true).except(:password))
+    error = assert_raises(ActiveRecord::ConnectionNotEstablished) { ActiveRecord::Base.connection.execute("select 1") }
+    assert_includes error.message, "no credentials"
+    assert_kind_of Pgiam::NoCredentials, error.cause
+    error = assert_raises(Sequel::DatabaseConnectionError) do
+      Sequel.connect(adapter: "postgres", host: ENDPOINT, user: "app_user", pgiam: true)
+    end
+    assert_includes error.message, "no credentials"
+  ensure
+    ActiveRecord::Base.remove_connection
   end
 
   def test_a_database_url_may_have_it

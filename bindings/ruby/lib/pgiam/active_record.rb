@@ -10,8 +10,28 @@ module Pgiam
     # All users of a configuration read it here.
     module Configuration
       def configuration_hash
-        Pgiam.complete(super, :username)
+        given = super
+        completed = Pgiam.complete(given, :username)
+        ActiveRecord.extend_adapter unless completed.equal?(given)
+        completed
       end
+    end
+
+    # A failure to make a token is a failure to connect.
+    module Adapter
+      def new_client(*)
+        super
+      rescue Pgiam::Error => error
+        raise ::ActiveRecord::ConnectionNotEstablished, error.message
+      end
+    end
+
+    def self.extend_adapter
+      return if @extended
+
+      require "active_record/connection_adapters/postgresql_adapter"
+      ::ActiveRecord::ConnectionAdapters::PostgreSQLAdapter.singleton_class.prepend(Adapter)
+      @extended = true
     end
 
     # Rails before 7.0 does not pass sslmode to pg_dump and psql.

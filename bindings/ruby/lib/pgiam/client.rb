@@ -110,7 +110,8 @@ module Pgiam
     def client_of(settings) # :nodoc:
       return unless settings.is_a?(Hash)
 
-      settings = settings.transform_keys(&:to_sym)
+      # Rails has hashes whose keys become strings again.
+      settings = settings.to_a.to_h { |name, value| [name.to_sym, value] }
       @clients ||= {}
       @clients[settings] ||= Client.new(**settings)
     end

@@ -89,11 +89,11 @@ module Pgiam
   #
   #   Pgiam.connect(host: "…", user: "app_user", dbname: "app")
   #   Pgiam.connect("postgresql://app_user@HOST/app")
-  def self.connect(conninfo = nil, client: nil, **parameters)
+  def self.connect(conninfo = nil, client: nil, **parameters, &block)
     require "pg"
     options = conninfo ? PG::Connection.conninfo_parse(conninfo) : []
     given = options.reject { |option| option[:val].nil? }.to_h { |option| [option[:keyword].to_sym, option[:val]] }
-    PG.connect(Login.complete(given.merge(parameters), client))
+    PG.connect(Login.complete(given.merge(parameters), client), &block)
   end
 
   # Parameters of a connection of ActiveRecord or Sequel that has `pgiam: true`, whose user is at `user`.
