@@ -5,6 +5,7 @@ use std::ffi::{CString, c_char};
 use once_cell::race::OnceBox;
 use pgiam_core::{Client, Error, Settings, Token, TokenRequest};
 use std::ptr::null_mut;
+use zeroize::Zeroize;
 
 use crate::boundary::{guarded, guarded_status, invalid, optional_text, put, text};
 use crate::error::{pgiam_error, pgiam_status};
@@ -66,8 +67,7 @@ pub unsafe extern "C" fn pgiam_string_free(string: *mut c_char) {
         }
         // SAFETY: made by CString::into_raw in `c_token`; the caller gives it up.
         let mut bytes = unsafe { CString::from_raw(string) }.into_bytes_with_nul();
-        // SAFETY: the vector's own bytes; explicit_bzero is not optimised away.
-        unsafe { libc::explicit_bzero(bytes.as_mut_ptr().cast(), bytes.len()) };
+        bytes.zeroize();
     });
 }
 

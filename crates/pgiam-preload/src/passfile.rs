@@ -43,11 +43,10 @@ pub(crate) struct MemoryFile {
 impl MemoryFile {
     /// `None` where the system has no such files, or no `/proc`.
     pub(crate) fn new(lines: &Lines) -> Option<Self> {
-        // SAFETY: a new file descriptor, closed in programs that this one starts.
-        let descriptor = unsafe { libc::memfd_create(c"pgiam-passfile".as_ptr(), libc::MFD_CLOEXEC) };
-        if descriptor < 0 {
-            return None;
-        }
+        // By number: glibc has a function for it since 2.27 only.
+        // SAFETY: a NUL-terminated name and flags, as the system call takes them.
+        let made = unsafe { libc::syscall(libc::SYS_memfd_create, c"pgiam-passfile".as_ptr(), libc::MFD_CLOEXEC) };
+        let descriptor = i32::try_from(made).ok().filter(|descriptor| *descriptor >= 0)?;
         // SAFETY: just made, and nobody else's.
         let mut file = unsafe { File::from_raw_fd(descriptor) };
         // libpq refuses a file that others could read.
