@@ -16,6 +16,8 @@ mod credentials_command;
 mod exec_command;
 mod failure;
 mod libpq_version;
+#[cfg(feature = "manual")]
+mod manual;
 mod os;
 mod passfile_command;
 mod pgbouncer_command;
@@ -55,6 +57,10 @@ fn command() -> Command {
 /// Does what the arguments say and gives the status to exit with.
 #[cfg_attr(test, allow(dead_code))]
 fn run(arguments: Vec<OsString>) -> u8 {
+    #[cfg(feature = "manual")]
+    if let Some(status) = manual::asked_for(&arguments, command) {
+        return status;
+    }
     let matches = match command().try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) if error.use_stderr() => {
