@@ -38,13 +38,16 @@ help:
 	@echo 'make check       set up and run the tests'
 	@echo 'make check-deep  the slow rest: Valgrind, AddressSanitizer, more clients'
 	@echo 'make dist        set up, and build packages and tarballs for x86-64 and arm64 (needs root)'
-	@echo 'make check-portability  set up, and log in from other Debian releases, arm64 and musl (needs root)'
+	@echo 'make check-portability  set up, and log in from other Debian releases, arm64 and musl (needs root);'
+	@echo '                 ARGS=--ci: a part of it'
 	@echo 'make check-packages  install, use, upgrade and remove the packages of make dist (needs root)'
 	@echo 'make bench       set up, and measure beside the AWS CLI and the AWS SDKs (docs/performance.md)'
 	@echo 'make bench-quick the same without the peers that take long to build'
 	@echo 'make install     PREFIX=$(PREFIX) DESTDIR= (docs/packaging.md has the other variables)'
 	@echo 'make uninstall   the same PREFIX and DESTDIR'
 	@echo 'make header      write include/pgiam.h anew from src/'
+	@echo 'Before all of them, a fresh machine needs make and Rust: https://rustup.rs, or, on Debian 12 and 13,'
+	@echo 'apt-get install rustc-web cargo-web. The rest is installed by the targets that set up.'
 
 build: products manual
 
@@ -62,7 +65,7 @@ dist:
 
 check-portability:
 	tools/setup portability
-	tools/check-portability
+	tools/check-portability $(ARGS)
 
 check-packages:
 	tools/setup dist

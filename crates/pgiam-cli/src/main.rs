@@ -10,6 +10,12 @@
 #![deny(unsafe_code)]
 #![cfg_attr(not(test), no_main)]
 
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "the program pgiam is for Linux: it keeps passwords in files in memory that only Linux has. Other systems can use \
+     the crate pgiam-core or the C library."
+);
+
 mod client_flags;
 mod connection;
 mod credentials_command;

@@ -277,7 +277,9 @@ mod tests {
 
     #[test]
     fn comments_become_paragraphs_lists_and_examples() {
-        let roff = text("Makes it. It's\n.dotted\n\n    int a = '\\\\n';\n\n    b();\n\nMore.\n\n@param host  a name,\n   or none");
+        let roff = text(
+            "Makes it. It's\n.dotted\n\n    int a = '\\\\n';\n\n    b();\n\nMore.\n\n@param host  a name,\n   or none",
+        );
         let expected = "Makes it. It\\(aqs\n\\&.dotted\n.PP\n.RS\n.nf\n    int a = \\(aq\\e\\en\\(aq;\n\n    b();\n.fi\n.RE\n\
                         .PP\nMore.\n.TP\n.I host\na name,\nor none\n";
         assert_eq!(roff, expected);

@@ -15,6 +15,9 @@
 //!
 //! All of it is boundary, so `unsafe` may stand anywhere in it.
 
+#[cfg(not(target_os = "linux"))]
+compile_error!("libpgiam_preload.so is for Linux: LD_PRELOAD and files in memory do not exist elsewhere");
+
 mod arguments;
 mod boundary;
 mod caller;
