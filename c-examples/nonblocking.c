@@ -1,6 +1,6 @@
-/* Log in from an event loop that never stalls: nonblocking HOST PORT USER DBNAME
- * pgiam_client_try_generate_token never waits for the network, PQconnectPoll neither (given a numeric hostaddr; name
- * resolution is libpq's one blocking step). A timer shows that the loop keeps turning. */
+/* Log in from an event loop that never blocks: nonblocking HOST PORT USER DBNAME
+ * pgiam_client_try_generate_token never waits for the network, and neither does PQconnectPoll (with a numeric hostaddr:
+ * libpq's name resolution blocks). A timer shows that the loop keeps running. */
 #define _POSIX_C_SOURCE 200809L
 #include <libpq-fe.h>
 #include <pgiam.h>
@@ -12,7 +12,7 @@ enum { TICK_MS = 20, MAX_TICKS = 1500 };
 
 static int ticks;
 
-/* What else the program does: here it only counts. Returns 0 when it has waited long enough. */
+/* The rest of the program; here it only counts. Returns 0 when it has waited long enough. */
 static int tick(void)
 {
     return ++ticks < MAX_TICKS;
@@ -37,7 +37,7 @@ static char *token_for(pgiam_client *client, char **argv)
     }
 }
 
-/* Drives libpq's state machine; the socket may change between two calls, so it is asked for each time. */
+/* Drives libpq's state machine; the socket may change between two calls, so PQsocket is called each time. */
 static int finish_connecting(PGconn *connection)
 {
     PostgresPollingStatusType wants = PGRES_POLLING_WRITING;

@@ -1,6 +1,6 @@
 /* A small threaded pool: pool HOST PORT USER DBNAME
- * All threads share one client. Each connection that is opened gets a token of its own: a token is for a login, not for
- * a pool. Credentials are fetched once, whoever asks first. */
+ * All threads share one client. Each new connection gets its own token: a token is for a login, not for a pool. Credentials
+ * are fetched once. */
 #include <libpq-fe.h>
 #include <pgiam.h>
 #include <pthread.h>

@@ -1,5 +1,5 @@
-// The C library in C++11 clothes: raii HOST PORT USER DBNAME
-// Owners free what they hold; a failure is an exception with the library's message.
+// The C library with C++11 smart pointers: raii HOST PORT USER DBNAME
+// They free what they own; a failure is an exception with the library's message.
 #include <libpq-fe.h>
 #include <pgiam.h>
 

@@ -1,7 +1,7 @@
-/* A connection that outlives its token: reconnect HOST PORT USER DBNAME
- * An open connection stays open when the token ends; only the next login needs a new one. PQreset logs in with the
- * password of the first connect, which by then is an old token: make a new connection with a new token instead. Here
- * the server is asked to drop the session, so that there is something to recover from. */
+/* A connection that is used longer than its token is valid: reconnect HOST PORT USER DBNAME
+ * An open connection stays open when the token expires; only the next login needs a new one. PQreset logs in with the
+ * password of the first connect, which is then an expired token: make a new connection with a new token instead. Here the
+ * server is asked to end the session, so that there is something to recover from. */
 #include <libpq-fe.h>
 #include <pgiam.h>
 #include <stdio.h>

@@ -1,33 +1,34 @@
-//! The client object: settings and credentials of one's own.
+//! The client object.
 
 use std::ffi::c_char;
 use std::ptr::null_mut;
 
+use pgiam_boundary::{entry, guarded};
 use pgiam_core::{Client, Error, ErrorKind, Settings, Token};
 
-use crate::boundary::{guarded, guarded_status, invalid, optional_text, put, text};
-use crate::error::{pgiam_error, pgiam_status};
+use crate::boundary::{guarded_status, invalid, optional_text, put, text};
+use crate::error::{PGIAM_ERROR_INTERNAL, pgiam_error, pgiam_status};
 use crate::token::{Arguments, c_token, require, token_of};
 
-/// Settings and credentials. Any number of threads may use one at the same time; free it once, when no thread uses it
-/// any more. It may be used in a child after fork.
+/// Settings and cached credentials. Any number of threads may use one at the same time. Free it once, when no thread uses
+/// it any more. A child process may use it after fork.
 #[allow(non_camel_case_types)]
 pub struct pgiam_client {
     client: Client,
 }
 
-/// Makes a client from settings given as two arrays that end with NULL, in the habit of PQconnectdbParams. Reads the
-/// environment and the AWS profile files, once; nothing is fetched yet. Does not block on the network.
+/// Makes a client from settings in two arrays that end with NULL, as for PQconnectdbParams. Reads the environment and the
+/// AWS profile files once. Does not use the network.
 ///
 ///     keyword      value
 ///     profile      a profile of the AWS config and credentials files; keys in the environment are then skipped
-///     region       region for endpoint names that carry none
-///     service      auto (default): Aurora DSQL for its endpoint names, RDS for all others; rds; dsql
+///     region       the region for endpoint names that contain none
+///     service      auto (default): dsql for Aurora DSQL endpoint names, rds for all others; rds; dsql
 ///     timeout_ms   milliseconds that one call may wait, 1 to 3600000 (default 10000)
 ///     role_arn     a role to assume with the credentials found, through STS
-///     external_id  the external id that the role's trust policy asks for
+///     external_id  the external id that the role's trust policy requires
 ///     role_session_name
-///                  the name of that session in AWS' logs (default pgiam- and the time)
+///                  the name of that session in CloudTrail (default: pgiam- and the time)
 ///
 /// An unknown keyword is an error. A NULL or empty value means the default; of a repeated keyword the last counts.
 ///
@@ -40,14 +41,14 @@ pub struct pgiam_client {
 ///
 /// The arrays are NULL or end with NULL and hold NUL-terminated texts; `values` is as long as `keywords`.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pgiam_client_new(
+pub unsafe extern "C-unwind" fn pgiam_client_new(
     keywords: *const *const c_char,
     values: *const *const c_char,
     client: *mut *mut pgiam_client,
     error: *mut *mut pgiam_error,
 ) -> pgiam_status {
-    // SAFETY: the caller's promises are handed on.
-    unsafe {
+    // SAFETY: the caller's promises are passed on.
+    entry(PGIAM_ERROR_INTERNAL, || unsafe {
         put(client, null_mut());
         guarded_status(error, || {
             require(client, "client")?;
@@ -55,12 +56,12 @@ pub unsafe extern "C" fn pgiam_client_new(
             put(client, Box::into_raw(Box::new(pgiam_client { client: Client::new(settings) })));
             Ok(())
         })
-    }
+    })
 }
 
 /// # Safety
 ///
-/// As [`pgiam_client_new`].
+/// Those of [`pgiam_client_new`].
 unsafe fn read_settings(keywords: *const *const c_char, values: *const *const c_char) -> Result<Settings, Error> {
     let mut settings = Settings::default();
     if keywords.is_null() {
@@ -84,17 +85,17 @@ unsafe fn read_settings(keywords: *const *const c_char, values: *const *const c_
     Ok(settings)
 }
 
-/// As pgiam_generate_token, with a client of one's own. Blocks at most the client's timeout_ms; while credentials are
-/// held, not at all.
+/// Like pgiam_generate_token, but uses `client`. Blocks at most for the client's timeout_ms, and not at all while valid
+/// credentials are cached.
 ///
 /// @param expires_at  receives the Unix time in seconds at which the server stops accepting the token for new logins:
-///                    15 minutes ahead, or the end of the credentials if that comes first; 0 on failure; may be NULL
+///                    in 15 minutes, or when the credentials expire if that is earlier; 0 on failure; may be NULL
 ///
 /// # Safety
 ///
 /// `client` is live; the rest as in [`pgiam_generate_token`](crate::token::pgiam_generate_token).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pgiam_client_generate_token(
+pub unsafe extern "C-unwind" fn pgiam_client_generate_token(
     client: *mut pgiam_client,
     host: *const c_char,
     port: i32,
@@ -104,23 +105,22 @@ pub unsafe extern "C" fn pgiam_client_generate_token(
     expires_at: *mut i64,
     error: *mut *mut pgiam_error,
 ) -> pgiam_status {
-    // SAFETY: the caller's promises are handed on.
-    unsafe {
-        generate(client, (host, port, region, user), (token, expires_at, error), |client, arguments| {
-            token_of(client, arguments)
-        })
-    }
+    // SAFETY: the caller's promises are passed on.
+    entry(PGIAM_ERROR_INTERNAL, || unsafe {
+        let outputs = Outputs { token, expires_at, error };
+        generate(client, outputs, || Arguments::read(host, port, region, user), token_of)
+    })
 }
 
-/// As pgiam_client_generate_token, for event loops: never waits for the network. PGIAM_ERROR_WOULD_BLOCK means that a
-/// fetch has been started on a thread beside; ask again, not sooner than 20 milliseconds. A fetch that failed is
-/// reported once, by the next call; then it is tried again after a pause that grows from 1 to 32 seconds.
+/// Like pgiam_client_generate_token, but never waits: for event loops. PGIAM_ERROR_WOULD_BLOCK means that a background
+/// thread fetches credentials; call again after 20 milliseconds or more. The next call reports a fetch that failed; then
+/// the fetch is repeated after a pause that grows from 1 to 32 seconds.
 ///
 /// # Safety
 ///
-/// As [`pgiam_client_generate_token`].
+/// Those of [`pgiam_client_generate_token`].
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pgiam_client_try_generate_token(
+pub unsafe extern "C-unwind" fn pgiam_client_try_generate_token(
     client: *mut pgiam_client,
     host: *const c_char,
     port: i32,
@@ -130,34 +130,46 @@ pub unsafe extern "C" fn pgiam_client_try_generate_token(
     expires_at: *mut i64,
     error: *mut *mut pgiam_error,
 ) -> pgiam_status {
-    // SAFETY: the caller's promises are handed on.
-    unsafe {
-        generate(client, (host, port, region, user), (token, expires_at, error), |client, arguments| {
-            client.try_generate_token(&arguments.request())?.ok_or_else(|| {
-                Error::new(ErrorKind::WouldBlock, "credentials are being fetched; ask again, not sooner than 20 ms")
-            })
-        })
-    }
+    // SAFETY: the caller's promises are passed on.
+    entry(PGIAM_ERROR_INTERNAL, || unsafe {
+        let outputs = Outputs { token, expires_at, error };
+        generate(
+            client,
+            outputs,
+            || Arguments::read(host, port, region, user),
+            |client, arguments| client.try_generate_token(&arguments.request())?.ok_or_else(would_block),
+        )
+    })
+}
+
+pub(crate) fn would_block() -> Error {
+    Error::new(ErrorKind::WouldBlock, "credentials are being fetched; ask again, not sooner than 20 ms")
+}
+
+/// Where the results go.
+struct Outputs {
+    token: *mut *mut c_char,
+    expires_at: *mut i64,
+    error: *mut *mut pgiam_error,
 }
 
 /// # Safety
 ///
-/// As [`pgiam_client_generate_token`].
-unsafe fn generate(
+/// Those of [`pgiam_client_generate_token`].
+unsafe fn generate<'a>(
     client: *mut pgiam_client,
-    (host, port, region, user): (*const c_char, i32, *const c_char, *const c_char),
-    (token, expires_at, error): (*mut *mut c_char, *mut i64, *mut *mut pgiam_error),
+    outputs: Outputs,
+    arguments: impl FnOnce() -> Result<Arguments<'a>, Error>,
     make: impl FnOnce(&Client, &Arguments<'_>) -> Result<Token, Error>,
 ) -> pgiam_status {
+    let Outputs { token, expires_at, error } = outputs;
     // SAFETY: the caller's promises.
     unsafe {
         put(token, null_mut());
         put(expires_at, 0);
         guarded_status(error, || {
             require(token, "token")?;
-            let client = live(client)?;
-            let arguments = Arguments::read(host, port, region, user)?;
-            let made = make(client, &arguments)?;
+            let made = make(live(client)?, &arguments()?)?;
             let ends = made.expires_at();
             put(token, c_token(made));
             put(expires_at, ends);
@@ -166,30 +178,35 @@ unsafe fn generate(
     }
 }
 
-/// Reads the environment and the profile files again and fetches credentials now: after a login was refused, say, or
-/// when the keys were changed. Blocks at most timeout_ms. If it fails, what is held stays in use.
+/// Reads the environment and the profile files again and fetches credentials now, for example after a login was refused
+/// or after keys were changed. Blocks at most for timeout_ms. If it fails, the cached credentials stay in use.
 ///
 /// # Safety
 ///
 /// `client` is live; `error` is NULL or points to a pointer.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pgiam_client_refresh(client: *mut pgiam_client, error: *mut *mut pgiam_error) -> pgiam_status {
-    // SAFETY: the caller's promises are handed on.
-    unsafe { guarded_status(error, || live(client)?.refresh()) }
+pub unsafe extern "C-unwind" fn pgiam_client_refresh(
+    client: *mut pgiam_client,
+    error: *mut *mut pgiam_error,
+) -> pgiam_status {
+    // SAFETY: the caller's promises are passed on.
+    entry(PGIAM_ERROR_INTERNAL, || unsafe { guarded_status(error, || live(client)?.refresh()) })
 }
 
-/// Frees a client and wipes its credentials. NULL is allowed. Does not wait for a fetch that still runs beside.
+/// Frees a client and wipes its credentials. NULL is allowed. Does not wait for a background fetch.
 ///
 /// # Safety
 ///
 /// `client` is NULL or came from pgiam_client_new and is not used afterwards.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pgiam_client_free(client: *mut pgiam_client) {
-    guarded((), || {
-        if !client.is_null() {
-            // SAFETY: made by Box::into_raw in pgiam_client_new; the caller gives it up.
-            drop(unsafe { Box::from_raw(client) });
-        }
+pub unsafe extern "C-unwind" fn pgiam_client_free(client: *mut pgiam_client) {
+    entry((), || {
+        guarded((), || {
+            if !client.is_null() {
+                // SAFETY: made by Box::into_raw in pgiam_client_new; the caller gives up its ownership.
+                drop(unsafe { Box::from_raw(client) });
+            }
+        });
     });
 }
 

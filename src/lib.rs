@@ -3,14 +3,16 @@
 //! The manual of these functions is the header, `include/pgiam.h`, which is generated from this crate's documentation.
 // The functions are public to C, through `no_mangle`, and to no Rust crate.
 #![allow(unreachable_pub)]
-// The documentation is the C header's: an indented block there is a table, not Rust.
+// The documentation becomes the C header's, where an indented block is a table, not Rust.
 #![allow(rustdoc::invalid_rust_codeblocks)]
 
 mod boundary;
 
-// In the order in which the header tells them.
+// In the order of the header.
 mod token;
 
 mod client;
 
 mod error;
+
+mod libpq;

@@ -1,40 +1,41 @@
-//! The one call, on the process-wide default client, and the strings it hands out.
+//! Tokens from the process-wide default client, and the strings that the library returns.
 
 use std::ffi::{CString, c_char};
+use std::ptr::null_mut;
 
 use once_cell::race::OnceBox;
+use pgiam_boundary::{entry, guarded};
 use pgiam_core::{Client, Error, Settings, Token, TokenRequest};
-use std::ptr::null_mut;
 use zeroize::Zeroize;
 
-use crate::boundary::{guarded, guarded_status, invalid, optional_text, put, text};
-use crate::error::{pgiam_error, pgiam_status};
+use crate::boundary::{guarded_status, invalid, optional_text, put, text};
+use crate::error::{PGIAM_ERROR_INTERNAL, pgiam_error, pgiam_status};
 
-/// Built outside the cell and put in by compare-and-swap: no lock that a forked child could inherit. If two threads
-/// build one at the same time, one of the two is dropped unused.
+/// Built first and then stored by compare-and-swap: a forked child inherits no lock. If two threads build one at the
+/// same time, one of the two is dropped unused.
 static DEFAULT_CLIENT: OnceBox<Client> = OnceBox::new();
 
 pub(crate) fn default_client() -> &'static Client {
     DEFAULT_CLIENT.get_or_init(|| Box::new(Client::new(Settings::default())))
 }
 
-/// Makes a token for host, port and user: the password to give to libpq, good for at most 15 minutes. Uses the
+/// Makes a token for host, port and user. Pass it to libpq as the password; it is valid for at most 15 minutes. Uses the
 /// process-wide default client, which reads the environment and the AWS profile files at the first call. Blocks until
-/// credentials are at hand: the first call at most 10 seconds, later ones microseconds.
+/// credentials are available: at most 10 seconds at the first call; later calls take microseconds.
 ///
-/// @param host    the endpoint's name, as the RDS console shows it; case and one trailing dot do not matter
+/// @param host    the endpoint name, as the RDS console shows it; case and one trailing dot do not matter
 /// @param port    1 to 65535
-/// @param region  NULL or "": found from the endpoint's name, else AWS_REGION, AWS_DEFAULT_REGION, the profile or the
-///                EC2 instance metadata
-/// @param user    the database user, granted rds_iam
+/// @param region  NULL or "": taken from the endpoint name, else AWS_REGION, AWS_DEFAULT_REGION, the profile or the EC2
+///                instance metadata
+/// @param user    the database user, who has been granted rds_iam
 /// @param token   receives the token, or NULL on failure; free it with pgiam_string_free
-/// @param error   receives NULL, or on failure the reason; free it with pgiam_error_free; NULL if you do not want it
+/// @param error   receives NULL, or on failure the reason; free it with pgiam_error_free; may be NULL
 ///
 /// # Safety
 ///
 /// Text arguments are NULL or NUL-terminated; output arguments are NULL or point to a pointer.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pgiam_generate_token(
+pub unsafe extern "C-unwind" fn pgiam_generate_token(
     host: *const c_char,
     port: i32,
     region: *const c_char,
@@ -42,8 +43,8 @@ pub unsafe extern "C" fn pgiam_generate_token(
     token: *mut *mut c_char,
     error: *mut *mut pgiam_error,
 ) -> pgiam_status {
-    // SAFETY: the caller's promises are handed on.
-    unsafe {
+    // SAFETY: the caller's promises are passed on.
+    entry(PGIAM_ERROR_INTERNAL, || unsafe {
         put(token, null_mut());
         guarded_status(error, || {
             require(token, "token")?;
@@ -51,7 +52,7 @@ pub unsafe extern "C" fn pgiam_generate_token(
             put(token, c_token(token_of(default_client(), &arguments)?));
             Ok(())
         })
-    }
+    })
 }
 
 /// Wipes and frees a token. NULL is allowed.
@@ -60,18 +61,20 @@ pub unsafe extern "C" fn pgiam_generate_token(
 ///
 /// `string` is NULL or came from a function of this library and is not used afterwards.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pgiam_string_free(string: *mut c_char) {
-    guarded((), || {
-        if string.is_null() {
-            return;
-        }
-        // SAFETY: made by CString::into_raw in `c_token`; the caller gives it up.
-        let mut bytes = unsafe { CString::from_raw(string) }.into_bytes_with_nul();
-        bytes.zeroize();
+pub unsafe extern "C-unwind" fn pgiam_string_free(string: *mut c_char) {
+    entry((), || {
+        guarded((), || {
+            if string.is_null() {
+                return;
+            }
+            // SAFETY: made by CString::into_raw in `c_token`; the caller gives up its ownership.
+            let mut bytes = unsafe { CString::from_raw(string) }.into_bytes_with_nul();
+            bytes.zeroize();
+        });
     });
 }
 
-/// An output that the call is made for.
+/// Checks that a required output is not NULL.
 pub(crate) fn require<T>(place: *mut T, name: &str) -> Result<(), Error> {
     if place.is_null() { Err(invalid(format!("{name} is NULL; pass the address of a pointer"))) } else { Ok(()) }
 }
@@ -110,17 +113,17 @@ impl<'a> Arguments<'a> {
     }
 }
 
-/// The one place into which the core's warm path is inlined.
+/// The only function into which the core's fast path is inlined.
 #[inline(never)]
 pub(crate) fn token_of(client: &Client, arguments: &Arguments<'_>) -> Result<Token, Error> {
     client.generate_token(&arguments.request())
 }
 
-/// The token as a C string that the caller owns. The bytes are moved, not copied, so that no copy is left behind.
+/// The token as a C string that the caller owns. The bytes are moved, so that no copy is left behind.
 pub(crate) fn c_token(token: Token) -> *mut c_char {
     let bytes = std::mem::take(&mut *token.into_bytes());
     debug_assert!(!bytes.contains(&0) && bytes.capacity() == bytes.len() + 1);
-    // SAFETY: there is no NUL in it. It is made of constants, of a host and a region whose characters were checked, and of
+    // SAFETY: it has no NUL. It consists of constants, of a host and a region whose characters were checked, and of
     // percent-encoded text, in which a NUL is %00.
     unsafe { CString::from_vec_unchecked(bytes) }.into_raw()
 }

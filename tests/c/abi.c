@@ -1,5 +1,5 @@
-/* The promises of include/pgiam.h, kept under Valgrind and AddressSanitizer. Run with static keys in the environment
- * for the default client. */
+/* Tests what include/pgiam.h promises; also run under Valgrind and AddressSanitizer. Needs static keys in the
+ * environment for the default client. */
 #define _GNU_SOURCE
 #include <assert.h>
 #include <errno.h>
@@ -18,12 +18,12 @@
 #define CHECK(condition)                                                              \
     do {                                                                              \
         if (!(condition)) {                                                           \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);   \
+            fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #condition);   \
             exit(1);                                                                  \
         }                                                                             \
     } while (0)
 
-/* A failure sets every output and says why. */
+/* A failure sets every output and has a reason. */
 static void fails(const char *host, int32_t port, const char *region, const char *user, pgiam_status expected,
                   const char *says)
 {
@@ -113,7 +113,7 @@ static void a_client_takes_settings(void)
     CHECK(expires_at > (int64_t)time(NULL) + 890 && expires_at <= (int64_t)time(NULL) + 900);
     pgiam_string_free(token);
 
-    /* Static keys are at hand at once, or one fetch later. */
+    /* Static keys are available at once, or one fetch later. */
     pgiam_status status;
     while ((status = pgiam_client_try_generate_token(client, HOST, 5432, NULL, "app_user", &token, NULL, NULL)) ==
            PGIAM_ERROR_WOULD_BLOCK)
@@ -197,6 +197,50 @@ static void a_cancelled_thread_ends_between_calls(void)
     CHECK(result == PTHREAD_CANCELED);
 }
 
+/* Every function, but only calls that allocate nothing for the caller: a thread that is cancelled asynchronously loses
+ * what it has received. */
+static void *call_everything_for_ever(void *client)
+{
+    pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
+    for (;;) {
+        char *token;
+        int64_t expires_at;
+        pgiam_client *none;
+        pgiam_generate_token("", 5432, NULL, "app_user", &token, NULL);
+        pgiam_client_generate_token(client, HOST, 0, NULL, "app_user", &token, &expires_at, NULL);
+        pgiam_client_try_generate_token(client, HOST, 5432, "eu-west-1", "app_user", &token, &expires_at, NULL);
+        pgiam_client_new(NULL, NULL, NULL, NULL);
+        pgiam_client_new((const char *const[]){"regoin", NULL}, NULL, &none, NULL);
+        pgiam_client_refresh(NULL, NULL);
+        pgiam_client_free(NULL);
+        pgiam_string_free(NULL);
+        pgiam_error_free(NULL);
+        pgiam_error_message(NULL);
+        pgiam_status_name(PGIAM_ERROR_TIMEOUT);
+        pgiam_version();
+    }
+    return NULL;
+}
+
+static void asynchronous_cancellation_ends_the_thread_and_not_the_program(void)
+{
+    pgiam_client *client;
+    CHECK(pgiam_client_new(NULL, NULL, &client, NULL) == PGIAM_OK);
+    for (int i = 0; i < 300; i++) {
+        pthread_t thread;
+        void *result;
+        CHECK(pthread_create(&thread, NULL, call_everything_for_ever, client) == 0);
+        /* Another instruction each time. */
+        usleep((useconds_t)(i % 100) * 3);
+        for (volatile int spin = 0; spin < i * 7; spin++)
+            ;
+        CHECK(pthread_cancel(thread) == 0);
+        CHECK(pthread_join(thread, &result) == 0);
+        CHECK(result == PTHREAD_CANCELED);
+    }
+    pgiam_client_free(client);
+}
+
 static void a_forked_child_goes_on(void)
 {
     pid_t child = fork();
@@ -222,6 +266,7 @@ int main(void)
     a_client_refuses_what_it_does_not_know();
     threads_share_a_client();
     a_cancelled_thread_ends_between_calls();
+    asynchronous_cancellation_ends_the_thread_and_not_the_program();
     a_forked_child_goes_on();
     puts("all promises kept");
     return 0;

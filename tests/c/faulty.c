@@ -1,5 +1,5 @@
-/* Faults on purpose, to see that Valgrind and AddressSanitizer notice: a token that is never freed, or with an argument
- * one that is read after it was freed. */
+/* Errors on purpose, which Valgrind and AddressSanitizer must report: a token that is never freed or, with an argument, one
+ * that is read after it was freed. */
 #include <pgiam.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,7 +8,7 @@ int main(int argc, char **argv)
 {
     char *token = NULL;
     (void)argv;
-    /* Several, for the last one's address may still stand in a register when the search for leaks begins. */
+    /* Several, because the last one's address may still be in a register when the search for leaks begins. */
     for (int count = 0; count < 8; count++)
         if (pgiam_generate_token("mypg.c9akciq32rpa.eu-central-1.rds.amazonaws.com", 5432, NULL, "app_user", &token,
                                  NULL))

@@ -1,5 +1,6 @@
-/* Drives pgiam-libpq.h: libpq connectdb CONNINFO | params KEYWORD VALUE ... | start CONNINFO
- * Prints "user U, sslmode M, ticks N" or the reason, and what is left open. Included twice on purpose. */
+/* Drives pgiam-libpq.h: libpq connectdb CONNINFO | params KEYWORD VALUE ... | start CONNINFO | tokens HOST ...
+ * Prints "user U, sslmode M, ticks N" or the reason, and the number of files left open. tokens prints for each host
+ * whether a connection to it has a token. Included twice on purpose. */
 #define _POSIX_C_SOURCE 200809L
 #include <pgiam-libpq.h>
 #include <pgiam-libpq.h>
@@ -28,10 +29,26 @@ static const char *option(PGconn *connection, const char *keyword, PQconninfoOpt
     return NULL;
 }
 
+/* Nothing listens at port 1, so the connections fail at once. */
+static int has_token(const char *host)
+{
+    const char *keywords[] = {"host", "hostaddr", "port", "user", NULL};
+    const char *values[] = {host, "127.0.0.1", "1", "app_user", NULL};
+    PGconn *connection = pgiam_connectdb_params(keywords, values, 0, NULL);
+    int has = connection != NULL && strstr(PQpass(connection), "&X-Amz-Signature=") != NULL;
+    PQfinish(connection);
+    return has;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 3)
         return 2;
+    if (strcmp(argv[1], "tokens") == 0) {
+        for (int at = 2; at < argc; at++)
+            printf("%s %s\n", argv[at], has_token(argv[at]) ? "true" : "false");
+        return 0;
+    }
     int before = open_files(), ticks = 0;
     char *error = NULL;
     PGconn *connection = NULL;

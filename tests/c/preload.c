@@ -1,4 +1,4 @@
-/* A program that knows nothing of IAM: preload MODE CONNINFO. It is run with libpgiam_preload.so. */
+/* An unmodified libpq program, run with libpgiam_preload.so: preload MODE CONNINFO, or preload tokens HOST ... */
 #include <libpq-fe.h>
 #include <poll.h>
 #include <pthread.h>
@@ -32,7 +32,7 @@ static int report(const char *what, PGconn *connection)
     return ok ? 0 : 1;
 }
 
-/* A line on standard input says when to go on: the test sees to it that the token is old by then. */
+/* A line on standard input says when to continue: the test waits until the token has expired. */
 static void wait_for_line(void)
 {
     int c;
@@ -78,7 +78,7 @@ static int start(void)
     return bad;
 }
 
-/* Starts a connection and sees whether it has a token; the network is left alone. */
+/* Starts a connection and returns whether it has a token. Nothing is sent. */
 static int starts_with_a_token(void)
 {
     PGconn *connection = PQconnectStart(conninfo);
@@ -96,7 +96,7 @@ static void *start_often(void *unused)
     return (void *)bad;
 }
 
-/* Children are forked while other threads connect: an inherited lock would hang them. They do not go as far as TLS, for
+/* Children are forked while other threads connect: an inherited lock would block them. They stop before TLS, because
  * OpenSSL has such locks. */
 static int threads_and_forks(void)
 {
@@ -126,7 +126,7 @@ static int threads_and_forks(void)
     return bad != 0;
 }
 
-/* Every way to connect, and what programs ask before and afterwards. */
+/* Every function that connects, and those that programs call before and afterwards. */
 static int names(void)
 {
     int bad = 0;
@@ -173,11 +173,85 @@ static int names(void)
     return bad;
 }
 
+/* Calls that return at once, because there is no connection. */
+static void *call_for_ever(void *unused)
+{
+    (void)unused;
+    pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
+    for (;;) {
+        PQerrorMessage(NULL);
+        PQconnectionNeedsPassword(NULL);
+        PQconninfo(NULL);
+        PQreset(NULL);
+        PQresetStart(NULL);
+        PQresetPoll(NULL);
+        PQfinish(NULL);
+    }
+    return NULL;
+}
+
+/* Asynchronous cancellation ends the thread, at whatever instruction, and not the program. */
+static int cancel(void)
+{
+    for (int i = 0; i < 300; i++) {
+        pthread_t thread;
+        void *result;
+        struct timespec pause = {0, i % 100 * 3000};
+        pthread_create(&thread, NULL, call_for_ever, NULL);
+        nanosleep(&pause, NULL);
+        for (volatile int spin = 0; spin < i * 7; spin++)
+            ;
+        pthread_cancel(thread);
+        pthread_join(thread, &result);
+        if (result != PTHREAD_CANCELED)
+            return 1;
+    }
+    puts("every thread was cancelled");
+    return 0;
+}
+
+/* Prints "user U, sslmode M" or libpq's message. */
+static int connect_once(void)
+{
+    PGconn *connection = PQconnectdb(conninfo);
+    int ok = PQstatus(connection) == CONNECTION_OK;
+    if (ok) {
+        PQconninfoOption *options = PQconninfo(connection), *at = options;
+        while (strcmp(at->keyword, "sslmode") != 0)
+            at++;
+        printf("user %s, sslmode %s\n", PQuser(connection), at->val);
+        PQconninfoFree(options);
+    } else {
+        printf("libpq: %s", PQerrorMessage(connection));
+    }
+    PQfinish(connection);
+    return !ok;
+}
+
+/* Prints for each host whether a connection to it has a token. Nothing listens at port 1. */
+static int tokens(char **hosts)
+{
+    for (; *hosts; hosts++) {
+        const char *keywords[] = {"host", "hostaddr", "port", "user", NULL};
+        const char *values[] = {*hosts, "127.0.0.1", "1", "app_user", NULL};
+        PGconn *connection = PQconnectdbParams(keywords, values, 0);
+        printf("%s %s\n", *hosts, strstr(PQpass(connection), "&X-Amz-Signature=") ? "true" : "false");
+        PQfinish(connection);
+    }
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
-    if (argc != 3)
+    if (argc < 3)
         return 2;
     conninfo = argv[2];
+    if (!strcmp(argv[1], "cancel"))
+        return cancel();
+    if (!strcmp(argv[1], "connect"))
+        return connect_once();
+    if (!strcmp(argv[1], "tokens"))
+        return tokens(argv + 2);
     if (!strcmp(argv[1], "reset"))
         return reset();
     if (!strcmp(argv[1], "start"))

@@ -1,5 +1,5 @@
-//! `pgiam exec` with drivers that have no libpq, which read the password file by their own code, and with restores that
-//! take longer than a token lives.
+//! `pgiam exec` with drivers without libpq, which read the password file with code of their own, and with restores that take
+//! longer than the lifetime of a token.
 
 use std::fs;
 use std::process::{Command, Output};
@@ -20,30 +20,57 @@ const { Pool } = require('pg');
 })().catch(error => { console.error(error.message); process.exit(1); });
 ";
 
+/// The statements of docs/programs.md about Node's pg.
 #[test]
-fn node_logs_in_through_a_tunnel() {
+fn node_logs_in_through_a_tunnel_if_it_knows_the_ca_and_has_no_password_of_its_own() {
     let directory = temporary_directory();
     let mut npm = clean_command("npm");
     npm.args(["install", "--no-audit", "--no-fund", "--silent", "pg@8"]).current_dir(directory.path());
     expect_success("npm install pg", &npm.output().unwrap());
     fs::write(directory.path().join("login.js"), NODE).unwrap();
     let simulator = server().simulator(SimulatorOptions::default());
-    let mut exec = clean_command(product("pgiam"));
-    exec.args(["exec", "--", "node", "login.js"]).current_dir(directory.path()).envs([
-        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", simulator.url().as_str()),
-        ("PGIAM_HOST", ENDPOINT),
-        ("PGHOST", "localhost"),
-        ("PGPORT", &server().port.to_string()),
-        ("PGUSER", "app_user"),
-        ("PGDATABASE", "app"),
-        ("PGSSLMODE", "verify-full"),
-        ("NODE_EXTRA_CA_CERTS", &server().ca),
-    ]);
-    let out = expect_success("node", &exec.output().unwrap());
-    assert_eq!(out.trim(), "app_user app_user");
+    let node = |sslmode: &str| {
+        let mut exec = clean_command(product("pgiam"));
+        exec.args(["exec", "-h", "localhost", "--", "node", "login.js"]).current_dir(directory.path()).envs([
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", simulator.url().as_str()),
+            ("PGIAM_HOST", ENDPOINT),
+            ("PGHOST", "localhost"),
+            ("PGPORT", &server().port.to_string()),
+            ("PGUSER", "app_user"),
+            ("PGDATABASE", "app"),
+            ("PGSSLMODE", sslmode),
+            ("PGSSLROOTCERT", &server().ca),
+        ]);
+        exec
+    };
+    for sslmode in ["require", "verify-full"] {
+        let out = expect_success("node", &node(sslmode).env("NODE_EXTRA_CA_CERTS", &server().ca).output().unwrap());
+        assert_eq!(out.trim(), "app_user app_user", "{sslmode}");
+        let (_, err) = texts(&node(sslmode).output().unwrap());
+        assert!(err.contains("certificate"), "PGSSLROOTCERT is not read: {err}");
+    }
+    let script = NODE.replace("max: 2", "max: 2, password: 'rds-iam'");
+    fs::write(directory.path().join("login.js"), script).unwrap();
+    let (_, err) = texts(&node("require").env("NODE_EXTRA_CA_CERTS", &server().ca).output().unwrap());
+    assert!(err.contains("PAM authentication failed"), "a password in the program is not replaced: {err}");
 }
 
-/// A schema whose table takes six seconds to load, twice the life of a token, and its dump.
+/// docs/settings.md, about libpq settings that do not work with tokens.
+#[test]
+fn channel_binding_cannot_be_required() {
+    let simulator = server().simulator(SimulatorOptions::default());
+    let psql = |binding: &str| {
+        let mut exec = clean_command(product("pgiam"));
+        let connection = format!("{} channel_binding={binding}", server().conninfo("app_user"));
+        exec.args(["exec", "--", "psql", "-XAtwc", "select current_user", &connection]);
+        exec.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", simulator.url()).output().unwrap()
+    };
+    assert_eq!(expect_success("psql", &psql("prefer")).trim(), "app_user");
+    let (_, err) = texts(&psql("require"));
+    assert!(err.contains("channel binding required"), "{err}");
+}
+
+/// A schema whose table takes six seconds to load, twice the lifetime of a token.
 const SLOW: &str = "create schema slow;
 create function slow.wait(n int) returns boolean language sql as 'select true';
 create table slow.rows (n int check (slow.wait(n)));
@@ -82,11 +109,11 @@ fn by_preload(program: &str, arguments: &[&str]) -> Output {
     })
 }
 
-/// What the parallel programs do with the password of their first connection. pg_dump -j starts its workers when it has
-/// read the catalogs and has all locks; pg_restore -j starts them after the tables are made, and connects once more when
-/// they have done all the work.
+/// The parallel programs use the password of their first connection again. pg_dump -j starts its workers when it has read
+/// the catalogs and has all locks; pg_restore -j starts them after the tables are created, and connects once more when they
+/// have done all the work.
 #[test]
-fn parallel_dumps_and_restores_that_connect_after_their_first_token_has_ended_need_the_preloaded_library() {
+fn parallel_dumps_and_restores_that_connect_after_their_first_token_has_expired_need_the_preload_library() {
     let directory = temporary_directory();
     let place = |name: &str| directory.path().join(name).display().to_string();
     let psql = |sql: &str| expect_success(sql, &by_exec("psql", &["-XAtqc", sql])).trim().to_owned();
@@ -94,7 +121,7 @@ fn parallel_dumps_and_restores_that_connect_after_their_first_token_has_ended_ne
 
     let dump = |by: fn(&str, &[&str]) -> Output, name: &str| {
         std::thread::scope(|scope| {
-            // Held for longer than a token lives.
+            // Locked for longer than the lifetime of a token.
             let locked = "begin; lock table slow.rows; select pg_sleep(5); commit";
             let holder = scope.spawn(|| psql(locked));
             while psql("select count(*) from pg_locks where relation = 'slow.rows'::regclass") == "0" {}
@@ -112,12 +139,12 @@ fn parallel_dumps_and_restores_that_connect_after_their_first_token_has_ended_ne
         let output = by("pg_restore", &["-j", jobs, "-d", "app", &place("dump")]);
         let rows =
             psql("select count(*) from slow.rows, pg_class where oid = 'slow.rows'::regclass and relacl is not null");
-        assert_eq!(rows, "12", "the rows and the grant are there in any case");
+        assert_eq!(rows, "12", "the rows and the grant are restored in any case");
         (output.status.success(), texts(&output).1)
     };
     let (succeeded, err) = restore(by_exec, "2");
     assert!(!succeeded && err.contains("reconnection failed"), "{err}");
-    assert_eq!(restore(by_exec, "1"), (true, String::new()), "there is one connection only");
+    assert_eq!(restore(by_exec, "1"), (true, String::new()), "there is only one connection");
     assert_eq!(restore(by_preload, "2"), (true, String::new()));
     psql("set client_min_messages = error; drop schema slow cascade");
 }
@@ -137,9 +164,9 @@ public class Login {
 }
 "#;
 
-/// pgjdbc has no hostaddr, so this machine is reached as behind a tunnel.
+/// pgjdbc has no hostaddr, so the connection is as through a tunnel.
 #[test]
-fn java_finds_a_new_token_at_every_connect() {
+fn java_reads_a_new_token_at_every_connect() {
     let directory = temporary_directory();
     let program = directory.path().join("Login.java").display().to_string();
     fs::write(&program, JAVA).unwrap();

@@ -1,4 +1,4 @@
-//! `pgiam pgbouncer`: the distribution's pooler logs in with fresh tokens under load, over many of their lifetimes.
+//! `pgiam pgbouncer`: the PgBouncer of the distribution logs in with fresh tokens under load, for many token lifetimes.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -12,7 +12,7 @@ use aws_simulator::{Simulator, SimulatorOptions};
 
 use crate::support::{Server, clean_command, product, run, temporary_directory, texts};
 
-/// Ends with the test, however that ends.
+/// A process that is killed when the test ends.
 struct Running(Child);
 
 impl Drop for Running {
@@ -22,7 +22,7 @@ impl Drop for Running {
     }
 }
 
-/// PgBouncer does not run as root; from root it runs as the server does.
+/// PgBouncer does not run as root; if the tests do, it runs as the user postgres.
 fn unprivileged(program: &Path) -> Command {
     if run("id", ["-u"], None::<&str>).trim() != "0" {
         return clean_command(program);
@@ -40,7 +40,7 @@ fn await_that(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// A pooler's directory, its configuration, and the port where it will listen.
+/// The directory of a PgBouncer, its database and its port.
 struct Pooler {
     directory: tempfile::TempDir,
     port: u16,
@@ -79,7 +79,7 @@ impl Pooler {
         self.directory.path().join(name)
     }
 
-    /// `pgiam pgbouncer` beside it.
+    /// `pgiam pgbouncer` for it.
     fn pgiam(&self, simulator: &Simulator, arguments: &[&str]) -> Command {
         let mut pgiam = unprivileged(&self.place("pgiam"));
         pgiam.arg("pgbouncer").arg(self.place("pgiam.ini")).args(arguments).args(["--database", &self.database]);
@@ -130,7 +130,7 @@ fn refused_logins(server: &Server) -> bool {
     fs::read_to_string(&server.log).unwrap().lines().any(|line| !line.contains("\"accepted\""))
 }
 
-/// How many logins there were; none was refused.
+/// The number of logins, none of which was refused.
 fn accepted_logins(server: &Server) -> usize {
     let decisions = fs::read_to_string(&server.log).unwrap();
     let accepted = decisions.lines().filter(|line| line.contains("\"accepted\"")).count();
@@ -151,20 +151,20 @@ fn pgbouncer_logs_in_under_load_across_many_token_lifetimes_and_a_restart() {
     let running = pooler.start();
     pooler.load(&server, "16");
     drop(running);
-    // The pooler's pidfile now names nobody; new tokens are written all the same.
+    // The pidfile of PgBouncer names no process any more; new tokens are written all the same.
     let before = fs::metadata(&included).unwrap().modified().unwrap();
-    await_that("the file is kept fresh", || fs::metadata(&included).unwrap().modified().unwrap() != before);
+    await_that("the file is refreshed", || fs::metadata(&included).unwrap().modified().unwrap() != before);
     let _ = fs::remove_file(&pid_file);
     let _running = pooler.start();
     pooler.load(&server, "4");
 
-    assert!(keeper.0.try_wait().unwrap().is_none(), "it still runs");
+    assert!(keeper.0.try_wait().unwrap().is_none(), "pgiam still runs");
     let accepted = accepted_logins(&server);
     assert!(accepted > 15, "{accepted} logins over the lifetimes");
 }
 
 #[test]
-fn pgbouncer_is_reloaded_over_its_admin_console_and_a_pooler_that_does_not_run_is_told_and_survived() {
+fn pgbouncer_is_reloaded_over_its_admin_console_and_need_not_run() {
     let server = Server::start(&["--max-token-age", "3"], &[]);
     let simulator = server.simulator(SimulatorOptions::default());
     let pooler = Pooler::new(&server);
@@ -178,7 +178,7 @@ fn pgbouncer_is_reloaded_over_its_admin_console_and_a_pooler_that_does_not_run_i
 
     let _running = pooler.start();
     pooler.load(&server, "10");
-    assert!(keeper.0.try_wait().unwrap().is_none(), "it still runs");
+    assert!(keeper.0.try_wait().unwrap().is_none(), "pgiam still runs");
     let accepted = accepted_logins(&server);
     assert!(accepted > 6, "{accepted} logins over the lifetimes");
     let log = fs::read_to_string(pooler.place("log")).unwrap();
@@ -186,7 +186,7 @@ fn pgbouncer_is_reloaded_over_its_admin_console_and_a_pooler_that_does_not_run_i
 }
 
 #[test]
-fn a_token_that_is_longer_than_pgbouncer_holds_is_warned_of_and_really_refused() {
+fn there_is_a_warning_for_a_token_that_pgbouncer_truncates() {
     let server = Server::start(&[], &[]);
     let simulator = server.simulator(SimulatorOptions { session_token_length: 2500, ..Default::default() });
     let pooler = Pooler::new(&server);
@@ -200,6 +200,6 @@ fn a_token_that_is_longer_than_pgbouncer_holds_is_warned_of_and_really_refused()
         let mut psql = clean_command("psql");
         psql.args(["-XAtwc", "select 1", "-h", "127.0.0.1", "-p", &pooler.port.to_string(), "-U", "any", "app"]);
         assert!(!psql.env("PGCONNECT_TIMEOUT", "10").output().unwrap().status.success());
-        assert!(fs::read_to_string(&server.log).unwrap().contains("refused"), "the server saw a token that was cut");
+        assert!(fs::read_to_string(&server.log).unwrap().contains("refused"), "the server received a truncated token");
     }
 }

@@ -1,7 +1,6 @@
-//! The preloaded library with the programs that people have: each logs in, outlives its token, and logs in again.
+//! The preload library with common programs: each logs in, waits until its token has expired, and logs in again.
 //!
-//! The server refuses tokens after three seconds. That a token sent again is refused there shows
-//! `without_the_library_a_reset_sends_the_old_token`.
+//! The server refuses tokens after three seconds; `without_the_library_a_reset_sends_the_old_token` shows it.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -21,7 +20,7 @@ fn python() -> &'static Path {
     PYTHON.get_or_init(|| PathBuf::from(run(root().join("tools/python-environment"), ["deep"], None::<&str>).trim()))
 }
 
-/// Two logins, and a token's lifetime between them.
+/// Two logins, with a pause between them in which the token expires.
 fn logs_in_again(mut command: Command) {
     command.env("HOST", ENDPOINT);
     let (out, err) = outlives_its_tokens(&mut command, 1);
@@ -186,7 +185,7 @@ log_in();
 fn psql_with_a_new_connection() {
     let client = Client::new(forgetful_server());
     let mut command = client.command("psql");
-    // psql's \c hands on the password of the connection before: the old token.
+    // psql's \c passes on the password of the connection before: the old token.
     command.args(["-XAtq", "-v", "ON_ERROR_STOP=1", &client.conninfo()]);
     let script = "select current_user \\g\n\\! read -r line\n\\connect\nselect current_user;\n";
     let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -215,7 +214,7 @@ fn pg_dump_with_jobs_that_connect_late() {
         "app",
         "create table slow (i int); alter table slow owner to app_user; insert into slow values (1)",
     );
-    // While somebody holds the table pg_dump waits; its jobs connect afterwards, with the first connection's password.
+    // pg_dump waits while another session locks the table; then its jobs connect with the first connection's password.
     let mut holder = Command::new("psql");
     holder.args(["-XAtq", "-U", "postgres", "-d", "app", "-p", &server.port.to_string(), "-h"]).arg(&server.socket);
     let mut holder = holder.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -252,7 +251,7 @@ fn pg_basebackup_with_its_second_connection() {
     assert!(backup.join("PG_VERSION").exists());
 }
 
-/// A reset writes the new token into libpq's own memory: no byte of it may lie outside.
+/// A reset writes the new token into libpq's memory, and no byte outside of what libpq allocated.
 #[test]
 fn a_reset_under_valgrind_writes_where_libpq_has_room() {
     let client = Client::new(server());
@@ -273,7 +272,7 @@ fn wait_until(what: &str, mut there: impl FnMut() -> bool) {
     }
 }
 
-/// A server that runs with the library, as the client of the forgetful one.
+/// A server with the library that is a client of the forgetful server.
 struct ClientServer {
     server: Server,
     remote: &'static Server,
@@ -292,7 +291,7 @@ impl ClientServer {
         Self { server, remote, client }
     }
 
-    /// The remote server's address: variables of libpq do not reach into a server.
+    /// The remote server's address: libpq's variables have no effect in a server.
     fn address(&self) -> String {
         format!("host={ENDPOINT} hostaddr=127.0.0.1 port={} dbname=app", self.remote.port)
     }
@@ -313,7 +312,7 @@ fn postgres_fdw_and_dblink_and_a_subscription_within_a_server() {
          grant select on shared to app_replica; create publication published for table shared",
     );
 
-    // One session, so that one process outlives its token.
+    // One session, so that one process runs longer than its token is valid.
     let address = client.address();
     let options = address.split(' ').map(|option| option.replace('=', " '") + "'").collect::<Vec<_>>().join(", ");
     client.server.as_superuser(

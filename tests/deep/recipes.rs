@@ -1,4 +1,4 @@
-//! The recipes of docs/recipes.md: each program logs in, outlives its token, and logs in again with a new one.
+//! The recipes in docs/recipes.md: each program logs in, and logs in again with a new token when the first has expired.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,13 +8,13 @@ use crate::examples::installed;
 use crate::preload_support::{Client, outlives_its_tokens};
 use crate::support::{ENDPOINT, expect_success, forgetful_server, product, root, run};
 
-/// A Python with the frameworks.
+/// A Python with the frameworks installed.
 fn python() -> &'static Path {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
     PYTHON.get_or_init(|| PathBuf::from(run(root().join("tools/python-environment"), ["deep"], None::<&str>).trim()))
 }
 
-/// A program on an EC2 instance, with the installed library and without the preloaded one.
+/// A program on an EC2 instance, with the installed library and without the preload library.
 fn on_instance(client: &Client, program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = client.command_without_library(program);
     command
@@ -57,7 +57,7 @@ fn the_example_programs_log_in() {
 }
 
 #[test]
-fn sqlalchemy_asks_for_a_token_at_every_connect() {
+fn sqlalchemy_gets_a_token_at_every_connect() {
     for driver in ["psycopg", "psycopg2"] {
         let script = "
 import sqlalchemy
@@ -77,7 +77,7 @@ with engine.connect():
 }
 
 #[test]
-fn a_pool_of_psycopg_asks_for_a_token_at_every_connect() {
+fn a_pool_of_psycopg_gets_a_token_at_every_connect() {
     python_logs_in_again(
         "
 import psycopg_pool
@@ -110,16 +110,16 @@ wait()
 ";
 
 #[test]
-fn django_asks_for_a_token_at_every_connect() {
+fn django_gets_a_token_at_every_connect() {
     let script = DJANGO.replace("ENGINE,", "'django_iam',").replace("OPTIONS}", "{}}");
     python_logs_in_again(&format!("{script}connection.close()\nlog_in()\n"));
 }
 
 #[test]
-fn a_pool_of_django_asks_for_a_token_at_every_connect() {
+fn a_pool_of_django_gets_a_token_at_every_connect() {
     let options = "{'pool': {'min_size': 1, 'max_size': 2, 'connection_class': TokenConnection}}}";
     let script = DJANGO.replace("ENGINE,", "'django.db.backends.postgresql',").replace("OPTIONS}", options);
-    // Another thread's connection, while the first is in use.
+    // Another thread opens a connection while the first is in use.
     let second = "
 import threading
 thread = threading.Thread(target=log_in)
@@ -131,7 +131,7 @@ connection.close_pool()
 }
 
 #[test]
-fn active_record_asks_for_a_token_at_every_connect() {
+fn active_record_gets_a_token_at_every_connect() {
     let client = Client::new(forgetful_server());
     for again in ["ActiveRecord::Base.connection.reconnect!", "ActiveRecord::Base.connection_pool.disconnect!"] {
         let script = format!(
@@ -155,7 +155,7 @@ log_in.call
     }
 }
 
-/// pgAdmin's own class that runs the command, and its own quoting of names; a few lines stand for the rest of pgAdmin.
+/// pgAdmin's own class that runs the command, and its own quoting of names; a few lines replace the rest of pgAdmin.
 const PGADMIN: &str = "
 import ast, importlib.util, os, pathlib, re, sys, types
 import flask, psycopg

@@ -48,9 +48,10 @@ def host(region):
 
 def make(session, kind):
     region = ROUND.choice(REGIONS)
-    access_key_id, secret = "ASIA" + word(ALPHANUMERIC.upper(), 16, 16), word(ALPHANUMERIC + "/+=", 20, 40)
+    access_key_id, secret = word(ALPHANUMERIC.upper(), 16, 16), word(ALPHANUMERIC + "/+=", 20, 40)
     length = ROUND.choice([0, 0, 1, ROUND.randint(2, 1500), ROUND.randint(1500, 4096)])
     session_token = word(ALPHANUMERIC + "/+=", length, length) or None
+    access_key_id = ("ASIA" if session_token else "AKIA") + access_key_id
     second = ROUND.randint(0, 4_102_444_799)
     moment = datetime.datetime.fromtimestamp(second, datetime.timezone.utc)
     client = session.create_client(

@@ -4,16 +4,16 @@ use std::path::{Path, PathBuf};
 
 use crate::support::{products, root, run};
 
-/// Static keys: the promises of the ABI do not hang on where credentials come from.
+/// Static keys: what the ABI promises does not depend on the credential source.
 pub(crate) fn abi_environment() -> [(&'static str, &'static str); 2] {
     [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")]
 }
 
-/// Compiles a program into `directory`. The SONAME's name is put beside the library, as an installation would.
+/// Compiles a program into `directory`, with a symbolic link to the library by its SONAME, as after installation.
 pub(crate) fn build(source: &str, directory: &Path, flags: &[&str]) -> PathBuf {
     let library = products();
     let link = library.join("libpgiam.so.0");
-    // Several tests may do this at the same time; whoever is second finds it done.
+    // Several tests may do this at the same time; all but the first find the link.
     std::os::unix::fs::symlink("libpgiam.so", &link).ok();
     let program = directory.join("program");
     let mut arguments: Vec<String> =

@@ -1,4 +1,4 @@
-//! `docs/credentials.md`: what it says that `pgiam credentials` prints in each environment, it prints there.
+//! `docs/credentials.md`: `pgiam credentials` prints what the page shows, in each environment of the page.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::support::{clean_command, product, root, run, temporary_directory, texts};
 
-/// A machine as the page describes it.
+/// A machine of the page.
 struct Machine {
     home: TempDir,
     simulator: Simulator,
@@ -58,7 +58,7 @@ impl Machine {
         );
     }
 
-    /// What the helper prints, with what differs from run to run written as on the page.
+    /// What `pgiam` prints, with what differs from run to run replaced by the page's values.
     fn prints(&self) -> String {
         let mut command = clean_command(product("pgiam"));
         let output = command
@@ -117,6 +117,11 @@ fn environment(name: &str) -> Machine {
         "keys" => {
             machine.keys("default");
             machine.file(".aws/config", "[default]\nregion = eu-central-1\n");
+        }
+        "misnamed" => {
+            machine.file(".aws/config", "\n[work]\noutput = json\n");
+            machine.set("AWS_REGION", "eu-central-1");
+            machine.arguments = vec!["--profile", "work"];
         }
         "sso" => {
             machine.file(
@@ -211,10 +216,10 @@ fn pgiam_credentials_prints_what_the_page_says_in_each_environment() {
         shown += 1;
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_eq!(shown, 10);
+    assert_eq!(shown, 11);
 }
 
-/// The address that nobody listens at.
+/// Replaces the address without a listener.
 fn mask_port(text: &str) -> String {
     let Some(at) = text.find("http://127.0.0.1:") else { return text.to_owned() };
     let after = text[at + 17..].trim_start_matches(|c: char| c.is_ascii_digit());

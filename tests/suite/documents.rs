@@ -105,7 +105,7 @@ fn every_status_and_every_setting_is_explained() {
         statuses += 1;
     }
     assert_eq!(statuses, 9);
-    for keyword in pgiam_core::config::settings::KEYWORDS {
+    for keyword in pgiam_core::KEYWORDS {
         assert!(readme.contains(&format!("`{keyword}`")) && header.contains(keyword), "{keyword}");
     }
     let programs = read("docs/programs.md");
@@ -118,7 +118,7 @@ fn every_status_and_every_setting_is_explained() {
 #[test]
 fn the_settings_for_connections_are_explained_and_the_page_is_linked() {
     let (page, readme) = (read("docs/settings.md"), read("README.md"));
-    let source = read("crates/pgiam-libpq/src/own_settings.rs");
+    let source = read("crates/pgiam-libpq/src/keywords.rs");
     let source = source.split("#[cfg(test)]").next().unwrap();
     let mut explained = 0;
     for line in source.lines().filter_map(|line| line.trim().strip_prefix("(\"iam")) {

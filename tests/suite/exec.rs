@@ -1,9 +1,12 @@
-//! `pgiam exec` against the real server: libpq's programs find fresh tokens whenever they connect, and a person at a
-//! terminal does not notice the wrapper.
+//! `pgiam exec` with a real server: the programs of PostgreSQL find fresh tokens whenever they connect, and at a terminal
+//! they behave as without it.
 
 use std::fs;
-use std::path::Path;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 use aws_simulator::{Simulator, SimulatorOptions};
 
@@ -11,7 +14,7 @@ use crate::support::{
     ENDPOINT, clean_command, expect_success, product, python, run, server, temporary_directory, texts,
 };
 
-/// `pgiam exec -- COMMAND` on an EC2 instance; the endpoint is this machine.
+/// `pgiam exec FLAGS -- COMMAND` on an EC2 instance. The endpoint is this machine.
 fn exec(simulator: &Simulator, flags: &[&str], words: &[&str]) -> Command {
     let mut command = clean_command(product("pgiam"));
     command.arg("exec").args(flags).arg("--").args(words);
@@ -33,7 +36,7 @@ fn succeeds(flags: &[&str], words: &[&str]) -> String {
 }
 
 #[test]
-fn psql_logs_in_anew_with_a_fresh_look_at_the_password_file() {
+fn psql_reads_the_password_file_at_every_connect() {
     let directory = temporary_directory();
     let script = directory.path().join("script.sql");
     fs::write(&script, "select 'first ' || current_user;\n\\c\nselect 'again ' || current_user;\n\\c - jane@corp.com\nselect current_user;\n").unwrap();
@@ -45,7 +48,7 @@ fn psql_logs_in_anew_with_a_fresh_look_at_the_password_file() {
 }
 
 #[test]
-fn behind_a_tunnel_the_token_is_for_the_endpoint_that_is_named() {
+fn behind_a_tunnel_the_token_is_for_the_named_endpoint() {
     let conninfo = format!("host=localhost hostaddr=127.0.0.1 iam_host={ENDPOINT} sslmode=verify-full");
     let out = succeeds(&[], &["psql", "-XAt", "-d", &conninfo, "-c", "select current_user"]);
     assert_eq!(out.trim(), "app_user");
@@ -84,7 +87,7 @@ fn pgbench_connects_for_every_transaction() {
 }
 
 #[test]
-fn tokens_that_end_within_seconds_are_swapped_in_time() {
+fn tokens_that_expire_within_seconds_are_renewed_in_time() {
     let server = crate::support::Server::start(&["--max-token-age", "2"], &[]);
     let simulator = server.simulator(SimulatorOptions::default());
     let port = server.port.to_string();
@@ -96,11 +99,98 @@ fn tokens_that_end_within_seconds_are_swapped_in_time() {
     };
     expect_success("logins over two lifetimes", &with(&["--refresh-every", "1"]));
     let (_, err) = texts(&with(&[]));
-    assert!(err.contains("PAM authentication failed"), "without new tokens the logins fail: {err}");
+    assert!(err.contains("PAM authentication failed"), "without renewal the logins fail: {err}");
+}
+
+/// `pgiam` and the preload library in one directory, as `make install` puts them into bin and lib.
+fn pgiam_with_preload() -> &'static Path {
+    static DIRECTORY: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, pgiam) = DIRECTORY.get_or_init(|| {
+        let directory = temporary_directory();
+        for name in ["pgiam", "libpgiam_preload.so"] {
+            fs::copy(product(name), directory.path().join(name)).unwrap();
+        }
+        let pgiam = directory.path().join("pgiam");
+        (directory, pgiam)
+    });
+    pgiam
+}
+
+fn exec_with_preload(simulator: &Simulator, words: &[&str]) -> Command {
+    let mut command = exec(simulator, &["--preload"], words);
+    let mut installed = clean_command(pgiam_with_preload());
+    installed.args(command.get_args());
+    installed.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    std::mem::swap(&mut command, &mut installed);
+    command
 }
 
 #[test]
-fn at_a_terminal_ctrl_c_cancels_the_query_and_psql_lives_on_and_ctrl_z_stops_the_job() {
+fn with_preload_every_connection_gets_a_token_and_other_servers_need_no_tls() {
+    let simulator = server().simulator(SimulatorOptions::default());
+    let local = format!("host={} user=postgres sslmode=disable", server().socket.display());
+    let script = format!(
+        "psql -XAtqc 'select current_user' && PGHOSTADDR= psql -XAtqd '{local} dbname=postgres' -c 'select current_user'"
+    );
+    let output = exec_with_preload(&simulator, &["sh", "-c", &script]).output().unwrap();
+    assert_eq!(expect_success("exec --preload", &output), "app_user\npostgres\n");
+}
+
+/// A server without TLS that asks for the password in clear, and everything that one client sends to it.
+fn what_a_server_without_tls_receives(listener: &TcpListener) -> Vec<u8> {
+    let (mut client, _) = listener.accept().unwrap();
+    let mut received = Vec::new();
+    let message = |client: &mut TcpStream, received: &mut Vec<u8>, prefix: usize| {
+        let mut head = vec![0; prefix + 4];
+        client.read_exact(&mut head).ok()?;
+        let length = u32::from_be_bytes(head[prefix..].try_into().unwrap()) as usize;
+        let mut body = vec![0; length - 4];
+        client.read_exact(&mut body).ok()?;
+        received.extend([head, body.clone()].concat());
+        Some(body)
+    };
+    while let Some(body) = message(&mut client, &mut received, 0) {
+        match u32::from_be_bytes(body[..4].try_into().unwrap()) {
+            // SSLRequest and GSSENCRequest: neither is supported.
+            80_877_103 | 80_877_104 => client.write_all(b"N").unwrap(),
+            // The startup message; AuthenticationCleartextPassword follows, and then the password.
+            _ => {
+                client.write_all(b"R\0\0\0\x08\0\0\0\x03").unwrap();
+                message(&mut client, &mut received, 1);
+                break;
+            }
+        }
+    }
+    received
+}
+
+#[test]
+fn with_preload_no_token_ever_reaches_a_server_without_tls() {
+    let simulator = server().simulator(SimulatorOptions::default());
+    for (words, expected) in [
+        ("psql -Xwc 'select 1'", "does not support SSL"),
+        ("psql -Xwd 'sslmode=prefer' -c 'select 1'", "sslmode=prefer"),
+        ("psql -Xwd 'sslmode=disable' -c 'select 1'", "sslmode=disable"),
+        ("PGSSLMODE=allow psql -Xwc 'select 1'", "sslmode=allow"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port().to_string();
+        let mut command = exec_with_preload(&simulator, &["sh", "-c", words]);
+        command.env("PGPORT", port).env_remove("PGSSLMODE").env_remove("PGSSLROOTCERT");
+        let (received, output) = std::thread::scope(|scope| {
+            let server = scope.spawn(|| what_a_server_without_tls_receives(&listener));
+            let output = command.output().unwrap();
+            (server.join().unwrap(), output)
+        });
+        let (_, err) = texts(&output);
+        assert!(!output.status.success() && err.contains(expected), "{words}: {err}");
+        let received = String::from_utf8_lossy(&received).into_owned();
+        assert!(!received.is_empty() && !received.contains("X-Amz"), "{words}: {received}");
+    }
+}
+
+#[test]
+fn at_a_terminal_ctrl_c_cancels_the_query_and_ctrl_z_stops_the_job() {
     let simulator = server().simulator(SimulatorOptions::default());
     let psql = exec(&simulator, &[], &["psql", "-X", "-P", "pager=off"]);
     let mut driver = clean_command(python());
@@ -111,11 +201,14 @@ fn at_a_terminal_ctrl_c_cancels_the_query_and_psql_lives_on_and_ctrl_z_stops_the
     assert!(out.contains("all as at any prompt"), "{out}");
 }
 
-/// A shell with job control on a terminal of its own, and what a person types there.
+/// A shell with job control at a terminal of its own, and what a person types there. The tests may run in the background of
+/// a script, where SIGINT and SIGQUIT are ignored, and that is inherited.
 const TERMINAL: &str = r#"
-import os, pty, select, sys, time, shlex
+import os, pty, select, signal, sys, time, shlex
 pid, terminal = pty.fork()
 if pid == 0:
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
     os.environ['PS1'] = 'shell> '
     os.execvp('bash', ['bash', '--norc', '--noprofile', '-i'])
 seen = ''

@@ -1,30 +1,49 @@
-//! Only the designed names leave the library, and it is linked as a C library should be.
+//! Only the designed names leave the libraries, and they are linked as C libraries should be.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use crate::examples_support::installed;
 use crate::support::{product, root, run, temporary_directory};
 
-/// The functions that the header declares.
-fn declared() -> BTreeSet<String> {
-    let header = std::fs::read_to_string(root().join("include/pgiam.h")).unwrap();
+/// The names in a list of exports, whose numbers count from 1: names are only added at its end.
+pub(crate) fn listed(file: &str) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(root().join(file)).unwrap();
+    let lines: Vec<Vec<&str>> =
+        text.lines().filter(|line| !line.starts_with('#')).map(|line| line.split_whitespace().collect()).collect();
+    for (index, line) in lines.iter().enumerate() {
+        assert_eq!(line[1..], [(index + 1).to_string().as_str()], "{file}: {line:?}");
+    }
+    lines.iter().map(|line| line[0].to_owned()).collect()
+}
+
+/// The names that a library exports.
+pub(crate) fn exported(library: &Path) -> BTreeSet<String> {
+    let symbols = run("nm", ["-D", "--defined-only", "--format=posix"], Some(library));
+    symbols.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+}
+
+/// The functions that a header declares and does not define.
+fn declared(header: &str) -> BTreeSet<String> {
+    let header = std::fs::read_to_string(root().join("include").join(header)).unwrap();
     header
         .lines()
-        .filter(|line| line.ends_with('(') || line.contains('('))
-        .filter(|line| !line.trim_start().starts_with(['*', '/', '#']))
+        .filter(|line| line.contains('(') && !line.starts_with("static"))
+        .filter(|line| !line.starts_with([' ', '*', '/', '#']))
         .filter_map(|line| line.split('(').next()?.rsplit([' ', '*']).next().map(str::to_owned))
         .filter(|name| name.starts_with("pgiam_"))
         .collect()
 }
 
 #[test]
-fn the_library_exports_exactly_what_the_header_declares() {
-    let symbols = run("nm", ["-D", "--defined-only", "--format=posix"], Some(product("libpgiam.so")));
-    let exported: BTreeSet<String> =
-        symbols.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect();
-    let declared = declared();
-    assert_eq!(declared.len(), 11, "{declared:?}");
-    assert_eq!(exported, declared);
+fn the_library_exports_exactly_what_is_listed_and_the_headers_declare() {
+    let listed = listed("exports.txt");
+    assert_eq!(exported(&product("libpgiam.so")), listed);
+    let (private, public): (BTreeSet<_>, BTreeSet<_>) =
+        listed.into_iter().partition(|name| name.starts_with("pgiam_libpq_"));
+    assert_eq!(public.len(), 11, "{public:?}");
+    assert_eq!(declared("pgiam.h"), public);
+    assert_eq!(declared("pgiam-libpq.h"), private);
 }
 
 #[test]

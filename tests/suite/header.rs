@@ -1,4 +1,4 @@
-//! `include/pgiam.h` is generated from `src/`, checked in, and compiles everywhere. `make header` writes it anew.
+//! `include/pgiam.h` is generated from `src/` and checked in, and it compiles everywhere. `make header` generates it again.
 
 use std::fs;
 use std::path::Path;
@@ -22,7 +22,7 @@ fn generate() -> String {
     without_rust_sections(&String::from_utf8(header).unwrap())
 }
 
-/// A `# Safety` section is for readers of the Rust source; the header's conventions say the same in C's terms.
+/// Removes `# Safety` sections, which are for readers of the Rust source; the header's conventions say the same for C.
 fn without_rust_sections(header: &str) -> String {
     let mut out: Vec<&str> = Vec::new();
     let mut skipping = false;

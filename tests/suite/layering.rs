@@ -9,11 +9,13 @@ use crate::support::root;
 const LAYERS: &[&[&str]] = &[
     &["lib"],
     &["client"],
-    &["token"],
+    &["token::template"],
     &["region"],
     &["credentials::cache", "credentials::chain"],
-    // The profile composes the other sources.
+    // A role is assumed with other profiles and sources.
+    &["credentials::role"],
     &["credentials::profile"],
+    &["credentials::web_identity"],
     &[
         "credentials::environment",
         "credentials::process",
@@ -22,19 +24,24 @@ const LAYERS: &[&[&str]] = &[
         "credentials::container",
         "credentials::imds",
     ],
-    &["credentials"],
+    &["credentials", "credentials::keys"],
+    &["token", "token::request"],
     &["token::endpoint", "token::sigv4"],
     &["net::metadata_service", "net::aws_endpoint"],
     &["config"],
     &["config::settings", "config::profile_files"],
-    &["config::environment", "config::region_name"],
-    &["net::http", "net::retry"],
-    &["net::socket"],
-    &["net::tls"],
+    &["config::section_hints", "config::locations"],
+    &["config::environment", "config::region_name", "config::grammar"],
+    &["net::retry"],
+    &["net::http"],
+    &["net::bounded", "net::resolve"],
+    &["net::partition", "net::tls", "net::xml"],
     &["net", "sync::single_flight", "sync::lossy_cache", "sync"],
-    &["time", "secret", "sys", "percent_encoding"],
+    &["credentials::document"],
+    &["time"],
+    &["secret", "sys"],
     &["error"],
-    &["test_hooks"],
+    &["percent_encoding", "test_hooks"],
 ];
 
 fn layer(module: &str) -> usize {

@@ -1,4 +1,4 @@
-//! `include/pgiam-libpq.h`: libpq's own functions with a token for a password, against the real server.
+//! `include/pgiam-libpq.h`: libpq's functions with a token as the password, against the real server.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -12,13 +12,13 @@ use crate::support::{ENDPOINT, clean_command, products, root, run, server, tempo
 const SECOND_HOST: &str = "other.c9akciq32rpa.eu-central-1.rds.amazonaws.com";
 
 /// The driver, built once, as C99 with every warning an error.
-fn driver() -> &'static PathBuf {
+pub(crate) fn driver() -> &'static PathBuf {
     static DRIVER: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
     let (_, program) = DRIVER.get_or_init(|| {
         let directory = temporary_directory();
         let flags = run("pkg-config", ["--cflags", "libpq"], None::<&str>);
         let mut flags: Vec<&str> = flags.split_whitespace().collect();
-        // Before the library's own flags; the linker takes libpq for what is named after it, too.
+        // Before the library's own flags, so that the linker keeps libpq.
         flags.extend(["-std=c99", "-Wl,--no-as-needed", "-lpq"]);
         let program = c_programs::build("libpq.c", directory.path(), &flags);
         (directory, program)
@@ -26,7 +26,7 @@ fn driver() -> &'static PathBuf {
     program
 }
 
-/// Runs the driver on an EC2 instance, in an environment that names nothing.
+/// Runs the driver on a simulated EC2 instance, in an otherwise empty environment.
 fn drive_on(simulator: &Simulator, arguments: &[&str], variables: &[(&str, &str)]) -> String {
     let output = clean_command(driver())
         .args(arguments)
@@ -51,7 +51,7 @@ fn place() -> String {
 }
 
 #[test]
-fn a_connection_to_an_endpoint_gets_a_token_however_it_is_written() {
+fn a_connection_to_an_endpoint_gets_a_token_however_it_is_given() {
     let (server, place) = (server(), place());
     let uri = format!(
         "postgresql://app_user@{ENDPOINT}:{}/app?hostaddr=127.0.0.1&sslmode=verify-full&sslrootcert={}",
@@ -90,7 +90,7 @@ fn a_connection_to_an_endpoint_gets_a_token_however_it_is_written() {
 }
 
 #[test]
-fn the_word_rds_iam_asks_for_a_token_and_a_real_password_is_left_alone() {
+fn the_password_rds_iam_asks_for_a_token_and_a_real_password_is_left_alone() {
     let place = place();
     let asked = drive(&["connectdb", &format!("{place} user=app_user password=rds-iam")], &[]);
     assert!(asked.starts_with("user app_user"), "{asked}");
@@ -128,7 +128,7 @@ fn the_users_own_password_file_still_counts_for_the_other_hosts() {
     let (server, nobody) = (server(), aws_simulator::refused_port().unwrap());
     let simulator = server.simulator(SimulatorOptions::default());
     let credentials = simulator.instance_credentials();
-    // Any password that the server takes will do for one of the user's own.
+    // Any password that the server accepts can stand in for the user's own.
     let environment: pgiam_core::Environment = [
         ("AWS_ACCESS_KEY_ID", credentials.access_key_id.as_str()),
         ("AWS_SECRET_ACCESS_KEY", &credentials.secret_access_key),
@@ -156,7 +156,7 @@ fn the_users_own_password_file_still_counts_for_the_other_hosts() {
 }
 
 #[test]
-fn behind_a_tunnel_the_token_is_signed_for_the_endpoint_that_is_named() {
+fn behind_a_tunnel_the_token_is_signed_for_the_configured_endpoint() {
     let server = server();
     let (port, sign_port) = (server.port, server.port.to_string());
     let tunnel = format!("host=localhost port={port} user=app_user dbname=app");
@@ -174,7 +174,7 @@ fn behind_a_tunnel_the_token_is_signed_for_the_endpoint_that_is_named() {
     assert_eq!(drive(&["connectdb", &uri], &[]), "user app_user, sslmode require, ticks 0\n");
     let words = ["params", "dbname", &tunnel, "iam_host", ENDPOINT];
     assert_eq!(drive(&words, &[]), "user app_user, sslmode require, ticks 0\n");
-    // Nothing names the endpoint: libpq connects, and the server asks for a password that is not there.
+    // No endpoint is configured: libpq connects, and the server asks for a password.
     let out = drive(&["connectdb", &tunnel], &[]);
     assert!(out.starts_with("libpq: "), "{out}");
 }
@@ -196,21 +196,25 @@ fn a_token_is_never_sent_in_clear() {
 }
 
 #[test]
-fn what_is_wrong_is_told() {
+fn errors_name_what_is_wrong() {
     let place = place();
     let simulator = server().simulator(SimulatorOptions::default());
     simulator.set_role(None);
     let out = drive_on(&simulator, &["connectdb", &format!("{place} user=app_user")], &[]);
-    assert!(out.starts_with("refused: pgiam: no credentials: "), "{out}");
+    let expected = format!("refused: pgiam: no token for {ENDPOINT}: no credentials: ");
+    assert!(out.starts_with(&expected), "{out}");
     for (conninfo, part) in [
-        ("iam=maybe host=x", "refused: pgiam: iam or PGIAM is \"maybe\""),
-        ("iam=on host=localhost", "refused: pgiam: host \"localhost\" is this machine"),
+        ("iam=maybe host=x", "refused: pgiam: iam is \"maybe\"; it must be off, auto or on"),
+        ("iam=on host=localhost", "refused: pgiam: no token for localhost: host \"localhost\" is this machine"),
         ("iam=on host=db.example.com port=70000", "70000"),
         ("host=x iam_port", "libpq: missing \"=\" after \"iam_port\""),
         ("host='x", "libpq: unterminated quoted string"),
         ("nonsense", "libpq: missing \"=\" after \"nonsense\""),
         ("bogus=1", "libpq: invalid connection option \"bogus\""),
-        ("iam_profile=gone iam=on host=db.example.com", "refused: pgiam: profile: profile \"gone\""),
+        (
+            "iam_profile=gone iam=on host=db.example.com",
+            "refused: pgiam: no token for db.example.com: profile: profile \"gone\"",
+        ),
     ] {
         let out = drive(&["connectdb", conninfo], &[]);
         assert!(out.contains(part), "{conninfo}: {out}");
@@ -218,7 +222,7 @@ fn what_is_wrong_is_told() {
 }
 
 #[test]
-fn an_event_loop_is_never_held_up() {
+fn an_event_loop_is_never_blocked() {
     let simulator = server().simulator(SimulatorOptions::default());
     simulator.inject(Route::ImdsToken, Fault::Delay { duration: Duration::from_millis(200) }, 1);
     let out = drive_on(&simulator, &["start", &format!("{} user=app_user", place())], &[]);

@@ -4,6 +4,8 @@
 
 mod abi;
 mod c_programs;
+mod connections;
+mod credential_order;
 mod credentials_page;
 mod documents;
 mod examples;

@@ -1,6 +1,5 @@
-//! `libpgiam_preload.so` with programs that know nothing of IAM, against the real server.
+//! `libpgiam_preload.so` with unmodified programs, against the real server.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
@@ -8,6 +7,7 @@ use std::time::Duration;
 
 use aws_simulator::{Fault, Route};
 
+use crate::exports::{exported, listed};
 use crate::preload_support::{Client, c_program, outlives_its_tokens};
 use crate::support::{
     ENDPOINT, clean_command, expect_success, forgetful_server, product, python, run, server, temporary_directory, texts,
@@ -27,28 +27,9 @@ fn logs_in(client: &Client, connection: &[&str], variables: &[(&str, &str)]) {
 }
 
 #[test]
-fn the_library_exports_names_of_libpq_alone_and_needs_libc_alone() {
+fn the_library_exports_libpqs_names_only_and_needs_libc_only() {
     let library = product("libpgiam_preload.so");
-    let symbols = run("nm", ["-D", "--defined-only", "--format=posix"], Some(&library));
-    let exported: BTreeSet<&str> = symbols.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    let expected = BTreeSet::from([
-        "PQconnectStart",
-        "PQconnectStartParams",
-        "PQconnectdb",
-        "PQconnectdbParams",
-        "PQconnectionNeedsPassword",
-        "PQconninfo",
-        "PQconninfoParse",
-        "PQerrorMessage",
-        "PQfinish",
-        "PQping",
-        "PQpingParams",
-        "PQreset",
-        "PQresetPoll",
-        "PQresetStart",
-        "PQsetdbLogin",
-    ]);
-    assert_eq!(exported, expected);
+    assert_eq!(exported(&library), listed("crates/pgiam-preload/exports.txt"));
     let dynamic = run("readelf", ["-dW"], Some(&library));
     assert!(dynamic.contains("Library soname: [libpgiam_preload.so]") && dynamic.contains("NODELETE"), "{dynamic}");
     for line in dynamic.lines().filter(|line| line.contains("(NEEDED)")) {
@@ -58,7 +39,7 @@ fn the_library_exports_names_of_libpq_alone_and_needs_libc_alone() {
 }
 
 #[test]
-fn psql_logs_in_however_the_connection_is_named() {
+fn psql_logs_in_however_the_connection_is_given() {
     let client = Client::new(server());
     let port = server().port.to_string();
     let directory = temporary_directory();
@@ -72,10 +53,10 @@ fn psql_logs_in_however_the_connection_is_named() {
     logs_in(&client, &[&uri], &[]);
     logs_in(&client, &[], &[("PGHOST", ENDPOINT), ("PGUSER", "app_user"), ("PGDATABASE", "app")]);
     logs_in(&client, &["service=app"], &[("PGSERVICEFILE", &services)]);
-    // The word that asks for a token, from programs that insist on a password.
+    // The password that asks for a token, for programs that insist on one.
     logs_in(&client, &[&format!("{} password=rds-iam", client.conninfo())], &[]);
     logs_in(&client, &[&client.conninfo()], &[("PGPASSWORD", "rds-iam")]);
-    // A token, whose time may be over.
+    // A token, which may have expired.
     let old =
         format!("{ENDPOINT}:{port}/?Action=connect&DBUser=app_user&X-Amz-Date=20200101T000000Z&X-Amz-Signature=0");
     logs_in(&client, &[&client.conninfo()], &[("PGPASSWORD", &old)]);
@@ -94,7 +75,7 @@ fn a_connection_string_of_white_space_means_the_defaults() {
 }
 
 #[test]
-fn what_the_settings_name_is_served_too() {
+fn hosts_that_the_settings_name_get_tokens_too() {
     let client = Client::new(server());
     let local = "host=localhost user=app_user dbname=app";
     logs_in(&client, &[&format!("{local} iam_host={ENDPOINT}")], &[]);
@@ -106,19 +87,18 @@ fn what_the_settings_name_is_served_too() {
 }
 
 #[test]
-fn of_several_hosts_each_gets_its_own_token() {
+fn each_of_several_hosts_gets_its_own_token() {
     let client = Client::new(server());
     let port = server().port;
     let other = ENDPOINT.replace("mypg", "other");
-    // Nobody listens at the first two; the token for the third must be the one that is sent there.
+    // Nothing listens at the first two; the third must get its own token.
     let hosts = format!("host={other},localhost,{ENDPOINT} hostaddr=127.0.0.1,127.0.0.1,127.0.0.1 port=1,2,{port}");
     logs_in(&client, &[&format!("{hosts} user=app_user dbname=app")], &[]);
     logs_in(&client, &[&format!("{hosts} user=app_user dbname=app password=rds-iam")], &[]);
-    let output = psql(&client, &[&format!("{hosts} user=app_user dbname=app")], &[("PGPASSWORD", "rds-iam")]);
-    assert!(texts(&output).1.contains("pgiam: several hosts need a token each"), "{output:?}");
+    logs_in(&client, &[&format!("{hosts} user=app_user dbname=app")], &[("PGPASSWORD", "rds-iam")]);
 }
 
-/// The same in both: what the program prints and how it ends.
+/// Runs psql with and without the library; output and exit status must be the same.
 fn untouched(client: &Client, arguments: &[&str], variables: &[(&str, &str)]) -> (String, String) {
     let run = |mut command: Command| {
         command.args(["-XAtwc", USER]).args(arguments).envs(variables.iter().copied());
@@ -127,12 +107,12 @@ fn untouched(client: &Client, arguments: &[&str], variables: &[(&str, &str)]) ->
     };
     let (with, without) = (run(client.command("psql")), run(client.command_without_library("psql")));
     assert_eq!(with, without, "{arguments:?} {variables:?}");
-    assert!(client.simulator.requests().is_empty(), "{arguments:?}: nobody was asked for credentials");
+    assert!(client.simulator.requests().is_empty(), "{arguments:?}: no credentials were fetched");
     with.0
 }
 
 #[test]
-fn everything_else_passes_untouched_errors_included() {
+fn all_other_calls_are_passed_on_unchanged_errors_included() {
     let client = Client::new(server());
     let directory = temporary_directory();
     let passfile = directory.path().join("passfile");
@@ -142,13 +122,13 @@ fn everything_else_passes_untouched_errors_included() {
     let with_password = format!("host={ENDPOINT} user=not_granted dbname=app password=not_granted");
     let without_password = format!("host={ENDPOINT} user=not_granted dbname=app");
 
-    // A password of the user's own wins, wherever it stands.
+    // A password of the user's own wins, wherever it is given.
     assert_eq!(untouched(&client, &[&with_password], &[]).0, "not_granted\n");
     assert_eq!(untouched(&client, &[&with_file], &[]).0, "not_granted\n");
     assert_eq!(untouched(&client, &[&without_password], &[("PGPASSWORD", "not_granted")]).0, "not_granted\n");
     assert!(untouched(&client, &[&without_password], &[("PGPASSWORD", "x")]).1.contains("authentication failed"));
 
-    // Other hosts, and what libpq does not take.
+    // Other hosts, and arguments that libpq refuses.
     fs::set_permissions(&passfile, fs::Permissions::from_mode(0o644)).unwrap();
     let refused_file = with_file.replace(ENDPOINT, "localhost");
     assert!(untouched(&client, &[&refused_file], &[]).1.contains("has group or world access"));
@@ -194,7 +174,7 @@ fn a_token_goes_over_tls_or_not_at_all() {
 }
 
 #[test]
-fn without_credentials_the_error_message_tells_why() {
+fn without_credentials_the_error_message_says_why() {
     let client = Client::new(server());
     client.simulator.set_role(None);
     let output = client.command(c_program()).args(["names", &client.conninfo()]).output().unwrap();
@@ -210,7 +190,7 @@ fn without_credentials_the_error_message_tells_why() {
 }
 
 #[test]
-fn every_way_to_connect_is_served_and_what_programs_ask_is_answered() {
+fn every_function_that_connects_gets_a_token_and_options_are_the_programs_own() {
     let client = Client::new(server());
     let passfile = "passfile=/nonexistent/passfile";
     let conninfo = format!("host=localhost user=app_user dbname=app iam_host={ENDPOINT} {passfile}");
@@ -239,7 +219,7 @@ fn a_nonblocking_connect_waits_for_credentials_no_longer_than_its_bound() {
     let (milliseconds, out) = start("300");
     assert!((250..2000).contains(&milliseconds), "{out}");
     assert!(out.contains("pgiam: no token for") && out.contains("PGIAM_START_TIMEOUT_MS"), "{out}");
-    // The bound is the connection's, not each host's.
+    // The limit is for the connection, not for each host.
     let four = [ENDPOINT; 4].join(",");
     let addresses = ["127.0.0.1"; 4].join(",");
     let (milliseconds, out) =
@@ -256,15 +236,22 @@ fn forked_children_and_threads_get_tokens_too() {
     let client = Client::new(server());
     let output = client.command(c_program()).args(["threads", &client.conninfo()]).output().unwrap();
     assert_eq!(expect_success("threads", &output), "connected: app_user\n0 connections failed\n");
-    // Parent and children share what the parent held; a few of them found nothing held yet.
+    // Parent and children share the parent's cached credentials; a few of them were forked before there were any.
     assert!(client.simulator.requests().len() <= 3 * 22, "{}", client.simulator.requests().len());
+}
+
+#[test]
+fn asynchronous_cancellation_ends_the_thread_and_not_the_program() {
+    let client = Client::new(server());
+    let output = client.command(c_program()).args(["cancel", ""]).output().unwrap();
+    assert_eq!(expect_success("cancel", &output), "every thread was cancelled\n");
 }
 
 #[test]
 fn a_reset_logs_in_with_a_new_token_even_if_that_is_longer() {
     let server = forgetful_server();
     let directory = temporary_directory();
-    // Credentials that live two seconds; each ones' session token is longer than the last.
+    // Credentials that are valid for two seconds; each session token is longer than the one before.
     let mut script = "count=$(cat \"$0.count\" 2>/dev/null || echo 0)\necho $((count + 1)) >\"$0.count\"\n".to_owned();
     script.push_str("expiration=$(date -u -d '+2 seconds' +%Y-%m-%dT%H:%M:%SZ)\ncase $count in\n");
     for (count, length) in [(0, 300), (1, 900), (2, 1900)] {
@@ -297,10 +284,10 @@ fn a_reset_logs_in_with_a_new_token_even_if_that_is_longer() {
 fn a_reset_that_tries_several_hosts_gives_each_a_new_token() {
     let server = forgetful_server();
     let client = Client::new(server);
-    // The first is no standby, so libpq logs in there, turns it down and goes on to the second.
+    // The first is not a standby, so libpq logs in there, rejects it and moves on to the second.
     let local =
         "hostaddr=127.0.0.1,127.0.0.1 user=app_user dbname=app sslmode=require target_session_attrs=prefer-standby";
-    // The second time the hosts cannot be told apart by name and port.
+    // The second time both hosts have the same name and port.
     for second in ["localhost", ENDPOINT] {
         let hosts = format!("host={ENDPOINT},{second} iam_host={ENDPOINT},{ENDPOINT} {local}");
         let mut command = client.command(c_program());
@@ -320,7 +307,7 @@ fn a_reset_that_begins_at_a_host_without_tokens_gives_the_next_a_new_one() {
     fs::write(&passfile, "localhost:*:*:of_two_hosts:own\n").unwrap();
     fs::set_permissions(&passfile, fs::Permissions::from_mode(0o600)).unwrap();
     let client = Client::new(served);
-    // Neither is a standby: libpq logs in at the second too before it comes back to the first.
+    // Neither is a standby: libpq logs in at the second, too, before it returns to the first.
     let hosts = format!(
         "host=localhost,{ENDPOINT} hostaddr=127.0.0.1,127.0.0.1 port={},{} user=of_two_hosts dbname=app \
          sslmode=require target_session_attrs=prefer-standby passfile={}",
@@ -329,7 +316,7 @@ fn a_reset_that_begins_at_a_host_without_tokens_gives_the_next_a_new_one() {
         passfile.display()
     );
     let mut command = client.command(c_program());
-    // Each server has an authority of its own.
+    // Each server has its own certificate authority.
     command.args(["reset", &hosts]).env_remove("PGHOSTADDR").env_remove("PGPORT").env_remove("PGSSLROOTCERT");
     let (out, err) = outlives_its_tokens(&mut command, 2);
     assert_eq!(out, "connected: of_two_hosts\nreset: of_two_hosts\nreset by polling: of_two_hosts\n", "{err}");
@@ -354,7 +341,7 @@ fn without_the_library_a_reset_sends_the_old_token() {
 }
 
 #[test]
-fn a_libpq_that_is_loaded_privately_is_found() {
+fn a_privately_loaded_libpq_is_found() {
     let client = Client::new(server());
     let script = "
 import asyncio, os, psycopg

@@ -1,4 +1,4 @@
-//! Programs that know nothing of IAM, run with the preloaded library on an EC2 instance.
+//! Unmodified programs, run with the preload library on a simulated EC2 instance.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -10,14 +10,14 @@ use aws_simulator::{Simulator, SimulatorOptions};
 
 use crate::support::{ENDPOINT, Server, clean_command, outlive_a_token, product, root, run, temporary_directory};
 
-/// The preloaded library and the program of `tests/c/preload.c`.
+/// A machine on which programs run.
 pub(crate) struct Client {
     pub(crate) simulator: Simulator,
     server: &'static Server,
 }
 
 impl Client {
-    /// A machine whose role the server knows.
+    /// A machine whose instance role the server accepts.
     pub(crate) fn new(server: &'static Server) -> Self {
         Self { simulator: server.simulator(SimulatorOptions::default()), server }
     }
@@ -29,7 +29,7 @@ impl Client {
         command
     }
 
-    /// A program on it, as it is.
+    /// A program on it, without the library.
     pub(crate) fn command_without_library(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = clean_command(program);
         command
@@ -41,13 +41,13 @@ impl Client {
         command
     }
 
-    /// A connection that names no password.
+    /// A connection without a password.
     pub(crate) fn conninfo(&self) -> String {
         format!("host={ENDPOINT} user=app_user dbname=app sslmode=verify-full")
     }
 }
 
-/// `tests/c/preload.c`, linked to the system's libpq and to nothing of ours.
+/// `tests/c/preload.c`, linked to the system's libpq only.
 pub(crate) fn c_program() -> &'static Path {
     static PROGRAM: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
     let (_, path) = PROGRAM.get_or_init(|| {
@@ -67,8 +67,8 @@ pub(crate) fn c_program() -> &'static Path {
     path
 }
 
-/// Runs a program that lives longer than its tokens: it prints a line for each login, and goes on when it reads one.
-/// Gives its standard output and standard error.
+/// Runs a program that runs longer than its tokens are valid: it prints a line for each login, and continues when it
+/// reads one. Returns its standard output and standard error.
 pub(crate) fn outlives_its_tokens(command: &mut Command, times: usize) -> (String, String) {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");

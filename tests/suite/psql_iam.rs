@@ -1,4 +1,4 @@
-//! `psql-iam` and `pgiam token` against the real server.
+//! `psql-iam` and `pgiam token` with a real server.
 
 use std::process::Output;
 
@@ -7,7 +7,7 @@ use aws_simulator::SimulatorOptions;
 use crate::examples_support::{installed, on_instance};
 use crate::support::{ENDPOINT, clean_command, expect_success, server, texts};
 
-/// Runs the installed wrapper by this shell, on an EC2 instance.
+/// Runs the installed psql-iam with this shell, on an EC2 instance.
 fn psql_iam(shell: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let installed = installed();
     let simulator = server().simulator(SimulatorOptions::default());
@@ -38,7 +38,7 @@ fn psql_iam_logs_in_however_the_connection_is_named() {
         let variables = [("PGHOST", ENDPOINT), ("PGUSER", "app_user"), ("PGDATABASE", "app")];
         let output =
             psql_iam(shell, &["-XAtc", "select ssl from pg_stat_ssl where pid = pg_backend_pid()"], &variables);
-        assert_eq!(expect_success("psql-iam by variables", &output).trim(), "t", "sslmode=require where none is given");
+        assert_eq!(expect_success("psql-iam by variables", &output).trim(), "t", "without sslmode it is require");
     }
 }
 
@@ -56,8 +56,38 @@ fn psql_iam_refuses_to_send_a_token_in_clear() {
 }
 
 #[test]
-fn a_refused_login_shows_the_words_of_the_server() {
+fn a_refused_login_shows_the_message_of_the_server() {
     let output = psql_iam("sh", &["-h", ENDPOINT, "-U", "nobody", "-c", "select 1", "app"], &[]);
     let (_, err) = texts(&output);
     assert!(err.contains("authentication failed for user \"nobody\""), "{err}");
+}
+
+/// The recipe in docs/recipes.md.
+#[test]
+fn an_encoded_token_is_the_password_in_a_url() {
+    let installed = installed();
+    let simulator = server().simulator(SimulatorOptions::default());
+    let port = server().port.to_string();
+    for user in ["app_user", "jane@corp.com"] {
+        let mut token = clean_command(installed.prefix.join("bin/pgiam"));
+        token.args(["token", "--url-encode", "--no-newline", "-h", ENDPOINT, "-p", &port, "-U", user]);
+        on_instance(&mut token, &simulator, installed);
+        let token = expect_success("pgiam token --url-encode", &token.output().unwrap());
+        let user_in_url = user.replace('@', "%40");
+        let url = format!(
+            "postgresql://{user_in_url}:{token}@{ENDPOINT}:{port}/app?sslmode=verify-full&hostaddr=127.0.0.1&sslrootcert={}",
+            server().ca
+        );
+        let output = clean_command("psql").args(["-XAtwc", "select current_user", "-d", &url]).output().unwrap();
+        assert_eq!(expect_success("psql with a URL", &output).trim(), user);
+    }
+}
+
+#[test]
+fn help_of_the_installed_psql_iam_is_followed_by_the_help_of_psql() {
+    let out = expect_success("psql-iam --help", &psql_iam("sh", &["--help"], &[]));
+    assert!(
+        out.starts_with("psql-iam runs psql") && out.contains("psql is the PostgreSQL interactive terminal"),
+        "{out}"
+    );
 }

@@ -1,4 +1,4 @@
-//! The examples of docs/sidecar.md: their files are well formed, and their commands write a file that logs in.
+//! The examples in docs/sidecar.md: the files are well formed, and the commands write a password file that works.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -7,15 +7,15 @@ use aws_simulator::SimulatorOptions;
 
 use crate::support::{ENDPOINT, clean_command, expect_success, product, python, root, server, temporary_directory};
 
-/// The blocks of a language.
+/// The code blocks in a language.
 fn blocks(language: &str) -> Vec<String> {
     let page = fs::read_to_string(root().join("docs/sidecar.md")).unwrap();
     let begin = format!("```{language}\n");
     page.split(&begin).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
 }
 
-/// Runs a documented command once, here, and logs in with what it wrote.
-fn writes_a_file_that_logs_in(words: &[&str]) {
+/// Runs a command of the page once, with a path here, and logs in with the file.
+fn writes_a_working_file(words: &[&str]) {
     let server = server();
     let simulator = server.simulator(SimulatorOptions::default());
     let directory = temporary_directory();
@@ -38,20 +38,20 @@ fn writes_a_file_that_logs_in(words: &[&str]) {
 }
 
 #[test]
-fn the_units_commands_write_a_file_that_logs_in() {
+fn the_commands_of_the_systemd_unit_write_a_password_file_that_works() {
     let units = blocks("ini");
     let commands: Vec<&str> = units[0].lines().filter(|line| line.starts_with("ExecStart")).collect();
     assert_eq!(commands.len(), 2);
     for command in commands {
         let words: Vec<&str> = command.split_whitespace().skip(1).filter(|word| *word != "--once").collect();
-        writes_a_file_that_logs_in(&words);
+        writes_a_working_file(&words);
     }
     let written = "/run/pgiam/passfile";
     assert!(units[0].contains("RuntimeDirectory=pgiam\n") && units[1].contains(&format!("PGPASSFILE={written}\n")));
     assert_eq!(units[0].matches(written).count(), 2);
 }
 
-/// What the pod's parts say of each other, by PyYAML.
+/// Checks with PyYAML that the parts of the pod agree, and prints the arguments of the sidecar.
 const POD: &str = "
 import sys, yaml
 account, pod = yaml.safe_load_all(sys.stdin)
@@ -69,11 +69,11 @@ print(' '.join(sidecar['args']))
 ";
 
 #[test]
-fn the_pods_parts_agree_and_its_command_writes_a_file_that_logs_in() {
+fn the_parts_of_the_pod_agree_and_its_command_writes_a_password_file_that_works() {
     let directory = temporary_directory();
     let file = directory.path().join("pod.yaml");
     fs::write(&file, &blocks("yaml")[0]).unwrap();
     let mut reader = clean_command(python());
     let out = expect_success("pod", &reader.args(["-c", POD]).stdin(fs::File::open(file).unwrap()).output().unwrap());
-    writes_a_file_that_logs_in(&out.split_whitespace().collect::<Vec<_>>());
+    writes_a_working_file(&out.split_whitespace().collect::<Vec<_>>());
 }

@@ -7,9 +7,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::credentials::Credentials;
-use crate::faults::{Fault, Route, Times};
+use crate::faults::{Fault, Times};
 use crate::http::{Request, Response};
 use crate::log::LoggedRequest;
+use crate::route::Route;
 use crate::state::State;
 use crate::time::{from_unix_seconds, unix_seconds};
 
@@ -92,6 +93,10 @@ fn respond(state: &State, request: &Request) -> io::Result<Value> {
         ("POST", "/credentials") => {
             let registration: Registration = serde_json::from_slice(&request.body)?;
             state.keys.record(&registration.into())?;
+            Ok(json!({}))
+        }
+        ("POST", "/account") => {
+            state.settings().account = serde_json::from_slice(&request.body)?;
             Ok(json!({}))
         }
         ("POST", "/clock") => {

@@ -1,4 +1,4 @@
-//! The faults, the routes they are tied to, and the queue they wait in.
+//! The faults and the queue they wait in.
 //!
 //! A fault is injected for a route and a number of times. Every request takes the oldest fault whose route covers it,
 //! so faults injected one after the other play like a script: twice 503, then a hang, then good answers again.
@@ -7,113 +7,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
-use crate::http::{Request, Response};
+use crate::route::Route;
 use crate::sync::lock;
-use crate::{container, imds, sso, sts};
-
-/// What a request asks for; also what a fault is tied to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Route {
-    /// Every request except those to the simulator's own control paths. Never the route of a request.
-    Any,
-    /// Every request to the instance metadata service. As the route of a request: a metadata path not listed here.
-    Imds,
-    /// `PUT /latest/api/token`
-    ImdsToken,
-    /// `GET /latest/meta-data/iam/security-credentials/`
-    ImdsRoleList,
-    /// `GET /latest/meta-data/iam/security-credentials/ROLE`
-    ImdsCredentials,
-    /// `GET /latest/meta-data/iam/info`
-    ImdsInfo,
-    /// `GET /latest/meta-data/placement/region`
-    ImdsRegion,
-    /// `GET /latest/dynamic/instance-identity/document`
-    ImdsIdentityDocument,
-    /// The container credentials endpoint: `/v2/credentials/…`, `/v1/credentials`, `/get-credentials`.
-    Container,
-    /// Every request to STS. As the route of a request: an action not listed here.
-    Sts,
-    /// STS, `Action=AssumeRole`
-    StsAssumeRole,
-    /// STS, `Action=AssumeRoleWithWebIdentity`
-    StsWebIdentity,
-    /// STS, `Action=GetCallerIdentity`
-    StsCallerIdentity,
-    /// `GET /federation/credentials` of the SSO portal
-    SsoRoleCredentials,
-    /// `POST /token` of SSO OIDC
-    OidcCreateToken,
-    /// The simulator's own paths, `/simulator/…`. No fault touches them.
-    Control,
-    /// A path that belongs to no service.
-    Other,
-}
-
-/// The service that a request was for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Service {
-    /// The instance metadata service, version 2.
-    Imds,
-    /// The container credentials endpoint of ECS and EKS Pod Identity.
-    Container,
-    /// The Security Token Service.
-    Sts,
-    /// The SSO portal.
-    Sso,
-    /// SSO OIDC.
-    SsoOidc,
-    /// The simulator itself.
-    Control,
-    /// None of them.
-    Unknown,
-}
-
-impl Route {
-    pub(crate) fn of(request: &Request) -> Self {
-        if request.path.starts_with("/simulator/") {
-            return Self::Control;
-        }
-        imds::route(request)
-            .or_else(|| container::route(request))
-            .or_else(|| sso::route(request))
-            .or_else(|| sts::route(request))
-            .unwrap_or(Self::Other)
-    }
-
-    /// The service this route belongs to.
-    pub fn service(self) -> Service {
-        match self {
-            Self::Imds
-            | Self::ImdsToken
-            | Self::ImdsRoleList
-            | Self::ImdsCredentials
-            | Self::ImdsInfo
-            | Self::ImdsRegion
-            | Self::ImdsIdentityDocument => Service::Imds,
-            Self::Container => Service::Container,
-            Self::Sts | Self::StsAssumeRole | Self::StsWebIdentity | Self::StsCallerIdentity => Service::Sts,
-            Self::SsoRoleCredentials => Service::Sso,
-            Self::OidcCreateToken => Service::SsoOidc,
-            Self::Control => Service::Control,
-            Self::Any | Self::Other => Service::Unknown,
-        }
-    }
-
-    /// Whether a fault tied to `self` meets a request of route `request`.
-    fn covers(self, request: Self) -> bool {
-        match self {
-            Self::Any => request != Self::Control,
-            Self::Imds | Self::Sts => request.service() == self.service(),
-            Self::Control => false,
-            _ => self == request,
-        }
-    }
-}
 
 /// What goes wrong. Those that replace the content run no service code: no credentials are issued, no token is spent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,50 +77,6 @@ pub enum Fault {
     Throttling,
     /// An STS error document with this status and code.
     StsError(u16, String),
-}
-
-impl Fault {
-    /// The answer that takes the place of the service's own, for faults in the content.
-    pub(crate) fn replacement(&self, route: Route) -> Option<Response> {
-        Some(match self {
-            Self::Status(status) => Response::text(*status, "simulated status\n"),
-            Self::StatusWithBody(status, body) => {
-                let kind = match body.trim_start().bytes().next() {
-                    Some(b'{' | b'[') => "application/json",
-                    Some(b'<') => "text/xml",
-                    _ => "text/plain",
-                };
-                Response::new(*status, kind, body.as_bytes())
-            }
-            Self::NonJson => Response::new(
-                200,
-                "text/html",
-                "<!DOCTYPE html><html><body>Please sign in to the network.</body></html>\n",
-            ),
-            Self::WrongXml => Response::new(
-                200,
-                "text/xml",
-                "<?xml version=\"1.0\"?><Unexpected><Reply>nothing of use</Reply></Unexpected>\n",
-            ),
-            Self::Empty => Response::text(200, ""),
-            Self::Huge(bytes) => Response::new(200, "application/json", vec![b' '; *bytes]),
-            Self::Endless => Response::text(200, ""),
-            Self::Redirect(status, location) => Response::text(*status, "").with_header("Location", location.as_str()),
-            Self::Throttling => throttled(route),
-            Self::StsError(status, code) => sts::error(*status, code, "Simulated error."),
-            _ => return None,
-        })
-    }
-}
-
-fn throttled(route: Route) -> Response {
-    match route.service() {
-        Service::Sts => sts::error(400, "Throttling", "Rate exceeded"),
-        Service::Sso => sso::error(429, "TooManyRequestsException", "Rate exceeded"),
-        Service::SsoOidc => Response::json(400, &json!({"error": "slow_down", "error_description": "Rate exceeded"}))
-            .with_header("x-amzn-ErrorType", "SlowDownException"),
-        _ => Response::text(429, "Too many requests\n"),
-    }
 }
 
 /// How many requests a fault meets.

@@ -5,6 +5,7 @@
 //! - the instance metadata service, version 2 (`/latest/…`)
 //! - the container credentials endpoint of ECS and EKS Pod Identity (`/v2/credentials/…`, `/get-credentials`)
 //! - STS: AssumeRole, AssumeRoleWithWebIdentity, GetCallerIdentity (`POST /`)
+//! - RDS, IAM, CloudWatch and CloudWatch Logs, as far as explaining a refused login needs them (`POST /`)
 //! - the SSO portal (`GET /federation/credentials`) and SSO OIDC (`POST /token`)
 //!
 //! Every request is logged, faults come on command, and every credential issued can be mirrored into a directory, so
@@ -27,31 +28,33 @@
 
 #![deny(unsafe_code)]
 
+mod account;
 mod addresses;
-mod container;
 mod control;
 mod credentials;
 mod delivery;
 mod faults;
 mod http;
-mod imds;
+mod issued_tokens;
 mod log;
 mod options;
 mod random;
+mod route;
 mod server;
+mod services;
 mod sigv4;
 mod simulator;
-mod sso;
 mod state;
-mod sts;
 mod sync;
 mod time;
 
+pub use account::{Account, DbCluster, DbInstance, DbProxy, LogEvent, Metric, Principal, ProxyEndpoint, Statement};
 pub use addresses::{Blackhole, RefusedPort, blackhole_address, refused_port};
 pub use credentials::{Credentials, PLANTED};
-pub use faults::{Fault, Route, Service, Times};
+pub use faults::{Fault, Times};
 pub use log::LoggedRequest;
 pub use options::{Clock, SimulatorOptions};
+pub use route::{Route, Service};
 pub use simulator::Simulator;
 
 /// The account that everything here belongs to.

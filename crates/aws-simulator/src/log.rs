@@ -5,8 +5,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::faults::{Fault, Route, Service};
+use crate::faults::Fault;
 use crate::http::{self, Request};
+use crate::route::{Route, Service};
 use crate::sync::{lock, wait_until};
 use crate::time::unix_milliseconds;
 

@@ -39,6 +39,7 @@ Control, with curl for example:
   POST   /simulator/release       lets go the answers that the fault hold holds
   POST   /simulator/rotate        new credentials for instance and container
   POST   /simulator/credentials   {\"access_key_id\":..., \"secret_access_key\":...}
+  POST   /simulator/account       databases, identities and policies, as JSON
   POST   /simulator/clock         {\"offset_seconds\":-3600}
   POST   /simulator/expiration    {\"expiration\":UNIX_SECONDS or null}
 ";

@@ -8,11 +8,12 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use crate::delivery::{Delivery, hang, reset};
-use crate::faults::{Fault, Route, Service};
+use crate::faults::Fault;
 use crate::http::{Request, RequestReader, Response};
+use crate::route::Route;
 use crate::state::{Call, State};
 use crate::time::http_date;
-use crate::{container, control, imds, sso, sts};
+use crate::{control, services};
 
 /// Accepts until the gate is stopped, then ends every connection and waits for their threads.
 pub(crate) fn serve(listener: &TcpListener, state: &Arc<State>) {
@@ -80,7 +81,7 @@ fn converse(state: &State, stream: &TcpStream, connection: u64) -> io::Result<()
 
 /// Answers one request, and tells whether the connection may serve another.
 fn answer(state: &State, stream: &TcpStream, request: &Request, connection: u64) -> io::Result<bool> {
-    let route = Route::of(request);
+    let route = services::route(request);
     let keep_alive = state.options.keep_alive && !request.wants_close;
     if route == Route::Control {
         let response = control::answer(state, request);
@@ -108,30 +109,12 @@ fn answer(state: &State, stream: &TcpStream, request: &Request, connection: u64)
     }
 
     let call = Call::new(route, state.now(), fault);
-    let response = match fault.and_then(|fault| fault.replacement(route)) {
+    let response = match fault.and_then(|fault| services::replacement(fault, route)) {
         Some(replacement) => replacement,
-        None => serve_call(state, request, &call),
+        None => services::answer(state, request, &call),
     };
     state.log.answered(number, response.status);
     deliver(state, stream, &response, fault, keep_alive, call.now)
-}
-
-fn serve_call(state: &State, request: &Request, call: &Call) -> Response {
-    let answered = match call.route.service() {
-        Service::Imds => imds::answer(state, request, call),
-        Service::Container => container::answer(state, request, call),
-        Service::Sts => sts::answer(state, request, call),
-        Service::Sso | Service::SsoOidc => sso::answer(state, request, call),
-        Service::Control | Service::Unknown => Ok(Response::text(404, "no such service\n")),
-    };
-    let mut response = answered
-        .unwrap_or_else(|error| Response::text(500, format!("the simulator cannot write credentials: {error}\n")));
-    if response.status == 200
-        && let Some(body) = state.settings().bodies.get(&call.route)
-    {
-        response.body = body.clone().into_bytes();
-    }
-    response
 }
 
 fn deliver(

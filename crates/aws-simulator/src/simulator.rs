@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
+use crate::account::Account;
 use crate::credentials::Credentials;
-use crate::faults::{Fault, Route, Times};
+use crate::faults::{Fault, Times};
 use crate::log::LoggedRequest;
 use crate::options::SimulatorOptions;
+use crate::route::Route;
 use crate::server;
 use crate::state::State;
 
@@ -207,6 +209,16 @@ impl Simulator {
     }
 
     // --- settings of the services ---
+
+    /// Replaces what exists in the account: databases, identities, metrics and log lines.
+    pub fn set_account(&self, account: Account) {
+        self.state.settings().account = account;
+    }
+
+    /// What exists in the account now, changes by `Modify…` and `Put…` included.
+    pub fn account(&self) -> Account {
+        self.state.settings().account.clone()
+    }
 
     /// Attaches a role to the instance, or none. The credentials held are replaced.
     ///

@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, Weak};
 use std::time::{Duration, SystemTime};
 
+use crate::account::Account;
 use crate::credentials::{Credentials, Issue, Keys, Standing};
-use crate::faults::{Fault, Faults, Route};
-use crate::imds::SessionTokens;
+use crate::faults::{Fault, Faults};
+use crate::issued_tokens::{SessionTokens, SsoTokens};
 use crate::log::Log;
 use crate::options::SimulatorOptions;
-use crate::sso::SsoTokens;
+use crate::route::Route;
 use crate::sync::{Gate, lock};
 use crate::time::shifted;
 use crate::{ACCOUNT_ID, INSTANCE_ID};
@@ -45,6 +46,7 @@ pub(crate) struct Settings {
     pub(crate) external_id: Option<String>,
     pub(crate) web_identity_token: String,
     pub(crate) clock_offset: i64,
+    pub(crate) account: Account,
     /// Bodies that take the place of good ones.
     pub(crate) bodies: HashMap<Route, String>,
 }
@@ -58,6 +60,7 @@ impl State {
                 external_id: options.external_id.clone(),
                 web_identity_token: options.web_identity_token.clone(),
                 clock_offset: 0,
+                account: Account::default(),
                 bodies: HashMap::new(),
             }),
             faults: Faults::default(),

@@ -1,8 +1,8 @@
-//! Where a program would connect, and as whom: flags, connection string, service file and environment in; one host, port
-//! and user out. libpq's order: explicit, then the service, then the environment, then the defaults.
+//! Where a program would connect, and as whom: flags, connection string, service file and environment in; hosts, ports
+//! and the user out. The order of precedence is libpq's: explicit values, the service, the environment, the defaults.
 //!
-//! An explicit value counts even when it is empty, except that of a command-line option (`conninfo_array_parse`,
-//! `conninfo_add_defaults` and `connectOptions2` of `fe-connect.c`).
+//! An explicit value counts even if it is empty, except that of a command-line option (`conninfo_array_parse`,
+//! `conninfo_add_defaults` and `connectOptions2` in `fe-connect.c`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
@@ -11,14 +11,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
-use crate::postgres_arguments::Arguments;
+use crate::programs::Arguments;
 use crate::service_file::{self, ServiceFiles};
 use pgiam_libpq::own_settings::{self, OwnSettings, SENTINEL};
 use pgiam_libpq::{conninfo, tls};
 
 const DEFAULT_PORT: u16 = 5432;
 
-/// Environment variables, looked at only when they count.
+/// The environment variables. They are checked for UTF-8 only when they are used.
 pub(crate) struct Environment(HashMap<OsString, OsString>);
 
 impl Environment {
@@ -27,12 +27,12 @@ impl Environment {
         Self(variables.into_iter().collect())
     }
 
-    /// Whether a variable is set, be it empty.
+    /// Whether a variable is set; it may be empty.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.0.contains_key(std::ffi::OsStr::new(name))
     }
 
-    /// A variable's text, which may be empty.
+    /// The text of a variable, which may be empty.
     pub(crate) fn get(&self, name: &str) -> Result<Option<String>, Failure> {
         let Some(value) = self.0.get(std::ffi::OsStr::new(name)) else { return Ok(None) };
         let text = value.to_str().ok_or_else(|| Failure::usage(format!("{name} is not valid UTF-8")))?;
@@ -40,19 +40,19 @@ impl Environment {
     }
 }
 
-/// What surrounds the process, as far as a connection depends on it.
+/// The environment of the process, as far as connections depend on it.
 pub(crate) struct Surroundings<'a> {
     pub(crate) environment: &'a Environment,
-    /// The operating system's name for the user.
-    /// Asked only when nothing else names the user: the look-up may go to a directory service.
+    /// The user's name in the operating system. Called only if nothing else names the user, because the look-up may
+    /// need a directory service.
     pub(crate) user_name: fn() -> Option<String>,
-    /// The home directory by the password database, for when `HOME` is not set.
+    /// The home directory in the password database, used if `HOME` is not set.
     pub(crate) home_directory: fn() -> Option<PathBuf>,
     /// Reads a whole file.
     pub(crate) read: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
 }
 
-/// Where a value stands, for messages.
+/// Where a value comes from, for messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     Flag(&'static str),
@@ -72,29 +72,34 @@ impl fmt::Display for Source {
     }
 }
 
-/// A value and where it stands.
+/// A value and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Given {
     pub(crate) value: String,
     pub(crate) source: Source,
 }
 
-/// What the caller said itself, by flags and a connection string.
+/// The values given by flags and a connection string.
 pub(crate) type Explicit = BTreeMap<&'static str, Given>;
 
-/// The helper's own flags and its argument. Unlike psql, the helper does not let the one silently beat the other.
+/// The values of pgiam's own flags and argument. If they contradict each other it is an error; psql would silently prefer
+/// one of them.
 pub(crate) fn explicit<const N: usize>(
     flags: [(&'static str, &'static str, Option<String>); N],
     connection_string: Option<&str>,
 ) -> Result<Explicit, Failure> {
     let mut explicit = match connection_string {
         None => Explicit::new(),
-        Some(text) if conninfo::is_connection_string(text) => from_connection_string(text)?,
-        Some(_) => {
-            return Err(Failure::usage(
-                "the argument is neither a conninfo string (\"host=… user=…\") nor a postgresql:// URI; \
-                 a host is passed with -h",
-            ));
+        Some(text) if conninfo::is_connection_string(text) && !is_web_url(text) => from_connection_string(text)?,
+        Some(text) => {
+            return Err(Failure::usage(match host_of_url(text) {
+                Some(host) => not_a_host_name(&host),
+                None => {
+                    "the argument is neither a conninfo string (\"host=… user=…\") nor a postgresql:// URI; to pass \
+                         a host name, write -h HOST"
+                        .to_owned()
+                }
+            }));
         }
     };
     for (keyword, flag, value) in flags {
@@ -111,7 +116,8 @@ pub(crate) fn explicit<const N: usize>(
     Ok(explicit)
 }
 
-/// A PostgreSQL program's arguments: what a connection string in the database's place says beats the options.
+/// The values of a PostgreSQL program's arguments. A connection string in place of the database's name overrides the
+/// options.
 pub(crate) fn explicit_of_program(arguments: Arguments) -> Result<Explicit, Failure> {
     let mut explicit = Explicit::new();
     let options = [
@@ -141,10 +147,10 @@ fn from_connection_string(text: &str) -> Result<Explicit, Failure> {
 /// One host of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Host {
-    /// As libpq looks it up in a password file: the host's name, else its address.
+    /// The name that libpq looks up in a password file: the host name, or the address if there is no name.
     pub(crate) name: String,
     pub(crate) port: u16,
-    /// Its number in the connection's list.
+    /// The index in the connection's list of hosts.
     pub(crate) index: usize,
 }
 
@@ -155,15 +161,19 @@ pub(crate) struct Connection {
     address: Option<Given>,
     port: Option<Given>,
     pub(crate) user: String,
+    /// Nothing names the user, so it is the operating system's.
+    pub(crate) user_is_guessed: bool,
     /// `sslmode`, if it is given anywhere.
-    pub(crate) sslmode: Option<Given>,
+    sslmode: Option<Given>,
     /// `sslrootcert`, if it is given anywhere.
     pub(crate) sslrootcert: Option<Given>,
-    /// Where a password is given that would be used instead of ours.
-    pub(crate) password: Option<Source>,
+    /// Where a password is given that would be used instead of the token.
+    password: Option<Source>,
+    /// Where the password `rds-iam` is given, which asks for a token.
+    pub(crate) asks_for_token: Option<Source>,
     /// Where a password file is given that would be read instead of ours.
     pub(crate) passfile: Option<Source>,
-    /// pgiam's own settings, by keyword or variable.
+    /// pgiam's own settings, from keywords and variables.
     pub(crate) own: OwnSettings,
 }
 
@@ -199,18 +209,22 @@ pub(crate) fn resolve(explicit: Explicit, surroundings: &Surroundings<'_>) -> Re
     let host = take("host", "PGHOST")?.filter(|host| !host.value.is_empty());
     let address = take("hostaddr", "PGHOSTADDR")?.filter(|address| !address.value.is_empty());
     let port = take("port", "PGPORT")?.filter(|port| !port.value.is_empty());
-    let user = take("user", "PGUSER")?;
+    let user = take("user", "PGUSER")?.map(|given| given.value).filter(|user| !user.is_empty());
     let sslmode = take("sslmode", "PGSSLMODE")?;
     let sslrootcert = take("sslrootcert", "PGSSLROOTCERT")?;
-    // A password that only asks for a token is none.
-    let password = given.remove("password").filter(|given| given.value != SENTINEL).map(|given| given.source);
+    let (mut password, mut asks_for_token) = (None, None);
+    if let Some(given) = given.remove("password") {
+        let place = if given.value == SENTINEL { &mut asks_for_token } else { &mut password };
+        *place = Some(given.source);
+    }
     let passfile = given.remove("passfile").map(|given| given.source);
 
     Ok(Connection {
         host,
         address,
         port,
-        user: match user.map(|given| given.value).filter(|user| !user.is_empty()) {
+        user_is_guessed: user.is_none(),
+        user: match user {
             Some(user) => user,
             None => (surroundings.user_name)().ok_or_else(|| {
                 Failure::usage("no user: pass -U USER, user=USER in a connection string, or set PGUSER")
@@ -219,12 +233,13 @@ pub(crate) fn resolve(explicit: Explicit, surroundings: &Surroundings<'_>) -> Re
         sslmode,
         sslrootcert,
         password,
+        asks_for_token,
         passfile,
         own: own_settings(given, environment)?,
     })
 }
 
-/// pgiam's own settings: what is said by keyword beats the variables.
+/// pgiam's own settings. Keywords override variables.
 fn own_settings(given: Explicit, environment: &Environment) -> Result<OwnSettings, Failure> {
     let mut variables = HashMap::new();
     for (_, variable) in own_settings::KEYWORDS {
@@ -237,16 +252,43 @@ fn own_settings(given: Explicit, environment: &Environment) -> Result<OwnSetting
 }
 
 const HOW_TO_NAME_THE_HOST: &str =
-    "pass the database endpoint's name with -h HOST, host=HOST in a connection string or service, or PGHOST";
+    "pass the name of the database endpoint with -h HOST, host=HOST in a connection string or service, or PGHOST";
+
+/// `https://…`: what a browser shows, and no connection string.
+fn is_web_url(text: &str) -> bool {
+    ["http://", "https://"]
+        .iter()
+        .any(|scheme| text.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme)))
+}
+
+/// The host name in a URL. User and password are left out.
+fn host_of_url(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    Some(host.split(':').next().unwrap_or_default().to_owned())
+}
+
+fn not_a_host_name(host: &str) -> String {
+    format!("a host is given as a URL; pass the name alone: -h {host}")
+}
 
 impl Connection {
-    /// The connection's hosts in their order, those without a name or address (the default socket) left out. At least
-    /// one.
+    /// Whether a host is given anywhere.
+    pub(crate) fn names_a_host(&self) -> bool {
+        self.host.is_some() || self.address.is_some()
+    }
+
+    /// The hosts of the connection in order, without those that have neither name nor address (the default socket). At
+    /// least one.
     pub(crate) fn hosts(&self) -> Result<Vec<Host>, Failure> {
         let items = |given: &Option<Given>| -> Vec<String> {
             given.as_ref().map(|given| given.value.split(',').map(str::to_owned).collect()).unwrap_or_default()
         };
         let (names, addresses, ports) = (items(&self.host), items(&self.address), items(&self.port));
+        if let Some(host) = names.iter().find_map(|name| host_of_url(name)) {
+            return Err(Failure::usage(not_a_host_name(&host)));
+        }
         let Some(Given { source, .. }) = self.host.as_ref().or(self.address.as_ref()) else {
             return Err(Failure::usage(format!("no host: {HOW_TO_NAME_THE_HOST}")));
         };
@@ -269,9 +311,9 @@ impl Connection {
             let name = names.get(index).filter(|name| !name.is_empty()).or_else(|| addresses.get(index));
             let Some(name) = name.filter(|name| !name.is_empty()) else { continue };
             if *source == Source::ConnectionString && name.find('@').is_some_and(|at| at > 0) {
-                // Not shown: it may be the end of a password.
+                // Not shown, because it may be the end of a password.
                 return Err(Failure::usage(
-                    "the connection string's host has an '@'; in a URI, write '@' of a password as %40",
+                    "the host in the connection string contains '@'; in a URI, write the '@' of a password as %40",
                 ));
             }
             let port = ports.get(index).or(ports.first().filter(|_| ports.len() == 1)).map_or("", String::as_str);
@@ -280,13 +322,13 @@ impl Connection {
         Ok(hosts)
     }
 
-    /// The connection's only host, which a token can be for.
+    /// The only host of the connection, for which a token can be made.
     pub(crate) fn only_host(&self) -> Result<Host, Failure> {
         let several = |given: &Option<Given>| given.as_ref().filter(|given| given.value.contains(',')).cloned();
         for (list, what) in [(&self.host, "hosts"), (&self.address, "addresses"), (&self.port, "ports")] {
             if let Some(Given { source, .. }) = several(list) {
                 return Err(Failure::usage(format!(
-                    "{source} gives several {what}; a token is for one host: ask for each host's token by itself"
+                    "{source} gives several {what}; a token is for one host: run pgiam once for each"
                 )));
             }
         }
@@ -296,19 +338,19 @@ impl Connection {
         let source = source.unwrap_or_default();
         if host.name.starts_with(['/', '@']) {
             return Err(Failure::usage(format!(
-                "{source} gives a Unix socket; IAM tokens are for databases at AWS: {HOW_TO_NAME_THE_HOST}"
+                "{source} gives a Unix socket, and IAM tokens are for databases at AWS: {HOW_TO_NAME_THE_HOST}"
             )));
         }
         if self.host.is_none() && self.own.endpoint(0, &host.name, host.port).host == host.name {
             return Err(Failure::usage(format!(
-                "{source} gives an address and no host; a token is valid only for the endpoint's name: \
-                 {HOW_TO_NAME_THE_HOST} beside hostaddr"
+                "{source} gives an address and no host; a token is valid only for the name of the endpoint: \
+                 {HOW_TO_NAME_THE_HOST}, in addition to hostaddr"
             )));
         }
         Ok(host)
     }
 
-    /// Whether the host was named by a flag of ours, and so is the endpoint itself.
+    /// Whether a flag of pgiam names the host, which is then the endpoint itself.
     pub(crate) fn host_is_from_flag(&self) -> bool {
         self.host.as_ref().is_some_and(|given| matches!(given.source, Source::Flag(_)))
     }
@@ -318,20 +360,32 @@ impl Connection {
         self.port.as_ref().is_some_and(|given| matches!(given.source, Source::Flag(_)))
     }
 
-    /// The `sslmode` to connect with; refuses what would send the token in clear, or something else instead of it.
+    /// The `sslmode` to connect with. An error if it could send the token in clear, or if a password would be used
+    /// instead of the token.
     pub(crate) fn check_token_is_safe(&self) -> Result<String, Failure> {
+        let mode = self.required_sslmode()?;
+        if let Some(source) = &self.password {
+            return Err(Failure::usage(format!(
+                "{source} has a password, which would be used instead of the token; remove the password"
+            )));
+        }
+        Ok(mode)
+    }
+
+    /// The `sslmode` to connect with. An error if it could send the token in clear.
+    pub(crate) fn required_sslmode(&self) -> Result<String, Failure> {
         let value = |given: &'_ Option<Given>| given.as_ref().map(|given| given.value.clone());
         let (mode, root) = (value(&self.sslmode), value(&self.sslrootcert));
         let mode = tls::required_sslmode(mode.as_deref(), root.as_deref()).map_err(|why| {
             let source = self.sslmode.as_ref().map(|given| given.source.to_string()).unwrap_or_default();
             Failure::usage(format!("{source}: {why}"))
         })?;
-        if let Some(source) = &self.password {
-            return Err(Failure::usage(format!(
-                "{source} has a password, which would be used instead of the token; leave the password out"
-            )));
-        }
         Ok(mode.to_owned())
+    }
+
+    /// Whether `sslmode` is not given, so that it depends on `PGSSLMODE`.
+    pub(crate) fn has_no_sslmode(&self) -> bool {
+        self.sslmode.is_none()
     }
 }
 
@@ -340,17 +394,16 @@ fn one_port(port: &str, given: Option<&Given>) -> Result<u16, Failure> {
         return Ok(DEFAULT_PORT);
     }
     let source = given.map(|given| given.source.to_string()).unwrap_or_default();
-    // As libpq's parse_int_param: white space may stand around the number.
+    // Like libpq's parse_int_param: white space around the number is allowed.
     let number = port.trim_matches(|character: char| u8::try_from(character).is_ok_and(conninfo::is_space));
     match number.parse::<i32>() {
-        Ok(number) => u16::try_from(number)
-            .ok()
-            .filter(|port| *port != 0)
-            .ok_or_else(|| Failure::usage(format!("{source} gives port {number}, which is outside 1 to 65535"))),
-        // Not shown: in a URI it may be the beginning of a password that has a '/'.
+        Ok(number) => u16::try_from(number).ok().filter(|port| *port != 0).ok_or_else(|| {
+            Failure::usage(format!("{source} gives port {number}, which is not in the range 1 to 65535"))
+        }),
+        // Not shown, because in a URI it may be the beginning of a password that contains '/'.
         Err(_) => Err(Failure::usage(format!(
-            "{source} gives a port that is not a number from 1 to 65535 (in a URI, write ':' '/' '@' of a password or \
-             user as %3A %2F %40)"
+            "{source} gives a port that is not a number from 1 to 65535 (in a URI, write ':', '/' and '@' in a user or \
+             password as %3A, %2F and %40)"
         ))),
     }
 }
@@ -404,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_beats_the_service_which_beats_the_environment_which_beats_the_defaults() {
+    fn explicit_values_override_the_service_which_overrides_the_environment_which_overrides_the_defaults() {
         let variables = [("PGHOST", "env.h"), ("PGPORT", "9"), ("PGUSER", "eu")];
         for (text, variables, expected) in [
             ("host=h", &[][..], "me@h:5432"),
@@ -422,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_value_in_a_string_counts_and_one_of_an_option_does_not() {
+    fn an_empty_value_counts_in_a_string_and_not_in_an_option() {
         let variables = [("PGHOST", "env.h"), ("PGPORT", "9"), ("PGUSER", "eu")];
         assert_eq!(target(&from_string("user='' port=''", &variables).unwrap()), "me@env.h:5432");
         assert!(usage(from_string("host=''", &variables)).contains("no host"));
@@ -436,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn for_psql_a_connection_string_beats_options() {
+    fn for_psql_a_connection_string_overrides_options() {
         let arguments = |dbname: &str| Arguments {
             dbname: Some(dbname.into()),
             host: Some("option.h".into()),
@@ -457,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn the_helpers_own_flags_may_not_contradict_its_argument() {
+    fn the_flags_may_not_contradict_the_connection_string() {
         let flags = |host: &str| {
             [("host", "--host", Some(host.to_owned())), ("port", "--port", None), ("user", "--username", None)]
         };
@@ -470,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_no_token_can_be_for_is_a_usage_error_that_says_what_to_pass() {
+    fn a_host_that_no_token_can_be_made_for_is_a_usage_error_that_says_what_to_pass() {
         for (text, why) in [
             ("", "no host"),
             ("user=u", "no host"),
@@ -486,6 +539,33 @@ mod tests {
     }
 
     #[test]
+    fn a_url_in_place_of_a_host_name_is_an_error_that_shows_the_name_and_no_password() {
+        let name = "mydb.c9akciq32rpa.eu-central-1.rds.amazonaws.com";
+        for url in [format!("https://{name}"), format!("https://{name}:5432/"), format!("HTTP://u:hush@{name}/app?x=1")]
+        {
+            let as_flag = explicit([("host", "-h", Some(url.clone()))], None).unwrap();
+            let Err(Failure::Usage(as_argument)) = explicit([], Some(&url)) else { panic!("{url} is accepted") };
+            for message in [usage(resolved(as_flag, &[])), as_argument] {
+                assert!(message.ends_with(&format!("-h {name}")) && !message.contains("hush"), "{message}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_user_that_nothing_names_is_marked_as_a_guess() {
+        for (text, variables, guessed) in [
+            ("host=h", &[][..], true),
+            ("host=h user=''", &[], true),
+            ("host=h", &[("PGUSER", "")], true),
+            ("host=h user=u", &[], false),
+            ("host=h", &[("PGUSER", "u")], false),
+            ("service=app", &[], false),
+        ] {
+            assert_eq!(from_string(text, variables).unwrap().user_is_guessed, guessed, "{text} {variables:?}");
+        }
+    }
+
+    #[test]
     fn several_hosts_or_ports_are_refused() {
         for text in
             ["host=a,b", "host=a,a port=1,2", "host=a port=1,2", "postgresql://a:1,b:2/db", "host=a hostaddr=1,2"]
@@ -495,7 +575,7 @@ mod tests {
     }
 
     #[test]
-    fn several_hosts_are_told_with_their_ports_and_addresses() {
+    fn several_hosts_are_listed_with_their_ports_and_addresses() {
         let hosts = |text| -> Result<Vec<String>, Failure> {
             let hosts = resolved_with_hosts(from_connection_string(text)?, &[])?.hosts()?;
             Ok(hosts.iter().map(|host| format!("{}:{}={}", host.index, host.name, host.port)).collect())
@@ -516,7 +596,7 @@ mod tests {
     }
 
     #[test]
-    fn own_settings_are_found_in_the_string_the_service_and_the_environment() {
+    fn the_iam_keywords_are_read_from_the_string_the_service_and_the_environment() {
         let endpoint = |text, variables| {
             let connection = from_string(text, variables).unwrap();
             connection.own.endpoint(0, "h", 1).host
@@ -540,8 +620,9 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_told_with_its_place_even_when_it_is_empty() {
-        assert_eq!(from_string("host=h password=rds-iam", &[]).unwrap().password, None, "it asks for a token");
+    fn a_password_is_found_with_its_source_even_if_it_is_empty() {
+        let asks = from_string("host=h password=rds-iam", &[]).unwrap();
+        assert_eq!((asks.password, asks.asks_for_token), (None, Some(Source::ConnectionString)));
         let place = |text| from_string(text, &[("PGPASSWORD", "x")]).unwrap().password;
         assert_eq!(place("host=h"), None);
         assert_eq!(place("host=h password=''"), Some(Source::ConnectionString));
@@ -561,7 +642,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_is_not_utf_8_matters_only_when_it_counts() {
+    fn a_variable_that_is_not_utf_8_is_an_error_only_when_it_is_used() {
         use std::os::unix::ffi::OsStringExt;
         let broken = Environment::new([("PGUSER".into(), OsString::from_vec(vec![0xff]))]);
         let surroundings = Surroundings {

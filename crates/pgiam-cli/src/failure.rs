@@ -1,11 +1,11 @@
-//! What can go wrong, by exit status.
+//! Errors, by exit status.
 
 use std::fmt;
 
-/// Why there is no token; the message is fit to show to a person.
+/// An error with a message for people: one line, without secrets.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// The caller must write something else: exit status 2.
+    /// The arguments or settings must be changed: exit status 2.
     Usage(String),
     /// A file, a credential source or the system failed: exit status 1.
     Failed(String),

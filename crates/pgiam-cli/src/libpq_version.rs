@@ -1,8 +1,9 @@
-//! Which libpq a program of PostgreSQL's runs with: before 14 it reads 319 bytes of a password file's line and drops the
-//! rest without a word, and a token is longer.
+//! Which libpq a PostgreSQL program uses. Before version 14 libpq reads 319 bytes of a line of a password file and silently
+//! drops the rest, and a token is longer.
 //!
-//! The library's file tells: `libpq.so.5` is a link to `libpq.so.5.N`, and N is PostgreSQL's version since 10. It is looked
-//! for where the dynamic linker would, roughly; where none is found, the program is asked for its version.
+//! The version is in the name of the library's file: `libpq.so.5` is a link to `libpq.so.5.N`, where N is the version of
+//! PostgreSQL since 10. The directories are about those of the dynamic linker. If there is no such file, the program is
+//! asked for its version.
 
 use std::env::consts::ARCH;
 use std::ffi::OsStr;
@@ -12,15 +13,15 @@ use std::process::{Command, Stdio};
 /// The first version that reads lines of any length.
 pub(crate) const READS_LONG_LINES: u32 = 14;
 
-/// The version that `program` runs with, if it can be told.
+/// The version that `program` uses, if it can be found out.
 pub(crate) fn of_program(program: &Path, library_path: Option<&OsStr>, path: Option<&OsStr>) -> Option<u32> {
-    of_library(program, library_path, path).or_else(|| of_words(program))
+    of_library(program, library_path, path).or_else(|| of_version_output(program))
 }
 
 fn of_library(program: &Path, library_path: Option<&OsStr>, path: Option<&OsStr>) -> Option<u32> {
     let mut directories: Vec<PathBuf> =
         library_path.map(|list| std::env::split_paths(list).collect()).unwrap_or_default();
-    // Packages that keep to a directory of their own have bin and lib side by side.
+    // Packages with a directory of their own have bin and lib in it.
     let found = if program.components().count() > 1 {
         Some(program.to_owned())
     } else {
@@ -39,13 +40,13 @@ fn of_library(program: &Path, library_path: Option<&OsStr>, path: Option<&OsStr>
 }
 
 /// `psql (PostgreSQL) 15.4 …`
-fn of_words(program: &Path) -> Option<u32> {
+fn of_version_output(program: &Path) -> Option<u32> {
     let output = Command::new(program).arg("--version").stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     major(str::from_utf8(&output.stdout).ok()?)
 }
 
-fn major(words: &str) -> Option<u32> {
-    let (_, version) = words.split_once("(PostgreSQL) ")?;
+fn major(output: &str) -> Option<u32> {
+    let (_, version) = output.split_once("(PostgreSQL) ")?;
     let digits = version.bytes().take_while(u8::is_ascii_digit).count();
     version[..digits].parse().ok()
 }
@@ -57,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_librarys_name_tells_its_version() {
+    fn the_version_is_in_the_name_of_the_library() {
         let directory = tempfile::tempdir().unwrap();
         let place = |name: &str, version: &str| {
             let lib = directory.path().join(name);
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_programs_words_tell_it_too() {
+    fn the_version_is_in_the_output_of_the_program() {
         assert_eq!(major("psql (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"), Some(15));
         assert_eq!(major("pg_dump (PostgreSQL) 18beta1"), Some(18));
         assert_eq!(major("something else"), None);

@@ -1,14 +1,15 @@
-//! The helper `pgiam`: prints IAM tokens for psql, pg_dump, shell scripts and pgAdmin.
+//! The program `pgiam`: IAM tokens as passwords for psql, pg_dump, shell scripts, services and PgBouncer.
 //!
-//! Downwards: [`token_command`] and [`credentials_command`] read the flags and print; [`exec_command`] runs a command and
-//! stays with it through [`supervise`]; [`passfile_command`] and [`pgbouncer_command`]
-//! keep files fresh. [`connection`] composes where to connect from [`postgres_arguments`],
-//! `pgiam-libpq` and [`service_file`]; [`targets`] makes tokens for that, and [`refresher`] makes them anew. The tokens are
-//! `pgiam-core`'s. The process' environment is read here and nowhere else; `unsafe` stands in [`os`].
+//! From the top down; a module uses modules below it:
 //!
-//! The process begins in [`os`], which calls [`run`].
+//! * [`args`] and [`commands`]: the command line, and one module for each command.
+//! * [`supervise`]: runs a command with a password file in memory ([`memory_file`]); [`refresher`] renews its tokens.
+//! * [`tokens`] and [`targets`]: which tokens a connection needs, and how they are made.
+//! * [`connection`]: where a program would connect, from its arguments ([`programs`], [`getopt_long`]), the service file
+//!   ([`service_file`]) and the environment.
+//! * [`written_file`], [`output`], [`suggest`], [`libpq_version`], [`failure`], [`os`]: utilities. `unsafe` is in [`os`]
+//!   only.
 #![deny(unsafe_code)]
-#![cfg_attr(not(test), no_main)]
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(
@@ -16,72 +17,55 @@ compile_error!(
      the crate pgiam-core or the C library."
 );
 
-mod client_flags;
+mod args;
+mod commands;
 mod connection;
-mod credentials_command;
-mod exec_command;
 mod failure;
+mod getopt_long;
 mod libpq_version;
 #[cfg(feature = "manual")]
 mod manual;
+mod memory_file;
 mod os;
-mod passfile_command;
-mod pgbouncer_command;
-mod postgres_arguments;
+mod output;
+mod programs;
 mod refresher;
 mod service_file;
+mod suggest;
 mod supervise;
 mod targets;
-mod token_command;
+mod tokens;
+mod written_file;
 
-use std::ffi::OsString;
-use std::io::{self, Write};
+use std::process::ExitCode;
 
-use clap::{Arg, ArgAction, Command};
+use clap::Parser;
 
+use crate::args::{Cli, Command};
 use crate::connection::{Environment, Surroundings};
+use crate::failure::Failure;
 
-fn command() -> Command {
-    Command::new("pgiam")
-        .version(env!("CARGO_PKG_VERSION"))
-        .about("AWS IAM tokens for PostgreSQL on Amazon RDS, Aurora and Aurora DSQL")
-        .after_help("pgiam COMMAND --help shows examples. psql-iam is pgiam exec -- psql. Settings: docs/settings.md.")
-        .subcommand_required(true)
-        .arg_required_else_help(true)
-        .disable_help_flag(true)
-        .disable_help_subcommand(true)
-        .propagate_version(true)
-        // -h is the host, as in psql.
-        .arg(Arg::new("help").long("help").action(ArgAction::Help).help("Show this help"))
-        .subcommand(token_command::command())
-        .subcommand(exec_command::command())
-        .subcommand(passfile_command::command())
-        .subcommand(pgbouncer_command::command())
-        .subcommand(credentials_command::command())
+fn main() -> ExitCode {
+    #[cfg(feature = "manual")]
+    if let Some(status) =
+        manual::asked_for(&std::env::args_os().collect::<Vec<_>>(), <Cli as clap::CommandFactory>::command)
+    {
+        return status.into();
+    }
+    match Cli::try_parse() {
+        Ok(cli) => match run(cli.command) {
+            Ok(status) => status.into(),
+            Err(failure) => {
+                output::error(&failure.to_string());
+                failure.exit_status().into()
+            }
+        },
+        Err(error) => output::clap_error(&error).into(),
+    }
 }
 
-/// Does what the arguments say and gives the status to exit with.
-#[cfg_attr(test, allow(dead_code))]
-fn run(arguments: Vec<OsString>) -> u8 {
-    #[cfg(feature = "manual")]
-    if let Some(status) = manual::asked_for(&arguments, command) {
-        return status;
-    }
-    let matches = match command().try_get_matches_from(arguments) {
-        Ok(matches) => matches,
-        Err(error) if error.use_stderr() => {
-            let _ = write!(io::stderr(), "{error}");
-            return 2;
-        }
-        // Help or the version was asked for.
-        Err(asked) => {
-            let mut out = io::stdout().lock();
-            return match write!(out, "{asked}").and_then(|()| out.flush()) {
-                Ok(()) => 0,
-                Err(_) => 1,
-            };
-        }
-    };
+/// Runs the command and returns the exit status.
+fn run(command: Command) -> Result<u8, Failure> {
     let environment = Environment::new(std::env::vars_os());
     let surroundings = Surroundings {
         environment: &environment,
@@ -89,19 +73,11 @@ fn run(arguments: Vec<OsString>) -> u8 {
         home_directory: pgiam_core::sys::home_directory,
         read: &|path| std::fs::read(path),
     };
-    let result = match matches.subcommand() {
-        Some(("token", matches)) => token_command::run(matches, &surroundings).map(|()| 0),
-        Some(("exec", matches)) => exec_command::run(matches, &surroundings),
-        Some(("passfile", matches)) => passfile_command::run(matches, &surroundings),
-        Some(("pgbouncer", matches)) => pgbouncer_command::run(matches, &surroundings),
-        Some(("credentials", matches)) => credentials_command::run(matches).map(|()| 0),
-        _ => Ok(0),
-    };
-    match result {
-        Ok(status) => status,
-        Err(failure) => {
-            let _ = writeln!(io::stderr(), "pgiam: {failure}");
-            failure.exit_status()
-        }
+    match command {
+        Command::Token(arguments) => commands::token::run(&arguments, &surroundings),
+        Command::Exec(arguments) => commands::exec::run(&arguments, &surroundings),
+        Command::Passfile(arguments) => commands::passfile::run(&arguments, &surroundings),
+        Command::Pgbouncer(arguments) => commands::pgbouncer::run(&arguments, &surroundings),
+        Command::Credentials(arguments) => commands::credentials::run(&arguments),
     }
 }

@@ -1,8 +1,8 @@
-//! Keeps tokens fresh and hears signals meanwhile, by one `poll`. Making tokens may take seconds when the credentials'
-//! source is slow, so it runs on a short-lived thread beside.
+//! Renews tokens and receives signals meanwhile, with one `poll`. Making tokens may take seconds if the source of the
+//! credentials is slow, so it runs on a short-lived background thread.
 //!
-//! New tokens are made every five minutes (`--refresh-every`), and once half of what the shortest has left is over. A failure
-//! is tried again after 1, 2, 4 … 30 s; nobody is told of it as long as the old tokens are good.
+//! Tokens are renewed every five minutes (`--refresh-every`), and no later than half-way to their expiry. After a failure
+//! it is tried again after 1, 2, 4 … 30 s; there is no message as long as the old tokens are valid.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,7 +16,8 @@ use rustix::time::{
 
 use crate::failure::Failure;
 use crate::os::{Signal, Signals};
-use crate::targets::{Fresh, Tokens, warn};
+use crate::output::warn;
+use crate::tokens::{TokenMaker, TokenSet};
 
 const REFRESH_EVERY: u32 = 300;
 const LONGEST_WAIT_AFTER_FAILURE: i64 = 30;
@@ -24,17 +25,17 @@ const LONGEST_WAIT_AFTER_FAILURE: i64 = 30;
 /// What happened.
 pub(crate) enum Event {
     Signal(Signal),
-    /// New tokens, to be put in the place of the old ones.
-    Fresh(Fresh),
+    /// New tokens, to replace the old ones.
+    Tokens(TokenSet),
 }
 
-/// Makes new tokens at their time.
+/// Makes new tokens when they are due.
 pub(crate) struct Refresher {
-    tokens: Arc<Tokens>,
+    maker: Arc<TokenMaker>,
     every: i64,
     timer: OwnedFd,
     done: Arc<OwnedFd>,
-    result: Arc<Mutex<Option<Result<Fresh, Failure>>>>,
+    result: Arc<Mutex<Option<Result<TokenSet, Failure>>>>,
     running: bool,
     expires_at: i64,
     failures: u32,
@@ -42,19 +43,19 @@ pub(crate) struct Refresher {
 }
 
 impl Refresher {
-    /// `fresh`: the tokens that are in place.
-    pub(crate) fn new(tokens: Tokens, every: Option<u32>, fresh: &Fresh) -> io::Result<Self> {
-        // This clock goes on while the machine sleeps, and so does the tokens' time.
+    /// `tokens`: those in use now.
+    pub(crate) fn new(maker: TokenMaker, every: Option<u32>, tokens: &TokenSet) -> io::Result<Self> {
+        // This clock continues while the machine sleeps, like the lifetime of the tokens.
         let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
         let done = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let mut refresher = Self {
-            tokens: Arc::new(tokens),
+            maker: Arc::new(maker),
             every: every.unwrap_or(REFRESH_EVERY).into(),
             timer,
             done: Arc::new(done),
             result: Arc::default(),
             running: false,
-            expires_at: fresh.expires_at,
+            expires_at: tokens.expires_at,
             failures: 0,
             warned: false,
         };
@@ -62,8 +63,8 @@ impl Refresher {
         Ok(refresher)
     }
 
-    pub(crate) fn tokens(&self) -> &Tokens {
-        &self.tokens
+    pub(crate) fn maker(&self) -> &TokenMaker {
+        &self.maker
     }
 
     /// Waits for a signal or new tokens.
@@ -80,7 +81,7 @@ impl Refresher {
                 self.running = false;
                 let result = self.result.lock().unwrap_or_else(PoisonError::into_inner).take();
                 match result {
-                    Some(Ok(fresh)) => return Ok(Event::Fresh(fresh)),
+                    Some(Ok(tokens)) => return Ok(Event::Tokens(tokens)),
                     Some(Err(failure)) => self.failed(&failure)?,
                     None => self.failed(&Failure::failed("no token was made"))?,
                 }
@@ -97,17 +98,17 @@ impl Refresher {
         }
     }
 
-    /// Makes new tokens now, beside. What came of it is told by [`Refresher::next`].
+    /// Starts making new tokens in the background; [`Refresher::next`] returns them.
     pub(crate) fn begin(&mut self) -> io::Result<()> {
         if self.running {
             return Ok(());
         }
-        let (tokens, result, done) = (Arc::clone(&self.tokens), Arc::clone(&self.result), Arc::clone(&self.done));
+        let (maker, result, done) = (Arc::clone(&self.maker), Arc::clone(&self.result), Arc::clone(&self.done));
         let spawned =
             std::thread::Builder::new().name("pgiam-refresh".into()).stack_size(512 * 1024).spawn(move || {
-                let made = tokens.make();
+                let made = maker.make();
                 *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
-                // It fails only if the counter were full.
+                // It could only fail if the counter were full.
                 let _ = rustix::io::write(&*done, &1_u64.to_ne_bytes());
             });
         match spawned {
@@ -115,24 +116,24 @@ impl Refresher {
                 self.running = true;
                 Ok(())
             }
-            Err(error) => self.failed(&Failure::failed(format!("no thread can be had: {error}"))),
+            Err(error) => self.failed(&Failure::failed(format!("cannot start a thread: {error}"))),
         }
     }
 
-    /// The new tokens are where programs find them; the next are made when they are due.
-    pub(crate) fn placed(&mut self, fresh: &Fresh) -> io::Result<()> {
-        self.expires_at = fresh.expires_at;
+    /// The new tokens are in use; the next ones are made when they are due.
+    pub(crate) fn placed(&mut self, tokens: &TokenSet) -> io::Result<()> {
+        self.expires_at = tokens.expires_at;
         self.failures = 0;
         self.warned = false;
         self.set_timer()
     }
 
-    /// No new tokens were made, or they could not be placed: the old ones count, and it is tried again soon.
+    /// No new tokens were made, or they could not be written: the old ones stay in use, and it is tried again soon.
     pub(crate) fn failed(&mut self, failure: &Failure) -> io::Result<()> {
         self.failures += 1;
         if !self.warned && now() >= self.expires_at {
             self.warned = true;
-            warn(&format!("the token has ended and no new one can be made, new logins will fail: {failure}"));
+            warn(&format!("the token has expired and could not be renewed, new logins will fail: {failure}"));
         }
         self.set_timer()
     }
@@ -146,36 +147,56 @@ impl Refresher {
     }
 }
 
-/// Keeps tokens fresh until SIGTERM or SIGINT: hands new ones to `place`; SIGHUP makes new ones now. What cannot be placed
-/// is told, and tried again with the next ones.
+/// Keeps tokens fresh until SIGTERM or SIGINT, and passes new ones to `place`. SIGHUP makes new tokens now. If they cannot
+/// be placed there is a message, and it is tried again with the next ones.
 pub(crate) fn keep(
-    tokens: Tokens,
-    fresh: &Fresh,
+    maker: TokenMaker,
+    tokens: &TokenSet,
     every: Option<u32>,
-    mut place: impl FnMut(&Tokens, &Fresh) -> Result<(), Failure>,
+    mut place: impl FnMut(&TokenMaker, &TokenSet) -> Result<(), Failure>,
 ) -> Result<u8, Failure> {
     let failed = |error: io::Error| Failure::failed(format!("cannot wait for signals and time: {error}"));
-    let signals = Signals::hold().map_err(failed)?;
-    let mut refresher = Refresher::new(tokens, every, fresh).map_err(failed)?;
+    let signals = Signals::block().map_err(failed)?;
+    let mut refresher = Refresher::new(maker, every, tokens).map_err(failed)?;
     loop {
         match refresher.next(&signals).map_err(failed)? {
-            Event::Fresh(fresh) => {
-                // The old ones are still in place, and a disk that is full may not stay so.
-                match place(&refresher.tokens, &fresh) {
-                    Ok(()) => refresher.placed(&fresh).map_err(failed)?,
-                    Err(failure) => {
-                        warn(&failure.to_string());
-                        refresher.failed(&failure).map_err(failed)?;
-                    }
+            Event::Tokens(tokens) => match place(&refresher.maker, &tokens) {
+                Ok(()) => refresher.placed(&tokens).map_err(failed)?,
+                // The old ones are still in use, and a full disk may be emptied.
+                Err(failure) => {
+                    warn(&failure.to_string());
+                    refresher.failed(&failure).map_err(failed)?;
                 }
-            }
-            Event::Signal(signal) => match signal.number {
-                libc::SIGTERM | libc::SIGINT => return Ok(0),
-                libc::SIGHUP => refresher.begin().map_err(failed)?,
-                number @ (libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU | libc::SIGQUIT) => signals.suffer(number),
-                _ => {}
+            },
+            Event::Signal(signal) => match reaction(signal.number, signals.was_ignored(signal.number)) {
+                Reaction::End => return Ok(0),
+                Reaction::Refresh => refresher.begin().map_err(failed)?,
+                Reaction::Default => signals.raise_default(signal.number),
+                Reaction::None => {}
             },
         }
+    }
+}
+
+/// What a signal does to a process that keeps tokens fresh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reaction {
+    End,
+    Refresh,
+    /// What it does to any program.
+    Default,
+    None,
+}
+
+/// A signal that was ignored at the start stays ignored, as SIGINT is in a background job of a script. After `nohup`,
+/// SIGHUP makes new tokens all the same, which does no harm.
+fn reaction(signal: i32, was_ignored: bool) -> Reaction {
+    match signal {
+        libc::SIGHUP => Reaction::Refresh,
+        _ if was_ignored => Reaction::None,
+        libc::SIGTERM | libc::SIGINT => Reaction::End,
+        libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU | libc::SIGQUIT => Reaction::Default,
+        _ => Reaction::None,
     }
 }
 
@@ -197,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn new_tokens_are_made_well_before_the_old_ones_end_and_failures_back_off() {
+    fn tokens_are_renewed_well_before_they_expire_and_failures_back_off() {
         assert_eq!(wait(300, 900, 0), 300);
         assert_eq!(wait(300, 100, 0), 50);
         assert_eq!(wait(300, -5, 0), 1);
@@ -205,5 +226,19 @@ mod tests {
         let waits: Vec<i64> = (1..9).map(|failures| wait(300, 600, failures)).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30, 30]);
         assert_eq!(wait(300, 0, u32::MAX), 30);
+    }
+
+    #[test]
+    fn a_signal_that_was_ignored_at_the_start_stays_ignored_except_sighup() {
+        for (signal, at_start, ignored) in [
+            (libc::SIGTERM, Reaction::End, Reaction::None),
+            (libc::SIGINT, Reaction::End, Reaction::None),
+            (libc::SIGQUIT, Reaction::Default, Reaction::None),
+            (libc::SIGTSTP, Reaction::Default, Reaction::None),
+            (libc::SIGHUP, Reaction::Refresh, Reaction::Refresh),
+            (libc::SIGWINCH, Reaction::None, Reaction::None),
+        ] {
+            assert_eq!((reaction(signal, false), reaction(signal, true)), (at_start, ignored), "{signal}");
+        }
     }
 }

@@ -1,9 +1,9 @@
-//! Service files: the parameters that `service=NAME` or `PGSERVICE` stands for. The service's name and a way to read
-//! files in; the parameters and the file that had them out.
+//! Service files: the parameters that `service=NAME` or `PGSERVICE` stands for. The name of a service and a way to read
+//! files in; its parameters and the file that defines it out.
 //!
-//! The rules are libpq's (`fe-connect.c`: `parseServiceInfo`, `parseServiceFile`): `PGSERVICEFILE`, which must exist, else
-//! `~/.pg_service.conf`; if that has no such service, `pg_service.conf` in `PGSYSCONFDIR` or the directory built in. libpq
-//! does not tell where its own is; Debian's is assumed. Lines that ask an LDAP server are refused.
+//! The rules are libpq's (`parseServiceInfo` and `parseServiceFile` in `fe-connect.c`): `PGSERVICEFILE`, which must exist,
+//! or `~/.pg_service.conf`; if the service is not there, `pg_service.conf` in `PGSYSCONFDIR` or in the directory that libpq
+//! was built with. That one cannot be asked for; Debian's is assumed. Lines that query an LDAP server are an error.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use crate::failure::Failure;
 use pgiam_libpq::conninfo::{self, Parameters};
 
-/// Where Debian's libpq looks without `PGSYSCONFDIR`.
+/// The directory of Debian's libpq, used without `PGSYSCONFDIR`.
 const SYSTEM_DIRECTORY: &str = "/etc/postgresql-common";
 
-/// The longest line, its newline included, that libpq reads.
+/// The longest line that libpq reads, including the newline.
 const LONGEST_LINE: usize = 1022;
 
 /// Where service files are, and how to read one.
@@ -29,14 +29,14 @@ pub(crate) struct ServiceFiles<'a> {
     pub(crate) read: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
 }
 
-/// The parameters of a service and the file that has them.
+/// The parameters of a service and the file that defines it.
 pub(crate) fn find(service: &str, files: &ServiceFiles<'_>) -> Result<(Parameters, PathBuf), Failure> {
     let own = match &files.named {
         Some(named) => Some(PathBuf::from(named)),
         None => files.home.as_ref().map(|home| home.join(".pg_service.conf")),
     };
     let system = Path::new(files.system_directory.as_deref().unwrap_or(SYSTEM_DIRECTORY)).join("pg_service.conf");
-    let mut looked_at = Vec::new();
+    let mut searched = Vec::new();
     for (path, must_exist) in own.map(|path| (path, files.named.is_some())).into_iter().chain([(system, false)]) {
         match (files.read)(&path) {
             Ok(contents) => {
@@ -45,15 +45,15 @@ pub(crate) fn find(service: &str, files: &ServiceFiles<'_>) -> Result<(Parameter
                 if let Some(parameters) = found {
                     return Ok((parameters, path));
                 }
-                looked_at.push(path.display().to_string());
+                searched.push(path.display().to_string());
             }
-            Err(error) if !must_exist && absent(&error) => looked_at.push(format!("{} (absent)", path.display())),
+            Err(error) if !must_exist && absent(&error) => searched.push(format!("{} (absent)", path.display())),
             Err(error) => return Err(Failure::failed(format!("service file {}: {error}", path.display()))),
         }
     }
     Err(Failure::failed(format!(
-        "service {service:?} is not defined; looked into {}; PGSERVICEFILE can name another file",
-        looked_at.join(" and ")
+        "service {service:?} is not defined; searched: {}; set PGSERVICEFILE to use another file",
+        searched.join(", ")
     )))
 }
 
@@ -61,13 +61,13 @@ fn absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// The parameters of the first section of that name. Of a repeated keyword the first counts, as in libpq.
+/// The parameters of the first section with that name. Of a repeated keyword the first value counts, as in libpq.
 fn parse(contents: &[u8], service: &str) -> Result<Option<Parameters>, String> {
     let mut found: Option<Parameters> = None;
     for (index, line) in contents.split_inclusive(|byte| *byte == b'\n').enumerate() {
         let number = index + 1;
         if line.len() > LONGEST_LINE {
-            return Err(format!("line {number}: too long for libpq, which reads {LONGEST_LINE} bytes at most"));
+            return Err(format!("line {number}: longer than the {LONGEST_LINE} bytes that libpq reads"));
         }
         let line = trim(line);
         if line.is_empty() || line.starts_with(b"#") {
@@ -86,17 +86,19 @@ fn parse(contents: &[u8], service: &str) -> Result<Option<Parameters>, String> {
         let line = str::from_utf8(line).map_err(|_| format!("line {number}: not valid UTF-8"))?;
         if line.starts_with("ldap") {
             return Err(format!(
-                "line {number}: pgiam does not ask LDAP servers; give host, port and user in the section itself"
+                "line {number}: pgiam does not query LDAP servers; write host, port and user into the section itself"
             ));
         }
         let Some((name, value)) = line.split_once('=') else {
-            return Err(format!("line {number}: no '='; a line is KEYWORD=VALUE, without spaces around the '='"));
+            return Err(format!("line {number}: '=' is missing; write KEYWORD=VALUE without spaces around '='"));
         };
         if name == "service" {
             return Err(format!("line {number}: a service cannot refer to another"));
         }
         let Some(name) = conninfo::keyword(name) else {
-            return Err(format!("line {number}: unknown keyword {name:?}; no spaces may stand around the '='"));
+            return Err(format!(
+                "line {number}: unknown keyword {name:?}; write KEYWORD=VALUE without spaces around '='"
+            ));
         };
         parameters.entry(name).or_insert_with(|| value.to_owned());
     }
@@ -156,14 +158,14 @@ mod tests {
     }
 
     #[test]
-    fn values_are_taken_as_they_stand_without_quoting() {
+    fn values_are_not_quoted() {
         assert_eq!(found("[a]\nhost='h'\nuser= u\noptions=-c x=1", "a")[0].1, "'h'");
         assert_eq!(found("[a]\nuser= u", "a")[0].1, " u");
         assert_eq!(found("[a]\noptions=-c x=1", "a")[0].1, "-c x=1");
     }
 
     #[test]
-    fn a_broken_line_is_named_by_its_number_and_only_within_the_service() {
+    fn a_broken_line_is_an_error_with_its_number_but_only_within_the_service() {
         for line in ["host", "host =x", "service=b", "bogus=1", "ldap://x", "=x"] {
             let error = parse(format!("[app]\n{line}\n").as_bytes(), "app").unwrap_err();
             assert!(error.contains("line 2"), "{error}");
@@ -176,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn the_users_file_comes_before_the_systems_which_serves_what_it_lacks() {
+    fn the_users_file_is_searched_before_the_one_of_the_system() {
         let own = ("/home/me/.pg_service.conf", "[app]\nhost=own");
         let system = ("/etc/postgresql-common/pg_service.conf", "[app]\nhost=system");
         assert_eq!(look(&[own, system], None, None).unwrap(), "own");
@@ -194,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_is_nowhere_is_an_error_that_names_the_files() {
+    fn an_undefined_service_is_an_error_that_names_the_files() {
         let message = look(&[("/home/me/.pg_service.conf", "")], None, None).unwrap_err().to_string();
         for part in ["\"app\"", "/home/me/.pg_service.conf", "/etc/postgresql-common/pg_service.conf (absent)"] {
             assert!(message.contains(part), "{message}");

@@ -1,110 +1,58 @@
-//! Runs a command whose passwords stand in a file in anonymous memory, and stays with it: keeps the file fresh, hands
-//! signals on, stops and goes on as the command does, and ends as it ends.
+//! Runs a command with a password file in memory: keeps the file fresh, forwards signals, stops and continues together
+//! with the command, and exits like the command.
 //!
-//! The file is a memfd, named by its place among this process' descriptors (`/proc/PID/fd/N`). Fresh tokens get a new
-//! memfd that takes the old one's number, so a reader sees the old file or the new one and never half of both. It is gone
-//! with this process, and the command is told by SIGTERM then.
-//!
-//! Command and wrapper share a process group, so that what a terminal sends reaches both: the wrapper leaves that to the
-//! command, and hands on what others send to the wrapper alone.
+//! The command and this process are in one process group, so a terminal sends its signals to both: those are left to the
+//! command. Signals that other processes send to this process alone are forwarded.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::process::Command;
 
-use rustix::fs::{MemfdFlags, Mode, fchmod, memfd_create};
 use rustix::process::{Pid, Signal as KillSignal, WaitOptions, kill_process, waitpid};
-use zeroize::Zeroizing;
 
 use crate::failure::Failure;
+use crate::memory_file::MemoryFile;
 use crate::os::{self, Signal, Signals};
+use crate::output::{error as print_error, warn};
+use crate::programs;
 use crate::refresher::{Event, Refresher};
-use crate::targets::{Fresh, Tokens, warn};
+use crate::suggest;
+use crate::tokens::{TokenMaker, TokenSet};
 
-/// A password file in anonymous memory.
-pub(crate) struct Passfile {
-    descriptor: OwnedFd,
-    /// The user's own, whose lines follow ours: they may be for other servers.
-    others: Option<PathBuf>,
-}
-
-impl Passfile {
-    /// `others`: the password file that the command would have read.
-    pub(crate) fn new(text: &str, others: Option<PathBuf>) -> io::Result<Self> {
-        let descriptor = Self::memory(text, others.as_deref())?;
-        Ok(Self { descriptor, others })
-    }
-
-    fn memory(text: &str, others: Option<&Path>) -> io::Result<OwnedFd> {
-        let descriptor = memfd_create("pgiam-passfile", MemfdFlags::CLOEXEC)?;
-        // libpq reads no password file that others could read.
-        fchmod(&descriptor, Mode::RUSR | Mode::WUSR)?;
-        let mut file = File::from(descriptor);
-        file.write_all(text.as_bytes())?;
-        if let Some(lines) = others.and_then(lines_of_others) {
-            file.write_all(&lines)?;
-        }
-        Ok(file.into())
-    }
-
-    /// Its path, for as long as this process lives.
-    pub(crate) fn path(&self) -> String {
-        format!("/proc/{}/fd/{}", std::process::id(), self.descriptor.as_raw_fd())
-    }
-
-    /// Puts another file into its place.
-    pub(crate) fn replace(&mut self, text: &str) -> io::Result<()> {
-        let new = Self::memory(text, self.others.as_deref())?;
-        rustix::io::dup3(&new, &mut self.descriptor, rustix::io::DupFlags::CLOEXEC)?;
-        Ok(())
-    }
-}
-
-/// A password file that libpq would read: a regular one that only its owner can read.
-fn lines_of_others(path: &Path) -> Option<Zeroizing<Vec<u8>>> {
-    let about = fs::metadata(path).ok()?;
-    if !about.is_file() || about.permissions().mode() & 0o077 != 0 {
-        return None;
-    }
-    fs::read(path).ok().map(Zeroizing::new)
-}
-
-/// Runs the command to its end. `Ok`: the status to exit with.
+/// Runs the command until it ends and returns the status to exit with. `others`: the password file that the command would
+/// have read.
 pub(crate) fn run(
     command: &mut Command,
-    tokens: Tokens,
-    fresh: Fresh,
-    every: Option<u32>,
+    maker: TokenMaker,
+    tokens: TokenSet,
+    refresh_every: Option<u32>,
     others: Option<PathBuf>,
 ) -> Result<u8, Failure> {
     let failed = |what: &'static str| move |error: io::Error| Failure::failed(format!("{what}: {error}"));
-    let mut passfile =
-        Passfile::new(&tokens.passfile(&fresh)?, others).map_err(failed("cannot hold the token in memory"))?;
-    let mut refresher = Refresher::new(tokens, every, &fresh).map_err(failed("cannot set a timer"))?;
-    drop(fresh);
-    let signals = Signals::hold().map_err(failed("cannot hold signals"))?;
+    let mut passfile = MemoryFile::new(&maker.passfile(&tokens)?, others).map_err(no_memory_file)?;
+    let mut refresher = Refresher::new(maker, refresh_every, &tokens).map_err(failed("cannot set a timer"))?;
+    drop(tokens);
+    let signals = Signals::block().map_err(failed("cannot block signals"))?;
     command.env("PGPASSFILE", passfile.path());
     signals.prepare(command);
     let child = match command.spawn() {
         Ok(child) => child,
-        Err(error) => return Ok(cannot_run(command.get_program().to_owned(), &error)),
+        Err(error) => return Ok(cannot_run(command.get_program(), &error)),
     };
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| Failure::failed("the command has no process id"))?;
-    let_go_of_input_and_output();
+    release_input_and_output();
 
-    loop {
+    let end = loop {
         match refresher.next(&signals).map_err(failed("cannot wait"))? {
-            Event::Fresh(fresh) => {
-                let text = refresher.tokens().passfile(&fresh)?;
+            Event::Tokens(tokens) => {
+                let text = refresher.maker().passfile(&tokens)?;
                 match passfile.replace(&text) {
-                    Ok(()) => refresher.placed(&fresh),
+                    Ok(()) => refresher.placed(&tokens),
                     Err(error) => {
-                        let failure = Failure::failed(format!("the new token cannot be held in memory: {error}"));
+                        let failure = Failure::failed(format!("cannot put the new token into memory: {error}"));
                         warn(&failure.to_string());
                         refresher.failed(&failure)
                     }
@@ -112,47 +60,77 @@ pub(crate) fn run(
                 .map_err(failed("cannot wait"))?;
             }
             Event::Signal(Signal { number: libc::SIGCHLD, .. }) => {
-                if let Some(status) = look_after(pid, &signals).map_err(failed("cannot wait for the command"))? {
-                    return Ok(status);
+                if let Some(end) = reap(pid, &signals).map_err(failed("cannot wait for the command"))? {
+                    break end;
                 }
             }
-            Event::Signal(signal) => hand_on(signal, pid),
+            Event::Signal(signal) => forward(signal, pid),
         }
+    };
+    let path = passfile.path();
+    for note in [never_opened(&passfile, end), left_running(pid, &path)].into_iter().flatten() {
+        warn(&note);
     }
+    Ok(exit_like(end, &signals))
 }
 
-/// Takes note of what the command did. `Some`: it has ended.
-fn look_after(pid: Pid, signals: &Signals) -> io::Result<Option<u8>> {
+fn no_memory_file(error: io::Error) -> Failure {
+    Failure::failed(format!(
+        "cannot make a password file in memory: {error}; it is read through /proc, which must be mounted. --env passes one \
+         token in PGPASSWORD instead"
+    ))
+}
+
+/// How the command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Exit(i32),
+    Signal(i32),
+}
+
+/// Handles state changes of the command. `Some`: it has ended.
+fn reap(pid: Pid, signals: &Signals) -> io::Result<Option<End>> {
     let options = WaitOptions::NOHANG | WaitOptions::UNTRACED | WaitOptions::CONTINUED;
     let mut stopped = None;
-    // As the first process of a container we are the parent of whatever lost its own, and have to bury it.
+    // The first process of a container is the parent of all orphans and has to reap them.
     let whom = if std::process::id() == 1 { None } else { Some(pid) };
     while let Some((who, status)) = waitpid(whom, options)? {
         if who != pid {
             continue;
         }
         if let Some(code) = status.exit_status() {
-            return Ok(Some(u8::try_from(code).unwrap_or(1)));
+            return Ok(Some(End::Exit(code)));
         }
         if let Some(number) = status.terminating_signal() {
-            os::without_core_file();
-            signals.suffer(number);
-            // The first process of a container is not ended by signals.
-            return Ok(Some(u8::try_from(128 + number).unwrap_or(1)));
+            return Ok(Some(End::Signal(number)));
         }
         stopped = status.stopping_signal();
     }
-    // Job control stops a job as a whole. SIGSTOP is another's business with the command alone.
+    // Job control stops a whole job. SIGSTOP is sent to the command alone.
     if let Some(number @ (libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU)) = stopped {
-        signals.suffer(number);
-        // Somebody has woken us, and perhaps us alone.
+        signals.raise_default(number);
+        // This process was continued, perhaps alone.
         let _ = kill_process(pid, KillSignal::CONT);
     }
     Ok(None)
 }
 
-/// What the kernel sent, for a key or a lost terminal, the command got too; and it knows what it sent itself.
-fn hand_on(signal: Signal, pid: Pid) {
+/// Ends by the same signal as the command, or returns the status to exit with.
+fn exit_like(end: End, signals: &Signals) -> u8 {
+    match end {
+        End::Exit(code) => u8::try_from(code).unwrap_or(1),
+        End::Signal(number) => {
+            os::disable_core_dump();
+            signals.raise_default(number);
+            // Signals do not end the first process of a container.
+            u8::try_from(128 + number).unwrap_or(1)
+        }
+    }
+}
+
+/// Forwards a signal that another process sent. The command receives itself what the kernel sends to the process group,
+/// for a key or a closed terminal.
+fn forward(signal: Signal, pid: Pid) {
     let from_elsewhere = signal.sender.is_some_and(|sender| sender != pid.as_raw_nonzero().get());
     if let Some(number) = KillSignal::from_named_raw(signal.number).filter(|_| from_elsewhere) {
         // The command may have ended just now.
@@ -160,45 +138,58 @@ fn hand_on(signal: Signal, pid: Pid) {
     }
 }
 
-/// Whoever reads the command's output is to see its end when the command closes it.
-fn let_go_of_input_and_output() {
+/// Whoever reads the output of the command must see its end when the command closes it.
+fn release_input_and_output() {
     if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
         let _ = rustix::stdio::dup2_stdin(&null);
         let _ = rustix::stdio::dup2_stdout(&null);
     }
 }
 
-/// The shell's statuses for a command that cannot be run.
-pub(crate) fn cannot_run(command: OsString, error: &io::Error) -> u8 {
+/// A command that fails without having opened the password file probably could not.
+fn never_opened(passfile: &MemoryFile, end: End) -> Option<String> {
+    let End::Exit(status @ 1..) = end else { return None };
+    (!passfile.was_opened()).then(|| {
+        format!(
+            "the command ended with status {status} and never opened its password file (PGPASSFILE). It cannot if it runs \
+             as another user (sudo), with fewer capabilities, in a container or without /proc, and programs without libpq \
+             may not look for it; see docs/settings.md. --env passes one token in PGPASSWORD"
+        )
+    })
+}
+
+/// A process that the command left running, such as a daemon: its password file is about to disappear.
+fn left_running(command: Pid, passfile: &str) -> Option<String> {
+    // The first process of a container takes all others with it.
+    if std::process::id() == 1 {
+        return None;
+    }
+    let variable = format!("PGPASSFILE={passfile}");
+    let has_variable = |pid: &i32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes())
+    };
+    let processes = fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    // Later processes have higher numbers, but for the rare case that the numbers start again.
+    let left = processes.filter(|pid| *pid > command.as_raw_nonzero().get()).find(has_variable)?;
+    let name = fs::read_to_string(format!("/proc/{left}/comm")).unwrap_or_default();
+    Some(format!(
+        "process {left} ({}) is still running and its password file is gone, so its next login will fail; keep the command \
+         in the foreground, or use pgiam passfile",
+        name.trim()
+    ))
+}
+
+/// The shell's statuses for a command that cannot be run, with a message.
+pub(crate) fn cannot_run(command: &OsStr, error: &io::Error) -> u8 {
     let missing = error.kind() == io::ErrorKind::NotFound;
-    let why = if missing { "command not found".to_owned() } else { error.to_string() };
-    let _ = writeln!(io::stderr(), "pgiam: {}: {why}", command.display());
+    let why = if missing { format!("command not found{}", did_you_mean(command)) } else { error.to_string() };
+    print_error(&format!("{}: {why}", OsString::from(command).display()));
     if missing { 127 } else { 126 }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_in_memory_is_replaced_whole_under_its_path_and_only_its_owner_reads_it() {
-        let others = tempfile::NamedTempFile::new().unwrap();
-        fs::write(others.path(), "other:1:*:u:p\n").unwrap();
-        let mut passfile = Passfile::new("h:1:*:u:first\n", Some(others.path().to_owned())).unwrap();
-        let path = passfile.path();
-        let about = fs::metadata(&path).unwrap();
-        assert!(about.is_file());
-        assert_eq!(about.permissions().mode() & 0o7777, 0o600);
-        let mut open = File::open(&path).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "h:1:*:u:first\nother:1:*:u:p\n");
-        passfile.replace("h:1:*:u:2\n").unwrap();
-        assert_eq!(passfile.path(), path);
-        assert_eq!(fs::read_to_string(&path).unwrap(), "h:1:*:u:2\nother:1:*:u:p\n");
-        let mut old = String::new();
-        io::Read::read_to_string(&mut open, &mut old).unwrap();
-        assert!(old.starts_with("h:1:*:u:first\n"), "who had it open reads it whole");
-        fs::set_permissions(others.path(), fs::Permissions::from_mode(0o640)).unwrap();
-        passfile.replace("").unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "", "libpq would not read the other one either");
-    }
+fn did_you_mean(command: &OsStr) -> String {
+    let known = programs::PROGRAMS.iter().map(|program| program.name);
+    let closest = command.to_str().and_then(|name| suggest::closest(name, known));
+    closest.map(|name| format!("; did you mean {name}?")).unwrap_or_default()
 }

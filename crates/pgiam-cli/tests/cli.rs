@@ -1,5 +1,4 @@
-//! The helper and the wrapper from outside, with static keys and no network. psql is a stand-in that writes down what it
-//! was given.
+//! `pgiam` and `psql-iam` as a user runs them, with static keys and no network. psql is a script that prints what it gets.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -11,8 +10,8 @@ use std::process::{Command, Output, Stdio};
 const HOST: &str = "mydb.c9akciq32rpa.eu-central-1.rds.amazonaws.com";
 const WRAPPER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/psql-iam");
 
-/// A command in an environment that has nothing but keys.
-fn surrounded(program: impl AsRef<OsStr>) -> Command {
+/// A command in an environment with keys and nothing else.
+fn isolated(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command
         .env_clear()
@@ -28,7 +27,7 @@ fn surrounded(program: impl AsRef<OsStr>) -> Command {
 }
 
 fn pgiam(arguments: &[&str]) -> Command {
-    let mut command = surrounded(env!("CARGO_BIN_EXE_pgiam"));
+    let mut command = isolated(env!("CARGO_BIN_EXE_pgiam"));
     command.args(arguments);
     command
 }
@@ -37,14 +36,21 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-/// Standard output of a success that said nothing on standard error.
+/// The standard output of a successful command that prints nothing on standard error.
 fn printed(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""), "{command:?}");
     text(&output.stdout).to_owned()
 }
 
-/// The message of a failure that printed nothing on standard output.
+/// Standard output and standard error of a successful command.
+fn warned(command: &mut Command) -> (String, String) {
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{command:?}: {}", text(&output.stderr));
+    (text(&output.stdout).to_owned(), text(&output.stderr).to_owned())
+}
+
+/// The message of a failure that prints nothing on standard output.
 fn refused(command: &mut Command, status: i32) -> String {
     let Output { status: was, stdout, stderr } = command.output().unwrap();
     assert_eq!((was.code(), text(&stdout)), (Some(status), ""), "{command:?}: {}", text(&stderr));
@@ -53,7 +59,7 @@ fn refused(command: &mut Command, status: i32) -> String {
     text(&stderr).to_owned()
 }
 
-/// Whether a line is a token for these, whole.
+/// Whether a line is a complete token for this host, port, user and region.
 fn is_token(line: &str, host: &str, port: u16, user: &str, region: &str) -> bool {
     let start = format!(
         "{host}:{port}/?Action=connect&DBUser={user}&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIDEXAMPLE%2F"
@@ -81,8 +87,8 @@ fn assert_token(line: &str, port: u16, user: &str) {
 }
 
 #[test]
-fn the_token_alone_is_printed_however_the_connection_is_written() {
-    let conninfo = format!("host={HOST} port=5433 user='app user' dbname=app sslmode=disable");
+fn only_the_token_is_printed_however_the_connection_is_written() {
+    let conninfo = format!("host={HOST} port=5433 user='app user' dbname=app sslmode=require");
     let uri = format!("postgresql://app%20user@{HOST}:5433/app?connect_timeout=3");
     for arguments in [
         &["token", "-h", HOST, "-p", "5433", "-U", "app user"][..],
@@ -100,7 +106,7 @@ fn the_token_alone_is_printed_however_the_connection_is_written() {
 }
 
 #[test]
-fn what_is_not_given_comes_from_the_environment_as_for_psql() {
+fn missing_values_are_taken_from_the_environment_as_for_psql() {
     let with = |arguments: &[&str]| {
         let mut command = pgiam(arguments);
         command.envs([("PGHOST", HOST), ("PGPORT", "6000"), ("PGUSER", "env_user")]);
@@ -114,9 +120,56 @@ fn what_is_not_given_comes_from_the_environment_as_for_psql() {
 }
 
 #[test]
-fn the_user_is_otherwise_the_operating_systems_and_the_port_5432() {
-    let name = Command::new("id").arg("-un").output().unwrap();
-    assert_token(&printed(&mut pgiam(&["token", "-h", HOST])), 5432, text(&name.stdout).trim());
+fn the_default_user_is_the_operating_systems_with_a_warning_and_the_default_port_5432() {
+    let output = Command::new("id").arg("-un").output().unwrap();
+    let name = text(&output.stdout).trim();
+    for arguments in [&["token", "-h", HOST][..], &["token", "--for", "psql", "--", "-h", HOST]] {
+        let (token, warning) = warned(&mut pgiam(arguments));
+        assert_token(&token, 5432, name);
+        assert!(warning.contains(&format!("the token is for {name:?}")) && warning.contains("-U USER"), "{warning}");
+        assert_eq!(warning.lines().count(), 1);
+    }
+}
+
+#[test]
+fn a_connection_string_that_could_send_the_token_in_clear_is_warned_of() {
+    let uri = format!("postgresql://u@{HOST}/app");
+    for (arguments, variable, source) in [
+        (["token".to_owned(), format!("host={HOST} user=u sslmode=disable")], None, "the connection string"),
+        (["token".to_owned(), format!("{uri}?sslmode=prefer")], None, "the connection string"),
+        (["token".to_owned(), uri], Some("allow"), "PGSSLMODE"),
+    ] {
+        let mut command = isolated(env!("CARGO_BIN_EXE_pgiam"));
+        command.args(&arguments).envs(variable.map(|mode| ("PGSSLMODE", mode)));
+        let (token, warning) = warned(&mut command);
+        assert_token(&token, 5432, "u");
+        assert!(warning.starts_with(&format!("pgiam: warning: {source}: sslmode=")), "{warning}");
+        assert_eq!(warning.lines().count(), 1);
+    }
+}
+
+#[test]
+fn a_custom_endpoint_of_aurora_is_warned_of_because_it_accepts_no_tokens() {
+    let custom = "reporting.cluster-custom-c9akciq32rpa.eu-central-1.rds.amazonaws.com";
+    let (token, warning) = warned(&mut pgiam(&["token", "-h", custom, "-U", "u"]));
+    assert!(is_token(&token, custom, 5432, "u", "eu-central-1"));
+    assert!(warning.contains("custom endpoint") && warning.contains("PGIAM_HOST"), "{warning}");
+    printed(&mut pgiam(&["token", "-h", "orders-prod.cluster-c9akciq32rpa.eu-central-1.rds.amazonaws.com", "-U", "u"]));
+}
+
+#[test]
+fn a_token_can_be_printed_without_newline_and_percent_encoded() {
+    let user = ["token", "-h", HOST, "-U", "jane@corp.com"];
+    let plain = printed(pgiam(&user).arg("--no-newline"));
+    assert_token(&format!("{plain}\n"), 5432, "jane%40corp.com");
+    let encoded = printed(pgiam(&user).args(["--url-encode", "--no-newline"]));
+    assert!(encoded.starts_with("mydb.c9akciq32rpa.eu-central-1.rds.amazonaws.com%3A5432%2F%3FAction%3Dconnect%26"));
+    assert!(encoded.contains("DBUser%3Djane%2540corp.com%26"), "what is encoded already is encoded again: {encoded}");
+    assert!(encoded.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte)), "{encoded}");
+    assert!(printed(pgiam(&user).arg("--url-encode")).ends_with('\n'));
+    for flag in ["--no-newline", "--url-encode"] {
+        assert!(refused(pgiam(&user).args(["--json", flag]), 2).contains(flag));
+    }
 }
 
 #[test]
@@ -128,7 +181,9 @@ fn a_service_file_names_the_connection() {
     let mut by_variable = pgiam(&["token"]);
     assert_token(&printed(by_variable.env("PGSERVICE", "app").env("HOME", home.path())), 5555, "su");
     let mut by_keyword = pgiam(&["token", "service=app user=u"]);
-    assert_token(&printed(by_keyword.env("PGSERVICEFILE", &named)), 5432, "u");
+    let (token, warning) = warned(by_keyword.env("PGSERVICEFILE", &named));
+    assert_token(&token, 5432, "u");
+    assert!(warning.contains("sslmode=prefer") && warning.contains("named.conf"), "{warning}");
     let mut unsafe_mode = pgiam(&["token", "--for", "psql", "--", "service=app"]);
     let message = refused(unsafe_mode.env("PGSERVICEFILE", &named), 2);
     assert!(message.contains("sslmode=prefer") && message.contains("named.conf"), "{message}");
@@ -137,7 +192,7 @@ fn a_service_file_names_the_connection() {
 }
 
 #[test]
-fn json_is_one_object_with_what_was_signed() {
+fn json_is_one_object_with_the_token_and_what_it_is_for() {
     let before = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let line = printed(&mut pgiam(&["token", "--json", "-h", &HOST.to_uppercase(), "-U", "a\"b"]));
     let object: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -174,7 +229,7 @@ fn a_guessed_region_is_warned_of_on_standard_error() {
 
     let global = "db.global-abc123.global.rds.amazonaws.com";
     let output = pgiam(&["token", "-h", global, "-U", "u"]).env("AWS_REGION", "eu-west-3").output().unwrap();
-    assert!(text(&output.stderr).contains("does not tell its region"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("does not contain its region"), "{}", text(&output.stderr));
 
     printed(&mut pgiam(&["token", "-h", cname, "-U", "u", "--region", "eu-west-3"]));
 }
@@ -201,7 +256,17 @@ fn what_the_caller_must_change_exits_with_2() {
         (&["token", "--for", "mysql", "--"], "mysql"),
         (&["token", "--", "-h", HOST], "--for"),
         (&["token", "--for", "psql", "--", "--hst", HOST], "--hst"),
-        (&["tokne"], "tokne"),
+        (&["token", "--hots", HOST], "--host"),
+        (&["token", "-h"], "-h is the host"),
+        (&["token", "-h", "https://mydb.c9akciq32rpa.eu-central-1.rds.amazonaws.com/"], HOST),
+        (&["token", "https://u:hush@mydb.c9akciq32rpa.eu-central-1.rds.amazonaws.com/?x=1"], HOST),
+        (&["token", HOST], "-h HOST"),
+        (&["exec", "psql", "-h", HOST], "pgiam exec [OPTIONS] -- psql"),
+        (&["exec", "-U", "u", "pg_dump", "-h", HOST], "pgiam exec [OPTIONS] -- pg_dump"),
+        (&["exec", "--hots", HOST, "--", "psql"], "--host"),
+        (&["exec", "--", "psql", "--hots", HOST], "--host"),
+        (&["passfle", "x"], "passfile"),
+        (&["tokne"], "token"),
         (&[], "Usage"),
     ] {
         let message = refused(&mut pgiam(arguments), 2);
@@ -242,6 +307,12 @@ fn help_and_version_are_printed_on_standard_output() {
     let help = printed(&mut pgiam(&["token", "--help"]));
     assert!(help.contains("Examples:") && help.contains("--hostname") && help.contains("Exit status"), "{help}");
     assert!(printed(&mut pgiam(&["--help"])).contains("token"));
+    for arguments in [&["help"][..], &["-h"]] {
+        assert_eq!(printed(&mut pgiam(arguments)), printed(&mut pgiam(&["--help"])), "{arguments:?}");
+    }
+    assert_eq!(printed(&mut pgiam(&["help", "exec"])), printed(&mut pgiam(&["exec", "--help"])));
+    assert_eq!(printed(&mut pgiam(&["credentials", "-h"])), printed(&mut pgiam(&["credentials", "--help"])));
+    assert!(printed(&mut pgiam(&["exec", "--help"])).contains("PGSSLMODE: exec sets it to require"));
     let version = format!("pgiam {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(printed(&mut pgiam(&["--version"])), version);
 }
@@ -272,7 +343,7 @@ fn for_psql_an_sslmode_that_could_send_the_token_in_clear_is_refused() {
 }
 
 #[test]
-fn a_token_is_signed_for_what_the_own_settings_name_and_flags_beat_them() {
+fn a_token_is_signed_for_what_the_settings_name_and_flags_override_them() {
     let tunnel =
         [("PGIAM_HOST", HOST), ("PGIAM_PORT", "5433"), ("PGHOST", "localhost"), ("PGPORT", "1"), ("PGUSER", "u")];
     let with = |arguments: &[&str], more: &[(&str, &str)]| {
@@ -297,10 +368,10 @@ fn a_token_is_signed_for_what_the_own_settings_name_and_flags_beat_them() {
 }
 
 #[test]
-fn for_psql_a_password_that_would_win_over_the_token_is_refused() {
+fn for_psql_a_password_that_would_be_used_instead_of_the_token_is_refused() {
     for connection in [
-        format!("host={HOST} password=hush"),
-        format!("host={HOST} password=''"),
+        format!("host={HOST} user=u password=hush"),
+        format!("host={HOST} user=u password=''"),
         format!("postgresql://u:hush@{HOST}/"),
         format!("postgresql://u@{HOST}/?password=hush"),
     ] {
@@ -311,7 +382,7 @@ fn for_psql_a_password_that_would_win_over_the_token_is_refused() {
     assert!(refused(&mut pgiam(&["token", "--for", "psql", "--", "-W", "-h", HOST]), 2).contains("-W"));
 }
 
-/// A directory with a psql that writes down its password file, sslmode, password and arguments, each ended by NUL.
+/// A directory with a psql that prints its password file, sslmode, password and arguments, each followed by NUL.
 fn with_fake_psql() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let psql = directory.path().join("psql");
@@ -335,15 +406,15 @@ fn path_with(directories: &[&Path]) -> String {
     path.join(":")
 }
 
-/// The wrapper under a shell, with pgiam on PATH and psql a stand-in.
+/// psql-iam, run by a shell, with pgiam and the script psql on PATH.
 fn wrapper(shell: &str, psql: &Path, arguments: &[&str]) -> Command {
-    let mut command = surrounded(shell);
+    let mut command = isolated(shell);
     let pgiam = Path::new(env!("CARGO_BIN_EXE_pgiam")).parent().unwrap();
     command.arg(WRAPPER).args(arguments).env("PATH", path_with(&[psql, pgiam]));
     command
 }
 
-/// Password file, sslmode and arguments that psql got, and that it got no password.
+/// The password file, sslmode and arguments that psql got. It must have got no password.
 fn psql_got(command: &mut Command) -> (String, String, Vec<String>) {
     let output = command.output().unwrap();
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(3), ""), "psql's own status: {command:?}");
@@ -410,7 +481,21 @@ fn the_wrapper_lets_psql_show_its_help_and_version() {
 }
 
 #[test]
-fn the_wrapper_finds_pgiam_beside_itself_through_symbolic_links() {
+fn help_of_psql_iam_explains_psql_iam_before_psql() {
+    let psql = with_fake_psql();
+    for shell in SHELLS {
+        let output = wrapper(shell, psql.path(), &["--help"]).output().unwrap();
+        let help = text(&output.stdout);
+        assert!(help.starts_with("psql-iam runs psql with a fresh AWS IAM token"), "{help}");
+        assert!(help.contains("pgiam exec -- psql") && help.contains("PGIAM_HOST") && help.contains("AWS_PROFILE"));
+        assert!(help.ends_with("\0--help\0"), "the help of psql follows: {help}");
+        let output = wrapper(shell, psql.path(), &["--help=commands"]).output().unwrap();
+        assert!(!text(&output.stdout).contains("psql-iam"), "other help is psql's own");
+    }
+}
+
+#[test]
+fn the_wrapper_finds_pgiam_in_its_own_directory_through_symbolic_links() {
     let psql = with_fake_psql();
     let installed = tempfile::tempdir().unwrap();
     let directory = installed.path().join("lib a b");
@@ -424,12 +509,12 @@ fn the_wrapper_finds_pgiam_beside_itself_through_symbolic_links() {
     symlink(bin.join("link"), bin.join("psql-iam")).unwrap();
 
     let path = path_with(&[psql.path(), &bin]);
-    let mut by_path = surrounded("dash");
+    let mut by_path = isolated("dash");
     by_path.arg("-c").arg("psql-iam \"$@\"").arg("sh").args(["-h", HOST, "-U", "u"]).env("PATH", &path);
     assert_passfile(&psql_got(&mut by_path).0, HOST, 5432, "u");
     for shell in SHELLS {
         for (script, here) in [("./psql-iam", &bin), ("psql-iam", &directory), ("../bin/link", &bin)] {
-            let mut command = surrounded(shell);
+            let mut command = isolated(shell);
             command.arg(script).args(["-h", HOST, "-U", "u"]).current_dir(here);
             command.env("PATH", path_with(&[psql.path()]));
             assert_passfile(&psql_got(&mut command).0, HOST, 5432, "u");
@@ -438,7 +523,7 @@ fn the_wrapper_finds_pgiam_beside_itself_through_symbolic_links() {
 }
 
 #[test]
-fn credentials_tells_the_sources_the_key_and_the_region_and_no_secret() {
+fn credentials_shows_the_sources_the_key_id_and_the_region_and_no_secret() {
     for json in [false, true] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pgiam"));
         command.arg("credentials").env_clear().envs([

@@ -1,4 +1,4 @@
-//! `pgiam exec` from outside, with static keys and no network: what the command gets, and how the two live together.
+//! `pgiam exec`, `passfile` and `pgbouncer` as a user runs them, with static keys and no network.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -10,10 +10,10 @@ use std::process::{Child, Command, Output, Stdio};
 
 const HOST: &str = "mydb.c9akciq32rpa.eu-central-1.rds.amazonaws.com";
 
-/// `pgiam exec FLAGS -- COMMAND` in an environment that has nothing but keys.
-fn exec(flags: &[&str], command: &[&str]) -> Command {
-    let mut exec = Command::new(env!("CARGO_BIN_EXE_pgiam"));
-    exec.arg("exec").args(flags).arg("--").args(command).env_clear().envs([
+/// `PROGRAM ARGUMENTS` in an environment with keys and nothing else, started by `env SIGNALS`.
+fn start(signals: &str, program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new("env");
+    command.args([signals, program]).args(arguments).env_clear().envs([
         ("PATH", "/usr/bin:/bin"),
         ("HOME", "/nonexistent"),
         ("PGSYSCONFDIR", "/nonexistent"),
@@ -22,8 +22,22 @@ fn exec(flags: &[&str], command: &[&str]) -> Command {
         ("AWS_EC2_METADATA_DISABLED", "true"),
         ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
         ("AWS_SECRET_ACCESS_KEY", "hushhush"),
+        ("PGUSER", "app_user"),
     ]);
-    exec
+    command
+}
+
+const PGIAM: &str = env!("CARGO_BIN_EXE_pgiam");
+
+/// `pgiam ARGUMENTS`, with no signal ignored: the tests may run in the background of a script, where SIGINT and SIGQUIT
+/// are ignored, and that is inherited.
+fn pgiam(arguments: &[&str]) -> Command {
+    start("--default-signal", PGIAM, arguments)
+}
+
+/// `pgiam exec FLAGS -- COMMAND`.
+fn exec(flags: &[&str], command: &[&str]) -> Command {
+    pgiam(&[&["exec"], flags, &["--"], command].concat())
 }
 
 fn texts(output: &Output) -> (&str, &str) {
@@ -45,7 +59,7 @@ fn refused(command: &mut Command, status: i32) -> String {
     err.to_owned()
 }
 
-/// The first four fields of each line of the password file that the command gets.
+/// The first four fields of each line of the command's password file.
 fn lines(command: &mut Command) -> Vec<String> {
     let field = |line: &str| line.splitn(5, ':').take(4).collect::<Vec<_>>().join(":");
     printed(command).lines().map(field).collect()
@@ -54,7 +68,7 @@ fn lines(command: &mut Command) -> Vec<String> {
 const CAT: &[&str] = &["sh", "-c", "cat \"$PGPASSFILE\""];
 
 #[test]
-fn any_command_gets_a_line_for_each_host_and_user_that_is_named() {
+fn any_command_gets_a_line_for_each_host_and_user_that_is_given() {
     let other = HOST.replace("mydb", "other");
     let list = format!("{HOST},{other}");
     let conninfo = format!("host={other} port=7 user=c");
@@ -83,7 +97,7 @@ fn any_command_gets_a_line_for_each_host_and_user_that_is_named() {
 }
 
 #[test]
-fn the_token_stands_in_no_argument_no_variable_and_no_file_on_disk() {
+fn the_token_is_in_no_argument_no_variable_and_no_file_on_disk() {
     let look = "tr '\\0' '\\n' </proc/$PPID/cmdline; tr '\\0' '\\n' </proc/$$/cmdline; \
                 tr '\\0' '\\n' </proc/$PPID/environ; env; stat -L -c '%a %F %U' \"$PGPASSFILE\"; \
                 readlink \"$PGPASSFILE\"; ls -l /proc/self/fd | grep -c memfd";
@@ -95,7 +109,7 @@ fn the_token_stands_in_no_argument_no_variable_and_no_file_on_disk() {
 }
 
 #[test]
-fn the_users_own_password_file_follows_for_other_servers() {
+fn the_lines_of_the_users_own_password_file_follow_for_other_servers() {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), "elsewhere:5432:*:u:p\n").unwrap();
     let mut command = exec(&["-h", HOST, "-U", "u"], CAT);
@@ -104,7 +118,7 @@ fn the_users_own_password_file_follows_for_other_servers() {
 }
 
 #[test]
-fn what_is_not_served_or_not_safe_is_refused_before_the_command_runs() {
+fn a_host_without_tokens_and_an_unsafe_connection_are_refused_before_the_command_runs() {
     let touch = &["sh", "-c", "echo it ran"][..];
     for (flags, variables, why) in [
         (&["-h", "db.example.com", "-U", "u"][..], &[][..], "PGIAM=on"),
@@ -130,7 +144,7 @@ fn what_is_not_served_or_not_safe_is_refused_before_the_command_runs() {
 }
 
 #[test]
-fn the_own_settings_say_which_hosts_are_served_and_what_is_signed() {
+fn the_settings_say_which_hosts_get_tokens_and_what_is_signed() {
     let file = |host: &str, variables: &[(&str, &str)]| {
         printed(exec(&["-h", host, "-U", "u"], CAT).envs(variables.iter().copied()))
     };
@@ -143,7 +157,7 @@ fn the_own_settings_say_which_hosts_are_served_and_what_is_signed() {
     assert_eq!(file(HOST, &[("PGIAM", "off"), ("PGPASSFILE", "/dev/null"), ("PGSSLMODE", "disable")]), "");
 }
 
-/// A directory with a program of this name that prints its password, then its arguments, a line each.
+/// A directory with a program of this name that prints its password file, then its password and arguments, one per line.
 fn program(name: &str) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join(name);
@@ -157,7 +171,7 @@ fn program(name: &str) -> tempfile::TempDir {
 }
 
 #[test]
-fn a_program_of_postgresqls_is_asked_where_it_connects_and_sees_no_keyword_of_ours() {
+fn the_arguments_of_a_postgresql_program_say_where_it_connects_and_it_gets_no_keyword_of_ours() {
     let directory = program("pg_dump");
     let path = directory.path().join("pg_dump");
     let path = path.to_str().unwrap();
@@ -168,13 +182,13 @@ fn a_program_of_postgresqls_is_asked_where_it_connects_and_sees_no_keyword_of_ou
     assert_eq!(lines[1..], ["unset", "-Fd", "--dbname=host='localhost' user='u'", "-f", "iam_host=x"]);
     let out = printed(&mut exec(&["-U", "other"], &[path, "-h", HOST, "-U", "u"]));
     let users: Vec<&str> = out.lines().take(2).map(|line| line.split(':').nth(3).unwrap()).collect();
-    assert_eq!(users, ["other", "u"], "flags add to what the program says");
+    assert_eq!(users, ["other", "u"], "flags are in addition to the arguments");
     assert!(refused(&mut exec(&[], &[path, "-h", HOST, "-W"]), 2).contains("-W"));
     assert!(refused(&mut exec(&[], &[path, "-h", HOST, "--nonsense"]), 2).contains("--nonsense"));
 }
 
 #[test]
-fn a_program_that_only_reads_pgpassword_gets_the_token_there() {
+fn with_env_the_token_is_in_pgpassword() {
     let echo = &["sh", "-c", "echo ${PGPASSFILE-none} $PGPASSWORD"];
     let out = printed(exec(&["--env", "-h", HOST, "-U", "u"], echo).env("PGPASSWORD", "rds-iam"));
     assert!(out.starts_with(&format!("none {HOST}:5432/?Action=connect&DBUser=u&")), "{out}");
@@ -182,7 +196,7 @@ fn a_program_that_only_reads_pgpassword_gets_the_token_there() {
 }
 
 #[test]
-fn a_libpq_that_cuts_password_files_gets_the_token_in_pgpassword() {
+fn a_libpq_that_truncates_password_files_gets_the_token_in_pgpassword() {
     let directory = program("psql");
     fs::write(directory.path().join("libpq.so.5.13"), "").unwrap();
     symlink("libpq.so.5.13", directory.path().join("libpq.so.5")).unwrap();
@@ -195,36 +209,106 @@ fn a_libpq_that_cuts_password_files_gets_the_token_in_pgpassword() {
     assert!(refused(several.env("LD_LIBRARY_PATH", directory.path()), 2).contains("libpq 14 or later"));
 }
 
-#[test]
-fn the_preloaded_library_is_found_beside_the_helper_and_needs_no_host() {
+/// An installation with a preload library that is an empty file: the dynamic linker reports it and continues.
+fn installed_with_empty_preload_library() -> (tempfile::TempDir, String) {
     let directory = tempfile::tempdir().unwrap();
-    let bin = directory.path().join("bin");
-    fs::create_dir(&bin).unwrap();
-    fs::copy(env!("CARGO_BIN_EXE_pgiam"), bin.join("pgiam")).unwrap();
-    let run = |flags: &[&str]| {
-        let mut command = exec(flags, &["sh", "-c", "echo $LD_PRELOAD $PGIAM_REGION ${PGPASSFILE-none}"]);
-        let mut copy = Command::new(bin.join("pgiam"));
-        copy.args(command.get_args()).env_clear();
-        copy.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        command = copy;
-        command
-    };
-    let message = refused(&mut run(&["--preload"]), 1);
-    assert!(message.contains("libpgiam_preload.so") && message.contains("../lib"), "{message}");
-    let lib = directory.path().join("lib");
-    fs::create_dir(&lib).unwrap();
-    let library = lib.join("libpgiam_preload.so");
-    // An empty file is no library; the linker says so and goes on.
-    fs::write(&library, "").unwrap();
-    let output = run(&["--preload", "--region", "eu-west-3"]).output().unwrap();
-    let expected = format!("{} eu-west-3 none", library.canonicalize().unwrap().display());
-    assert_eq!(texts(&output).0.trim(), expected);
+    for name in ["bin", "lib"] {
+        fs::create_dir(directory.path().join(name)).unwrap();
+    }
+    let pgiam = directory.path().join("bin/pgiam");
+    fs::copy(env!("CARGO_BIN_EXE_pgiam"), &pgiam).unwrap();
+    fs::write(directory.path().join("lib/libpgiam_preload.so"), "").unwrap();
+    let pgiam = pgiam.to_str().unwrap().to_owned();
+    (directory, pgiam)
 }
 
-// --- living together -------------------------------------------------------------------------------------------------
+#[test]
+fn with_preload_the_library_of_the_installation_is_loaded_and_no_password_file_or_sslmode_is_set() {
+    let (directory, pgiam) = installed_with_empty_preload_library();
+    let library = directory.path().join("lib/libpgiam_preload.so");
+    let script = "echo $LD_PRELOAD $PGIAM_REGION ${PGPASSFILE-none} ${PGSSLMODE-none} ${PGPASSWORD-none}";
+    let run = |flags: &[&str]| {
+        let arguments = [&["exec", "--preload"], flags, &["--", "sh", "-c", script]].concat();
+        start("--default-signal", &pgiam, &arguments)
+    };
+    let expected = |region: &str| format!("{} {region}none none none", library.canonicalize().unwrap().display());
+    let output = run(&["--region", "eu-west-3"]).output().unwrap();
+    assert_eq!(texts(&output).0.trim(), expected("eu-west-3 "));
+    let output = run(&[]).env("PGHOST", HOST).output().unwrap();
+    assert_eq!(texts(&output).0.trim(), expected(""), "nor is there a fallback for a host that is known");
+    for flags in [&["-h", HOST][..], &["-U", "u"], &["--connection", "host=h"], &["--role-arn", "x"]] {
+        assert!(refused(&mut run(flags), 2).contains("has no effect with --preload"), "{flags:?}");
+    }
+    assert!(refused(run(&[]).env("PGHOST", HOST).env("PGPASSWORD", "hush"), 2).contains("PGPASSWORD"));
+    fs::remove_file(&library).unwrap();
+    let message = refused(&mut run(&[]), 1);
+    assert!(message.contains("libpgiam_preload.so") && message.contains("../lib"), "{message}");
+}
 
 #[test]
-fn the_commands_status_is_the_wrappers_and_a_signal_that_ends_it_ends_the_wrapper() {
+fn the_password_rds_iam_is_never_sent_to_a_host_that_gets_no_token() {
+    let (_directory, installed) = installed_with_empty_preload_library();
+    let conninfo = "host=db.example.com user=u password=rds-iam";
+    for (arguments, variables, why) in [
+        (&["--", "psql", "-h", "db.example.com"][..], &[("PGPASSWORD", "rds-iam")][..], "PGIAM_HOSTS"),
+        (&["--", "psql", conninfo], &[], "PGIAM_HOSTS"),
+        (&["--", "psql", conninfo], &[("PGIAM", "off")], "PGIAM=off"),
+        (&["-h", HOST, "--", "env"], &[("PGIAM", "off"), ("PGPASSWORD", "rds-iam")], "PGIAM=off"),
+        (&["--preload", "--", "psql", conninfo], &[], "PGIAM_HOSTS"),
+        (&["--preload", "--", "psql", "-h", "localhost"], &[("PGPASSWORD", "rds-iam")], "PGIAM_HOSTS"),
+    ] {
+        let arguments = [&["exec"], arguments].concat();
+        let mut command = start("--default-signal", &installed, &arguments);
+        let message = refused(command.envs(variables.iter().copied()), 2);
+        assert!(message.contains(why), "{arguments:?}: {message}");
+    }
+}
+
+#[test]
+fn a_program_after_nohup_or_timeout_is_read_too() {
+    let directory = program("psql");
+    let path = directory.path().join("psql");
+    let path = path.to_str().unwrap();
+    let own = format!("host=localhost user=u iam_host={HOST}");
+    for wrapper in [&["nohup"][..], &["nice", "-n", "1", "timeout", "-k1", "1m"], &["stdbuf", "-oL"]] {
+        let command = [wrapper, &[path, &own, "-c", "select 1"]].concat();
+        let output = exec(&[], &command).stdin(Stdio::null()).output().unwrap();
+        let lines: Vec<&str> = texts(&output).0.lines().collect();
+        assert!(lines[0].starts_with("localhost:5432:*:u:mydb."), "{wrapper:?}: {output:?}");
+        assert_eq!(lines[1..], ["unset", "host='localhost' user='u'", "-c", "select 1"], "{wrapper:?}");
+    }
+}
+
+#[test]
+fn for_a_command_whose_arguments_are_not_read_the_message_says_what_to_write() {
+    for (command, parts) in [
+        (&["env", "A=b", "psql", "-h", HOST][..], &["arguments of env", "env A=b pgiam exec -- psql"][..]),
+        (&["setsid", "psql", "-h", HOST], &["arguments of setsid", "setsid pgiam exec -- psql", "-h HOST"]),
+        (&["sh", "-c", "psql"], &["arguments of sh", "pgiam exec -h HOST -U USER -- sh", "PGHOST"]),
+    ] {
+        let message = refused(&mut exec(&[], command), 2);
+        assert!(message.contains("no host") && parts.iter().all(|part| message.contains(part)), "{message}");
+        assert_eq!(message.lines().count(), 1);
+    }
+    for (misspelt, meant) in [("pqsl", "psql"), ("pgdump", "pg_dump"), ("pg-restore", "pg_restore")] {
+        let message = refused(&mut exec(&[], &[misspelt, "-h", HOST]), 127);
+        assert_eq!(message, format!("pgiam: {misspelt}: command not found; did you mean {meant}?\n"));
+    }
+}
+
+#[test]
+fn a_guessed_user_and_a_custom_endpoint_are_warned_of() {
+    let custom = "reporting.cluster-custom-c9akciq32rpa.eu-central-1.rds.amazonaws.com";
+    let output = exec(&["-h", custom], &["true"]).env_remove("PGUSER").output().unwrap();
+    let (_, err) = texts(&output);
+    let lines: Vec<&str> = err.lines().collect();
+    assert!(lines.len() == 2 && lines[0].contains("no database user") && lines[1].contains("custom endpoint"), "{err}");
+}
+
+// --- the command and pgiam ----------------------------------------------------------------------------------------------
+
+#[test]
+fn exec_exits_with_the_status_of_the_command_or_by_the_same_signal() {
     let status = |script: &str| exec(&["-h", HOST], &["sh", "-c", script]).output().unwrap().status;
     assert_eq!(status("exit 0").code(), Some(0));
     assert_eq!(status("exit 42").code(), Some(42));
@@ -235,14 +319,14 @@ fn the_commands_status_is_the_wrappers_and_a_signal_that_ends_it_ends_the_wrappe
 }
 
 #[test]
-fn a_command_that_is_missing_or_no_program_gives_the_shells_statuses() {
+fn a_command_that_is_not_found_or_not_executable_gives_the_shells_statuses() {
     let message = refused(&mut exec(&["-h", HOST], &["no-such-command-here"]), 127);
     assert!(message.contains("no-such-command-here"), "{message}");
     refused(&mut exec(&["-h", HOST], &["/etc/passwd"]), 126);
     refused(exec(&["-h", HOST], &["no-such-command-here"]).env("PGIAM", "off"), 127);
 }
 
-/// A command that is under way, and what it prints, line by line.
+/// A running command and the lines that it prints.
 struct Running {
     child: Child,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
@@ -250,17 +334,8 @@ struct Running {
 
 impl Running {
     fn start(flags: &[&str], script: &str) -> Self {
-        // As from a shell: in a process group whose parent is in another, for an orphaned one could not be stopped, and
-        // with no signal ignored, as they are where the tests run in the background.
-        let wrapped = exec(flags, &["sh", "-c", script]);
-        let mut command = Command::new("env");
-        command.env_clear().arg("--default-signal").arg(wrapped.get_program()).args(wrapped.get_args());
-        for (name, value) in wrapped.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
+        // In a process group of its own, as from a shell: an orphaned process group could not be stopped.
+        let mut command = exec(flags, &["sh", "-c", script]);
         let mut child = command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, lines }
@@ -294,7 +369,7 @@ fn await_state(pid: i32, states: &str) {
 }
 
 #[test]
-fn signals_to_the_wrapper_reach_the_command() {
+fn signals_to_pgiam_reach_the_command() {
     let script = "n=0; for s in HUP INT QUIT TERM USR1 USR2 WINCH; do trap \"echo $s; n=\\$((n + 1))\" $s; done; echo ready; \
                   while [ $n -lt 7 ]; do sleep 1 & wait; done; exit 0";
     let mut running = Running::start(&["-h", HOST], script);
@@ -307,17 +382,17 @@ fn signals_to_the_wrapper_reach_the_command() {
 }
 
 #[test]
-fn the_wrapper_stops_and_goes_on_with_the_command() {
+fn pgiam_stops_and_continues_together_with_the_command() {
     let mut running = Running::start(&["-h", HOST], "echo $$; read line; echo again");
     let command: i32 = running.line().parse().unwrap();
-    // As from a terminal's key, in a process group that has a parent elsewhere.
+    // As for a key of a terminal.
     kill("TSTP", running.pid());
     await_state(command, "T");
     await_state(running.pid(), "T");
     kill("CONT", running.pid());
     await_state(running.pid(), "SR");
     await_state(command, "SR");
-    // SIGSTOP at the command alone is not job control.
+    // SIGSTOP to the command alone is not job control.
     kill("STOP", command);
     await_state(command, "T");
     kill("CONT", command);
@@ -327,7 +402,7 @@ fn the_wrapper_stops_and_goes_on_with_the_command() {
 }
 
 #[test]
-fn a_wrapper_that_is_killed_takes_the_command_with_it() {
+fn if_pgiam_is_killed_the_command_ends() {
     let mut running = Running::start(&["-h", HOST], "echo $$; exec sleep 60");
     let command: i32 = running.line().parse().unwrap();
     running.child.kill().unwrap();
@@ -336,7 +411,7 @@ fn a_wrapper_that_is_killed_takes_the_command_with_it() {
 }
 
 #[test]
-fn tokens_are_made_anew_under_the_same_path_and_failures_keep_the_old_one() {
+fn tokens_are_renewed_at_the_same_path_and_after_a_failure_the_old_one_stays() {
     let directory = tempfile::tempdir().unwrap();
     let process = directory.path().join("process");
     let keys = |end: i64| {
@@ -361,7 +436,7 @@ fn tokens_are_made_anew_under_the_same_path_and_failures_keep_the_old_one() {
     let (first, second) = out.trim().split_once("\nfresh ").expect("a new token");
     assert_eq!(first, second);
 
-    // The source fails from now on, and the credentials it gave end: the old token stays, and then a warning comes.
+    // From now on the source fails, and its credentials expire: the old token stays, and there is a warning.
     keys(2);
     let script = format!(
         "echo '#!/bin/false' >{1}; while [ ! -e {0}/end ]; do sleep 0.05; done; grep -q X-Amz-Signature $PGPASSFILE",
@@ -375,22 +450,18 @@ fn tokens_are_made_anew_under_the_same_path_and_failures_keep_the_old_one() {
     let began = std::time::Instant::now();
     BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
     fs::write(Path::new(directory.path()).join("end"), "").unwrap();
-    assert!(line.contains("the token has ended"), "{line}");
+    assert!(line.contains("the token has expired and could not be renewed"), "{line}");
     assert!(began.elapsed().as_secs() >= 1, "not before it has");
     assert!(child.wait().unwrap().success(), "the old token stays in its place");
 }
 
-// --- a file beside the program ---------------------------------------------------------------------------------------
+// --- files on disk -----------------------------------------------------------------------------------------------------
 
 fn passfile(path: &Path, flags: &[&str]) -> Command {
-    let environment = exec(&[], &[]);
-    let mut passfile = Command::new(env!("CARGO_BIN_EXE_pgiam"));
-    passfile.arg("passfile").arg(path).args(flags).env_clear();
-    passfile.envs(environment.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    passfile
+    pgiam(&[&["passfile", path.to_str().unwrap()], flags].concat())
 }
 
-/// Waits for a file that is not as it was.
+/// Waits until a file has other contents than before.
 fn await_change(path: &Path, before: &str) -> String {
     let began = std::time::Instant::now();
     loop {
@@ -399,7 +470,7 @@ fn await_change(path: &Path, before: &str) -> String {
         {
             return now;
         }
-        assert!(began.elapsed().as_secs() < 20, "{} stays as it was", path.display());
+        assert!(began.elapsed().as_secs() < 20, "{} does not change", path.display());
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
 }
@@ -408,7 +479,7 @@ fn await_change(path: &Path, before: &str) -> String {
 fn a_password_file_on_disk_is_written_once_and_only_its_owner_reads_it() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("pgpass");
-    // What somebody keeps by hand is not lost.
+    // A file that somebody keeps by hand is not lost.
     fs::write(&path, "h:1:*:u:mine\n").unwrap();
     let both = ["--once", "-h", HOST, "-U", "u", "-U", "v"];
     assert!(refused(&mut passfile(&path, &both), 2).contains("--force"));
@@ -416,11 +487,12 @@ fn a_password_file_on_disk_is_written_once_and_only_its_owner_reads_it() {
     let link = directory.path().join("link");
     std::os::unix::fs::symlink(&path, &link).unwrap();
     assert!(refused(&mut passfile(&link, &both), 2).contains("symbolic link"));
+    assert!(refused(passfile(&link, &both).arg("--force"), 2).contains("symbolic link"));
     fs::remove_file(&link).unwrap();
     assert_eq!(printed(passfile(&path, &both).arg("--force")), "");
-    assert_eq!(printed(&mut passfile(&path, &both)), "", "its own file it replaces");
+    assert_eq!(printed(&mut passfile(&path, &both)), "", "its own file is replaced");
     let text = fs::read_to_string(&path).unwrap();
-    assert!(text.starts_with("# Written by pgiam"), "libpq passes over it");
+    assert!(text.starts_with("# Written by pgiam"), "libpq ignores it");
     assert_eq!(text.lines().skip(1).map(|line| line.split(':').nth(3).unwrap()).collect::<Vec<_>>(), ["u", "v"]);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing else is left");
@@ -444,7 +516,7 @@ fn a_password_file_on_disk_is_kept_fresh_until_sigterm_and_at_once_on_sighup() {
     let mut child = passfile(&path, &["-h", HOST, "-U", "u"]).spawn().unwrap();
     let pid = i32::try_from(child.id()).unwrap();
     let third = await_change(&path, "");
-    // A token's text changes with the second it is made in.
+    // A token contains the second in which it was made.
     std::thread::sleep(std::time::Duration::from_millis(1100));
     kill("HUP", pid);
     await_change(&path, &third);
@@ -454,27 +526,78 @@ fn a_password_file_on_disk_is_kept_fresh_until_sigterm_and_at_once_on_sighup() {
 }
 
 #[test]
-fn a_command_ends_with_its_status_where_the_host_ignores_sigchld() {
-    let wrapped = exec(&["-h", HOST], &["sh", "-c", "exit 3"]);
-    let mut command = Command::new("env");
-    command.env_clear().arg("--ignore-signal=CHLD").arg(wrapped.get_program()).args(wrapped.get_args());
-    command.envs(wrapped.get_envs().filter_map(|(name, value)| Some((name, value?))));
+fn devices_fifos_and_directories_are_never_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let fifo = directory.path().join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    for (path, what) in [
+        (Path::new("/dev/null"), "is a device"),
+        (Path::new("/dev/stdout"), "is a symbolic link"),
+        (directory.path(), "is a directory"),
+        (&fifo, "is a FIFO"),
+    ] {
+        let before = fs::symlink_metadata(path).unwrap().file_type();
+        let message = refused(&mut passfile(path, &["--once", "--force", "-h", HOST]), 2);
+        assert!(message.contains(what), "{message}");
+        let database = format!("app=host={HOST} user=u dbname=app");
+        let pooler = ["pgbouncer", path.to_str().unwrap(), "--once", "--force", "--database", &database];
+        assert!(refused(&mut pgiam(&pooler), 2).contains(what));
+        assert_eq!(fs::symlink_metadata(path).unwrap().file_type(), before);
+    }
+}
+
+#[test]
+fn exec_reports_the_status_of_the_command_also_if_sigchld_is_ignored_at_the_start() {
+    let mut command = start("--ignore-signal=CHLD", PGIAM, &["exec", "-h", HOST, "--", "sh", "-c", "exit 3"]);
     assert_eq!(command.status().unwrap().code(), Some(3));
 }
 
 #[test]
-fn a_configuration_that_somebody_keeps_by_hand_is_not_replaced_by_pgbouncers() {
+fn signals_that_are_ignored_at_the_start_stay_ignored() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pgpass");
+    let arguments = ["passfile", path.to_str().unwrap(), "-h", HOST];
+    let mut child = start("--ignore-signal=INT", PGIAM, &arguments).spawn().unwrap();
+    let pid = i32::try_from(child.id()).unwrap();
+    await_change(&path, "");
+    kill("INT", pid);
+    // SIGTERM is read after SIGINT, which has the lower number.
+    kill("TERM", pid);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    // In the command of exec too, which then ends by itself.
+    let script = "kill -INT $PPID; kill -INT $$; exit 5";
+    let mut command = start("--ignore-signal=INT", PGIAM, &["exec", "-h", HOST, "--", "sh", "-c", script]);
+    assert_eq!(command.status().unwrap().code(), Some(5));
+}
+
+#[test]
+fn a_command_that_fails_without_opening_its_password_file_is_explained() {
+    let run = |script: &str| texts(&exec(&["-h", HOST], &["sh", "-c", script]).output().unwrap()).1.to_owned();
+    let message = run("exit 7");
+    assert!(message.contains("status 7") && message.contains("never opened") && message.contains("--env"), "{message}");
+    assert_eq!(message.lines().count(), 1);
+    assert_eq!(run("exit 0"), "");
+    assert_eq!(run("cat $PGPASSFILE >/dev/null; exit 7"), "");
+}
+
+#[test]
+fn a_process_that_is_left_running_without_its_password_file_is_named() {
+    let script = "sleep 60 >/dev/null 2>&1 & echo $!";
+    let output = exec(&["-h", HOST], &["sh", "-c", script]).output().unwrap();
+    let (out, err) = texts(&output);
+    kill("KILL", out.trim().parse().unwrap());
+    assert!(err.contains(&format!("process {} (sleep)", out.trim())) && err.contains("pgiam passfile"), "{err}");
+    assert_eq!(err.lines().count(), 1);
+}
+
+#[test]
+fn a_configuration_that_is_kept_by_hand_is_not_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("pgbouncer.ini");
     fs::write(&path, "[pgbouncer]\n").unwrap();
     let pgbouncer = |more: &[&str]| {
-        let mut command = passfile(&path, &[]);
-        let environment: Vec<_> =
-            command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect();
-        command = Command::new(env!("CARGO_BIN_EXE_pgiam"));
-        command.env_clear().envs(environment).arg("pgbouncer").arg(&path).args(more);
-        command.args(["--once", "--database", &format!("app=host={HOST} user=u dbname=app sslmode=require")]);
-        command
+        let database = format!("app=host={HOST} user=u dbname=app sslmode=require");
+        pgiam(&[&["pgbouncer", path.to_str().unwrap()], more, &["--once", "--database", &database]].concat())
     };
     assert!(refused(&mut pgbouncer(&[]), 2).contains("--force"));
     assert_eq!(fs::read_to_string(&path).unwrap(), "[pgbouncer]\n");

@@ -1,28 +1,36 @@
-//! The hall: settings and the credential cache in, a token out.
+//! The client: settings and cached credentials in, a token out.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::config::Config;
 use crate::config::environment::Environment;
+use crate::config::region_name;
 use crate::config::settings::Settings;
-use crate::credentials::cache::{Cache, Fetch, Held};
+use crate::credentials::cache::{self, CachedCredentials, Usability};
+use crate::credentials::process::without_asking;
 use crate::credentials::{Context, Provided, chain};
-use crate::error::Error;
-use crate::region::{self, Located, RegionSource};
+use crate::error::{Error, ErrorKind, invalid_argument};
+use crate::net::http;
+use crate::region::{self, Region, RegionSource};
 use crate::sync::lossy_cache::LossyCache;
 use crate::sync::single_flight::{Poll, SingleFlight};
-use crate::time::{Clock, Deadline, unix_seconds};
-use crate::token::{CheckedRequest, Target, Token, TokenRequest};
+use crate::test_hooks::reached;
+use crate::time::{Clock, Day, Deadline, Moment, unix_seconds};
+use crate::token::request::{CheckedRequest, TokenRequest};
+use crate::token::template::{PreparedToken, Token};
 
-/// Settings and credentials. Share one among threads: after the first call a token costs about a microsecond, without a
-/// lock and without the network.
+/// Settings and cached credentials. Share one among threads: after the first call a token costs about a microsecond,
+/// without a lock and without the network.
 ///
-/// The environment and the profile files are read once, when the client is made, and again at [`Client::refresh`].
+/// The environment and the profile files are read when the client is made and again by [`Client::refresh`]. The files are
+/// also read again by a call that needs them and finds that they could not be read before, or that they have changed
+/// while there were no credentials yet or only static keys from them (checked every 30 seconds).
 ///
-/// After `fork` the child goes on with what the client holds; no inherited lock is taken and no inherited connection
-/// used.
+/// After `fork` the child continues with the cached credentials; it takes no inherited lock and uses no inherited
+/// connection.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -30,56 +38,65 @@ pub struct Client {
 
 struct Inner {
     clock: Clock,
-    known: ArcSwap<Known>,
-    credentials: Arc<Cache>,
-    instance_region: ArcSwapOption<String>,
-    /// The region of the last token that needed credentials: where AWS services are asked by default.
+    snapshot: ArcSwap<Snapshot>,
+    /// The region of the last token for which credentials were fetched: the default region for fetches that no token is
+    /// asked of.
     token_region: ArcSwapOption<String>,
-    region_flight: Arc<SingleFlight<Arc<String>>>,
+    instance_region: ArcSwapOption<Region>,
+    credentials_flight: SingleFlight<Arc<CachedCredentials>>,
+    region_flight: SingleFlight<Arc<Region>>,
+    files_flight: SingleFlight<Arc<Config>>,
 }
 
-/// What was configured, and for what tokens were asked under that configuration.
-struct Known {
-    config: Config,
-    targets: LossyCache<Target>,
+/// A configuration, the cached credentials, and the tokens prepared from both. When one of the two is replaced, the
+/// prepared tokens start empty.
+struct Snapshot {
+    config: Arc<Config>,
+    credentials: Option<Arc<CachedCredentials>>,
+    /// Whether the credentials were fetched under this very configuration.
+    credentials_are_current: bool,
+    prepared: LossyCache<PreparedToken>,
 }
 
-impl Known {
-    fn new(config: Config) -> Self {
-        Self { config, targets: LossyCache::new() }
-    }
+/// What a call does when something must be fetched.
+#[derive(Clone, Copy)]
+enum Waiting {
+    /// Waits for it, until a deadline.
+    Until(Deadline),
+    /// Leaves it to a background thread.
+    Never,
+}
 
-    /// The target of a request that was checked, remembered from then on.
-    fn target(&self, checked: &CheckedRequest<'_>, region: &str, source: RegionSource) -> Arc<Target> {
-        let (request, number) = (checked.request(), checked.request().number());
-        self.targets.find(number, |target| target.is_for(request), Arc::clone).unwrap_or_else(|| {
-            let target = Arc::new(Target::new(checked, region, source));
-            // Another thread may have remembered the same meanwhile.
-            self.targets.keep(number, &target, |kept| !kept.is_for(request));
-            target
-        })
-    }
+/// Why credentials are fetched.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    /// There are none that can sign at once. Static keys can, after a check of their files.
+    NotUsable,
+    /// They end soon.
+    RefreshDue,
+    /// [`Client::refresh`] was called.
+    AskedFor,
 }
 
 /// What [`Client::explain`] found.
 #[derive(Clone, Debug)]
 pub struct Explanation {
-    /// The sources looked at, in order, and what each said.
+    /// The sources that were asked, in order, and what each said.
     pub steps: Vec<(&'static str, String)>,
-    /// The credentials that serve, or why none do.
-    pub outcome: Result<Serving, Error>,
-    /// The region for names that carry none, and where it came from.
+    /// The credentials found, or why there are none.
+    pub outcome: Result<FoundCredentials, Error>,
+    /// The region for host names that have none, and where it came from.
     pub region: Result<(String, RegionSource), Error>,
 }
 
-/// The credentials in use, without their secrets.
+/// Credentials without their secrets.
 #[derive(Clone, Debug)]
-pub struct Serving {
-    /// The place in the chain.
+pub struct FoundCredentials {
+    /// The source.
     pub source: &'static str,
-    /// How they were come by.
+    /// How they were obtained.
     pub by: String,
-    /// Whose they are, when the source told: an ARN, or a role and an account.
+    /// Whose they are, when the source said so: an ARN, or a role and an account.
     pub identity: Option<String>,
     /// The access key's id.
     pub access_key_id: String,
@@ -87,7 +104,7 @@ pub struct Serving {
     pub expires_at: Option<i64>,
 }
 
-/// Makes a [`Client`] whose surroundings are given instead of read from the process.
+/// Makes a [`Client`] with a clock and an environment of the caller's.
 #[derive(Debug, Default)]
 pub struct ClientBuilder {
     settings: Settings,
@@ -96,64 +113,43 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// The client's own settings.
+    /// The client's settings.
     #[must_use]
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
         self
     }
 
-    /// The wall clock to sign by.
+    /// The clock to use instead of the computer's.
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// The environment to use instead of the process'. It is kept at [`Client::refresh`].
+    /// The environment to use instead of the process'. [`Client::refresh`] keeps it.
     #[must_use]
     pub fn environment(mut self, environment: Environment) -> Self {
         self.environment = Some(environment);
         self
     }
 
-    /// Reads the profile files and makes the client. What is wrong with them is told by the first call that needs them.
+    /// Reads the profile files and makes the client. An error in them is returned by the first call that needs them.
     #[must_use]
     pub fn build(self) -> Client {
+        http::prepare();
+        let config = Config::read(self.settings, self.environment);
         Client {
             inner: Arc::new(Inner {
                 clock: self.clock,
-                known: ArcSwap::from_pointee(Known::new(Config::read(self.settings, self.environment))),
-                credentials: Cache::new(),
-                instance_region: ArcSwapOption::empty(),
+                snapshot: ArcSwap::from_pointee(Snapshot::new(Arc::new(config), None)),
                 token_region: ArcSwapOption::empty(),
-                region_flight: Arc::new(SingleFlight::new()),
+                instance_region: ArcSwapOption::empty(),
+                credentials_flight: SingleFlight::new(),
+                region_flight: SingleFlight::new(),
+                files_flight: SingleFlight::new(),
             }),
         }
-    }
-}
-
-impl Fetch for Inner {
-    fn fetch(&self, deadline: Deadline) -> Result<Provided, Error> {
-        self.fetch_with_trail(deadline, &mut Vec::new())
-    }
-
-    fn new_deadline(&self) -> Deadline {
-        Deadline::after(self.known.load().config.settings.timeout())
-    }
-
-    fn files_changed(&self) -> bool {
-        self.known.load().config.files_changed()
-    }
-
-    fn read_files_again(&self) {
-        let again = self.known.load().config.read_files_again();
-        self.known.store(Arc::new(Known::new(again)));
-    }
-
-    #[inline]
-    fn now(&self) -> i64 {
-        self.clock.now()
     }
 }
 
@@ -164,201 +160,375 @@ impl Client {
         Self::builder().settings(settings).build()
     }
 
-    /// A client in surroundings of one's own.
+    /// A builder, for a client that does not use the process' environment or clock.
     #[must_use]
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()
     }
 
-    /// A fresh token. Waits for credentials if none are held, at most the `timeout_ms` setting (default 10 s; instance
+    /// A fresh token. Waits for credentials if none are cached, at most the `timeout_ms` setting (default 10 s; instance
     /// metadata alone 2 s).
     ///
     /// # Errors
     ///
     /// Every kind but `WouldBlock`; the message names the source and what to do.
-    #[inline]
     pub fn generate_token(&self, request: &TokenRequest<'_>) -> Result<Token, Error> {
-        match self.inner.sign_prepared(request) {
-            Some(token) => Ok(token),
-            None => self.inner.generate_token(request),
-        }
+        let waiting = || Waiting::Until(self.inner.new_deadline());
+        self.inner.token(request, waiting)?.ok_or_else(|| internal("a call that waits was not answered"))
     }
 
-    /// As [`Client::generate_token`], but never waits. `Ok(None)`: a fetch has been started beside; ask again, not
-    /// sooner than 20 ms. A failed fetch is reported once and then tried again after a back-off of 1 to 32 s.
+    /// Like [`Client::generate_token`], but never waits. `Ok(None)`: a fetch is running on a background thread; ask again,
+    /// not sooner than 20 ms. A failed fetch is reported once and then tried again after a back-off of 1 to 32 s.
     ///
     /// # Errors
     ///
-    /// As [`Client::generate_token`].
-    #[inline(never)]
+    /// As [`Client::generate_token`]; `Internal` also when there is no thread to be had for the fetch.
     pub fn try_generate_token(&self, request: &TokenRequest<'_>) -> Result<Option<Token>, Error> {
-        match self.inner.sign_prepared(request) {
-            Some(token) => Ok(Some(token)),
-            None => self.inner.try_generate_token(request),
-        }
+        self.inner.token(request, || Waiting::Never)
     }
 
-    /// Looks at the sources in their order, now, and tells what each said and which one serves: for people who wonder
-    /// why. Never a secret. What the client holds is not touched.
+    /// Queries each source in order and reports the results, without secrets. What the client has cached stays as it is.
     #[must_use]
     pub fn explain(&self) -> Explanation {
+        self.explain_in_region(None)
+    }
+
+    /// Like [`Client::explain`], for a token in this region: STS and the other services of AWS are asked there unless
+    /// the configuration names another. `None` or empty: the configured region.
+    #[must_use]
+    pub fn explain_in_region(&self, region: Option<&str>) -> Explanation {
+        let inner = &self.inner;
+        let config = inner.current_config();
+        let deadline = inner.new_deadline();
+        let given = region.filter(|region| !region.is_empty());
+        let located = match given {
+            Some(region) => region_name::check(region)
+                .map(|()| Some(Region::new(region, RegionSource::Argument)))
+                .map_err(|why| invalid_argument(format!("region: {why}"))),
+            None => region::configured(&config),
+        };
+        let token_region = match &located {
+            Ok(Some(region)) => Some(region.name.clone()),
+            _ => inner.token_region.load().as_deref().cloned(),
+        };
         let mut trail = Vec::new();
-        let outcome = self.inner.fetch_with_trail(self.inner.new_deadline(), &mut trail);
-        let known = self.inner.known.load_full();
-        let deadline = Deadline::after(known.config.settings.timeout());
+        let outcome = inner.provide(&config, token_region.as_deref(), deadline, &mut trail);
+        let region = located
+            .and_then(|located| match located {
+                Some(region) => Ok(region),
+                None => region::from_instance_metadata(&config, inner.new_deadline()),
+            })
+            .map_err(|error| chain::without_repetition(error, &trail));
         Explanation {
             steps: trail.into_iter().map(|step| (step.source, step.said)).collect(),
-            outcome: outcome.map(|provided| Serving {
-                source: provided.source.name(),
-                by: provided.by,
-                identity: provided.identity,
-                access_key_id: provided.credentials.access_key_id().to_owned(),
-                expires_at: provided.credentials.expiry().map(unix_seconds),
-            }),
-            region: region::without_endpoint(&known.config, deadline),
+            outcome: outcome.map(FoundCredentials::from),
+            region: region.map(|region| (region.name, region.source)),
         }
     }
 
-    /// Reads the environment and the profile files again and fetches credentials now. Credentials that are held stay in
-    /// use if that fails. Do not change the environment in another thread meanwhile.
+    /// Reads the environment and the profile files again and fetches credentials now. If that fails, the cached
+    /// credentials stay in use. Do not change the environment in another thread meanwhile.
     ///
     /// # Errors
     ///
     /// As [`Client::generate_token`].
     pub fn refresh(&self) -> Result<(), Error> {
         let inner = &self.inner;
-        let before = inner.known.load_full();
-        let deadline = Deadline::after(before.config.settings.timeout());
-        // Before the new configuration is there: nothing may remember the old region under it.
+        let deadline = inner.new_deadline();
         inner.instance_region.store(None);
-        inner.known.store(Arc::new(Known::new(before.config.read_everything_again())));
-        inner.credentials.refresh(inner, deadline)
+        let again = inner.snapshot.load().config.read_everything_again();
+        inner.replace_config(again);
+        let region = inner.token_region.load_full();
+        // A fetch that is running began with the old configuration: wait for its end, then fetch again.
+        let mut own = false;
+        loop {
+            let fetch = || {
+                own = true;
+                inner.fetch_credentials(Reason::AskedFor, region.as_deref().map(String::as_str), deadline)
+            };
+            let outcome = inner.credentials_flight.run(deadline, || None, fetch);
+            if own || deadline.remaining().is_none() {
+                return outcome.map(drop);
+            }
+        }
+    }
+}
+
+impl From<Provided> for FoundCredentials {
+    fn from(provided: Provided) -> Self {
+        Self {
+            source: provided.source.name(),
+            by: provided.by,
+            identity: provided.identity,
+            access_key_id: provided.credentials.access_key_id().to_owned(),
+            expires_at: provided.credentials.expiry().map(unix_seconds),
+        }
+    }
+}
+
+impl Snapshot {
+    fn new(config: Arc<Config>, credentials: Option<Arc<CachedCredentials>>) -> Self {
+        Self { config, credentials, credentials_are_current: false, prepared: LossyCache::new() }
+    }
+
+    /// Credentials that can sign at once.
+    fn usable_credentials(&self, now: Moment) -> Option<Arc<CachedCredentials>> {
+        self.credentials.as_ref().filter(|credentials| credentials.is_usable(now)).cloned()
+    }
+
+    /// Credentials that have not ended, though their files should be checked first.
+    fn unexpired_credentials(&self, now: Moment) -> Option<&Arc<CachedCredentials>> {
+        self.credentials.as_ref().filter(|credentials| credentials.usability(now) != Usability::Expired)
     }
 }
 
 impl Inner {
-    /// The warm path: a token for a target that is known by credentials that are held. `None`: something is missing.
-    #[inline]
-    fn sign_prepared(self: &Arc<Self>, request: &TokenRequest<'_>) -> Option<Token> {
-        let sign = |target: &Arc<Target>| {
-            let now = self.clock.now();
-            self.credentials.warm(now, |held| {
-                let token = target.sign_prepared(&held.signing, held.expires_at(), now)?;
-                if held.claim_refresh(now) {
-                    self.refresh_beside();
-                }
-                Some(token)
-            })
-        };
-        self.known.load().targets.find(request.number(), |target| target.is_for(request), sign)?
-    }
-
-    // The cold paths stand apart, so that they are compiled for size, and the warm one, which is inlined into its
-    // callers, for speed (Cargo.toml).
-
-    #[cold]
-    #[inline(never)]
-    fn generate_token(self: &Arc<Self>, request: &TokenRequest<'_>) -> Result<Token, Error> {
-        let known = self.known.load_full();
-        let checked = CheckedRequest::check(*request, known.config.settings.service())?;
-        // One for the region and the credentials together; it begins with the first that is waited for.
-        let mut deadline = None;
-        let found;
-        let (region, source) = match checked.locate(&known.config)? {
-            Located::Known(region, source) => (region, source),
-            Located::AskInstanceMetadata => {
-                found = self.wait_for_region(*deadline.get_or_insert_with(|| self.new_deadline()))?;
-                (found.as_str(), RegionSource::InstanceMetadata)
-            }
-        };
-        let target = known.target(&checked, region, source);
-        if let Some(token) = self.sign_held(&target, self.clock.now()) {
-            return Ok(token);
-        }
-        self.token_region.store(Some(Arc::new(region.to_owned())));
-        let held = self.wait_for_credentials(deadline.unwrap_or_else(|| self.new_deadline()))?;
-        // Time has passed.
-        Ok(target.sign(&held.signing, held.expires_at(), self.clock.now()))
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn try_generate_token(self: &Arc<Self>, request: &TokenRequest<'_>) -> Result<Option<Token>, Error> {
-        let known = self.known.load_full();
-        let checked = CheckedRequest::check(*request, known.config.settings.service())?;
-        let found;
-        let (region, source) = match checked.locate(&known.config)? {
-            Located::Known(region, source) => (region, source),
-            Located::AskInstanceMetadata => match self.poll_region() {
-                Poll::Ready(region) => {
-                    found = region;
-                    (found.as_str(), RegionSource::InstanceMetadata)
-                }
-                Poll::Pending => return Ok(None),
-                Poll::Failed(error) => return Err(error),
-            },
-        };
-        let target = known.target(&checked, region, source);
-        let now = self.clock.now();
-        if let Some(token) = self.sign_held(&target, now) {
+    /// One algorithm for callers that wait and callers that do not. `None`: a caller that does not wait has to ask again.
+    fn token(
+        self: &Arc<Self>,
+        request: &TokenRequest<'_>,
+        waiting: impl FnOnce() -> Waiting,
+    ) -> Result<Option<Token>, Error> {
+        if let Some(token) = self.sign_prepared(request) {
             return Ok(Some(token));
         }
-        self.token_region.store(Some(Arc::new(region.to_owned())));
-        match self.credentials.poll(self, now) {
-            Poll::Ready(held) => Ok(Some(target.sign(&held.signing, held.expires_at(), now))),
-            Poll::Pending => Ok(None),
-            Poll::Failed(error) => Err(error),
+        let waiting = waiting();
+        let config = Arc::clone(&self.snapshot.load().config);
+        let checked = CheckedRequest::check(*request, config.settings.service())?;
+        let Some(region) = self.region(&checked, waiting)? else { return Ok(None) };
+        let Some(credentials) = self.credentials(&region.name, waiting)? else { return Ok(None) };
+        let region = if Arc::ptr_eq(&config, &self.snapshot.load().config) {
+            region
+        } else {
+            // The files were read again on the way, and may name another region.
+            let Some(region) = self.region(&checked, waiting)? else { return Ok(None) };
+            region
+        };
+        if let Some(identity) = credentials.identity() {
+            region::check_partition(identity, &region.name)?;
+        }
+        self.prepare_and_sign(&checked, &region, &credentials).map(Some)
+    }
+
+    /// A token that was prepared, by credentials that can sign at once.
+    fn sign_prepared(self: &Arc<Self>, request: &TokenRequest<'_>) -> Option<Token> {
+        let snapshot = self.snapshot.load();
+        let credentials = snapshot.credentials.as_ref()?;
+        let now = self.clock.moment();
+        let usability = credentials.usability(now);
+        if matches!(usability, Usability::Expired | Usability::FilesUnchecked) {
+            return None;
+        }
+        let token = snapshot.prepared.find(request.hash(), |prepared| {
+            if prepared.is_for(request) { prepared.sign(now.unix_seconds, credentials.remaining(now)) } else { None }
+        })?;
+        if usability == Usability::RefreshDue {
+            self.refresh_in_background(credentials, now);
+        }
+        Some(token)
+    }
+
+    fn prepare_and_sign(
+        &self,
+        checked: &CheckedRequest<'_>,
+        region: &Region,
+        credentials: &Arc<CachedCredentials>,
+    ) -> Result<Token, Error> {
+        let (request, now) = (checked.request(), self.clock.moment());
+        let (day, _) = Day::at(now.unix_seconds);
+        let prepared = PreparedToken::new(checked, region, credentials.credentials(), day);
+        let token = prepared
+            .sign(now.unix_seconds, credentials.remaining(now))
+            .ok_or_else(|| internal("a token was prepared for another day"))?;
+        let snapshot = self.snapshot.load();
+        if snapshot.credentials.as_ref().is_some_and(|current| Arc::ptr_eq(current, credentials)) {
+            let size = prepared.size();
+            snapshot.prepared.insert(request.hash(), prepared, size, |other| other.is_for(request));
+        }
+        Ok(token)
+    }
+
+    /// The region for a request.
+    fn region(self: &Arc<Self>, checked: &CheckedRequest<'_>, waiting: Waiting) -> Result<Option<Arc<Region>>, Error> {
+        let (host, kind, argument) = (checked.host(), checked.kind(), checked.request().region);
+        let config = Arc::clone(&self.snapshot.load().config);
+        let located = match region::locate(host, kind, argument, &config) {
+            // It is in the files, and they could not be read when that was tried last.
+            Err(error) if config.files().err().as_ref() == Some(&error) => {
+                let ready = || None;
+                let read = |inner: &Self, _| inner.readable_config();
+                let Some(config) = self.obtain(&self.files_flight, waiting, ready, read)? else { return Ok(None) };
+                region::locate(host, kind, argument, &config)?
+            }
+            located => located?,
+        };
+        if let Some(region) = located {
+            return Ok(Some(Arc::new(region)));
+        }
+        let ready = || self.instance_region.load_full();
+        self.obtain(&self.region_flight, waiting, ready, |inner, deadline| inner.fetch_region(deadline))
+            .map_err(|error| region::explain_failure(error, host, kind))
+    }
+
+    /// Credentials that can sign at once, for a token in this region.
+    fn credentials(self: &Arc<Self>, region: &str, waiting: Waiting) -> Result<Option<Arc<CachedCredentials>>, Error> {
+        let now = self.clock.moment();
+        let snapshot = self.snapshot.load_full();
+        if let Some(credentials) = snapshot.usable_credentials(now) {
+            if credentials.usability(now) == Usability::RefreshDue {
+                self.refresh_in_background(&credentials, now);
+            }
+            return Ok(Some(credentials));
+        }
+        let ready = || self.snapshot.load().usable_credentials(now);
+        let region = region.to_owned();
+        let fetch = move |inner: &Self, deadline| inner.fetch_credentials(Reason::NotUsable, Some(&region), deadline);
+        let outcome = self.obtain(&self.credentials_flight, waiting, ready, fetch);
+        match (outcome, snapshot.unexpired_credentials(now)) {
+            // Keys whose files cannot be checked in time, or not at all for lack of a thread.
+            (Err(_), Some(cached)) => Ok(Some(Arc::clone(cached))),
+            (Ok(None), Some(cached)) if cached.check_takes_too_long(now) => Ok(Some(Arc::clone(cached))),
+            (outcome, _) => outcome,
         }
     }
 
-    /// A token by the credentials held. `None`: none are.
-    fn sign_held(self: &Arc<Self>, target: &Target, now: i64) -> Option<Token> {
-        self.credentials.warm(now, |held| {
-            let token = target.sign(&held.signing, held.expires_at(), now);
-            if held.claim_refresh(now) {
-                self.refresh_beside();
+    /// What is `ready`, or what `fetch` fetches: on this thread, or on a background thread for a caller that does not
+    /// wait.
+    fn obtain<T: Clone + Send + Sync + 'static>(
+        self: &Arc<Self>,
+        flight: &SingleFlight<T>,
+        waiting: Waiting,
+        ready: impl Fn() -> Option<T>,
+        fetch: impl FnOnce(&Self, Deadline) -> Result<T, Error> + Send + 'static,
+    ) -> Result<Option<T>, Error> {
+        match waiting {
+            Waiting::Until(deadline) => flight.run(deadline, ready, || fetch(self, deadline)).map(Some),
+            Waiting::Never => {
+                let inner = Arc::clone(self);
+                match flight.poll(ready, move || fetch(&inner, inner.new_deadline())) {
+                    Poll::Ready(value) => Ok(Some(value)),
+                    Poll::Pending => Ok(None),
+                    Poll::Failed(error) => Err(error),
+                }
             }
-            Some(token)
-        })
+        }
     }
 
-    #[cold]
-    fn refresh_beside(self: &Arc<Self>) {
-        self.credentials.refresh_beside(self);
+    fn refresh_in_background(self: &Arc<Self>, credentials: &CachedCredentials, now: Moment) {
+        if credentials.claim_refresh(now) {
+            let inner = Arc::clone(self);
+            self.credentials_flight.spawn(move || {
+                let region = inner.token_region.load_full();
+                let region = region.as_deref().map(String::as_str);
+                without_asking(|| inner.fetch_credentials(Reason::RefreshDue, region, inner.new_deadline()))
+            });
+        }
     }
 
-    #[cold]
-    fn wait_for_credentials(self: &Arc<Self>, deadline: Deadline) -> Result<Arc<Held>, Error> {
-        self.credentials.wait(&**self, self.clock.now(), deadline)
+    /// Fetches credentials and caches them. Static keys that only need a check of their files are kept if the files are
+    /// unchanged, or if their new content gives no credentials now.
+    fn fetch_credentials(
+        &self,
+        reason: Reason,
+        region: Option<&str>,
+        deadline: Deadline,
+    ) -> Result<Arc<CachedCredentials>, Error> {
+        let config = self.current_config();
+        let snapshot = self.snapshot.load_full();
+        let now = self.clock.moment();
+        let unexpired = snapshot.unexpired_credentials(now).filter(|_| reason == Reason::NotUsable);
+        if let Some(cached) = unexpired
+            && snapshot.credentials_are_current
+        {
+            cached.files_checked(now);
+            return Ok(Arc::clone(cached));
+        }
+        if let Some(region) = region {
+            self.token_region.store(Some(Arc::new(region.to_owned())));
+        }
+        let outcome = self.provide(&config, region, deadline, &mut Vec::new());
+        let before = snapshot.credentials.as_deref().filter(|_| reason != Reason::AskedFor);
+        match cache::after_fetch(outcome, before, self.clock.moment()) {
+            Ok(credentials) => Ok(self.replace_credentials(&config, Arc::new(credentials))),
+            Err(error) => match unexpired {
+                Some(cached) => {
+                    // A file that is just being written is read again by the next call.
+                    if !config.files_failed() {
+                        cached.files_checked(now);
+                    }
+                    Ok(Arc::clone(cached))
+                }
+                None => Err(error),
+            },
+        }
     }
 
-    #[cold]
-    fn wait_for_region(&self, deadline: Deadline) -> Result<Arc<String>, Error> {
-        self.region_flight.wait(deadline, || self.instance_region.load_full(), || self.fetch_region(deadline))
-    }
-
-    fn poll_region(self: &Arc<Self>) -> Poll<Arc<String>> {
-        let fetcher = Arc::clone(self);
-        self.region_flight
-            .poll(|| self.instance_region.load_full(), move || fetcher.fetch_region(fetcher.new_deadline()))
-    }
-
-    fn fetch_with_trail(&self, deadline: Deadline, trail: &mut Vec<chain::Step>) -> Result<Provided, Error> {
-        let known = self.known.load_full();
-        let region = self.token_region.load_full();
+    fn provide(
+        &self,
+        config: &Config,
+        token_region: Option<&str>,
+        deadline: Deadline,
+        trail: &mut Vec<chain::Step>,
+    ) -> Result<Provided, Error> {
         let context = Context {
+            config,
             deadline,
             now: self.clock.now(),
-            config: &known.config,
-            token_region: region.as_deref().map(String::as_str),
+            token_region,
+            clock: &self.clock,
+            asked: Cell::default(),
         };
         chain::provide(&context, trail)
     }
 
-    fn fetch_region(&self, deadline: Deadline) -> Result<Arc<String>, Error> {
-        let known = self.known.load_full();
-        let region = Arc::new(region::from_instance_metadata(&known.config, deadline)?);
+    fn fetch_region(&self, deadline: Deadline) -> Result<Arc<Region>, Error> {
+        let region = Arc::new(region::from_instance_metadata(&self.current_config(), deadline)?);
         self.instance_region.store(Some(Arc::clone(&region)));
         Ok(region)
     }
+
+    fn new_deadline(&self) -> Deadline {
+        Deadline::after(self.snapshot.load().config.settings.timeout())
+    }
+
+    /// The configuration. Its files are read again if they could not be read before, or if they have changed and the
+    /// credentials depend on nothing else. May wait for the file system.
+    fn current_config(&self) -> Arc<Config> {
+        reached("checking files");
+        let snapshot = self.snapshot.load_full();
+        let check = snapshot.credentials.as_ref().is_none_or(|credentials| credentials.are_from_files());
+        let config = &snapshot.config;
+        if config.files_failed() || (check && config.files_changed()) {
+            self.replace_config(config.read_files_again())
+        } else {
+            Arc::clone(config)
+        }
+    }
+
+    /// The configuration, if its files can be read now.
+    fn readable_config(&self) -> Result<Arc<Config>, Error> {
+        let config = self.current_config();
+        config.files()?;
+        Ok(config)
+    }
+
+    /// Puts a new configuration in the place of the old one. The credentials stay in use.
+    fn replace_config(&self, config: Config) -> Arc<Config> {
+        let config = Arc::new(config);
+        self.snapshot.rcu(|old| Snapshot::new(Arc::clone(&config), old.credentials.clone()));
+        config
+    }
+
+    /// Caches credentials that were fetched under a configuration.
+    fn replace_credentials(&self, config: &Arc<Config>, credentials: Arc<CachedCredentials>) -> Arc<CachedCredentials> {
+        self.snapshot.rcu(|old| Snapshot {
+            credentials_are_current: Arc::ptr_eq(&old.config, config),
+            ..Snapshot::new(Arc::clone(&old.config), Some(Arc::clone(&credentials)))
+        });
+        credentials
+    }
+}
+
+fn internal(message: &str) -> Error {
+    Error::new(ErrorKind::Internal, format!("internal error: {message}; please report this bug"))
 }

@@ -1,8 +1,8 @@
 //! Fresh AWS IAM tokens for PostgreSQL, without a runtime, an AWS SDK or a standing thread.
 //!
-//! Amazon RDS, Aurora and Aurora DSQL accept, in place of a password, a *token*: a request presigned with AWS Signature
-//! Version 4 that lives 15 minutes. A [`Client`] finds AWS credentials the way the AWS command line does, keeps them
-//! fresh, and signs a token on every call. Everything blocks; nothing waits longer than the client's time-out.
+//! Amazon RDS, Aurora and Aurora DSQL accept a *token* as a password: a request presigned with AWS Signature Version 4 that
+//! is valid for 15 minutes. A [`Client`] finds AWS credentials the way the AWS command line does, keeps them fresh, and
+//! signs a token on every call. Everything blocks; nothing waits longer than the client's time-out.
 //!
 //! ```no_run
 //! use pgiam_core::{Client, Settings, TokenRequest};
@@ -11,33 +11,33 @@
 //! let token = client.generate_token(&TokenRequest {
 //!     host: "mypg.c9akciq32rpa.eu-central-1.rds.amazonaws.com",
 //!     port: 5432,
-//!     region: None, // the endpoint's name tells
+//!     region: None, // from the endpoint's name
 //!     user: "app_user",
 //! })?;
-//! println!("{}", token.as_str()); // the password; give it to nothing but a TLS connection
+//! println!("{}", token.as_str()); // the password; send it over TLS only
 //! # Ok::<(), pgiam_core::Error>(())
 //! ```
 //!
 //! # Layout
 //!
-//! A module imports only modules below it, and a test reads the imports to keep it so:
+//! A module imports only modules below it; a test reads the imports.
 //!
-//! * [`client`]: settings and cached credentials in, a token out.
-//! * [`token`] and [`region`]: what is signed, for which endpoint name, in which region, and how.
-//! * [`credentials`]: one file per source; the chain orders them, the cache keeps them fresh.
+//! * `client`: settings and cached credentials in, a token out.
+//! * [`token`] and `region`: what is signed, for which endpoint name, in which region, and how.
+//! * `credentials`: one file per source; the chain orders them, the cache decides when they are renewed.
 //! * `net`: HTTP, TLS, retries, the AWS services and the EC2 metadata service.
-//! * [`config`]: environment, profile files and settings, read once.
-//! * `sync`: one fetch at a time, and a bounded lock-free cache, both safe across `fork`.
-//! * utilities: errors, time, secrets, percent-encoding and the operating system.
+//! * `config`: environment, profile files and settings.
+//! * `sync`: one fetch at a time, and a bounded, lock-free cache, both safe across `fork`.
+//! * utilities: errors, time, secrets, percent-encoding and the operating system ([`sys`]).
 #![deny(unsafe_code)]
 
-pub mod client;
-pub mod config;
-pub mod credentials;
-pub mod error;
+mod client;
+mod config;
+mod credentials;
+mod error;
 mod net;
 mod percent_encoding;
-pub mod region;
+mod region;
 mod secret;
 mod sync;
 pub mod sys;
@@ -45,13 +45,14 @@ pub mod sys;
 pub mod test_hooks;
 #[cfg(not(feature = "test-hooks"))]
 mod test_hooks;
-pub mod time;
+mod time;
 pub mod token;
 
-pub use client::{Client, ClientBuilder, Explanation, Serving};
+pub use client::{Client, ClientBuilder, Explanation, FoundCredentials};
 pub use config::environment::Environment;
-pub use config::settings::{Service, Settings};
+pub use config::settings::{KEYWORDS, Service, Settings};
 pub use error::{Error, ErrorKind};
 pub use region::RegionSource;
-pub use time::Clock;
-pub use token::{Token, TokenRequest};
+pub use time::{Clock, Moment, rfc3339};
+pub use token::request::TokenRequest;
+pub use token::template::Token;

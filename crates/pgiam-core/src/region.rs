@@ -1,12 +1,14 @@
 //! The region to sign for: the argument, else the endpoint's name, else the client's setting, `AWS_REGION`,
 //! `AWS_DEFAULT_REGION`, the profile and the instance metadata, in that order.
 //!
-//! An argument that contradicts a recognised endpoint name is an error: the server could only refuse the token.
+//! An argument that contradicts a recognised endpoint name is an error, and so is a role of another partition than the
+//! region: the server would refuse the token.
 
 use crate::config::Config;
 use crate::config::region_name::check;
 use crate::error::{Error, ErrorKind, invalid_argument, invalid_configuration};
-use crate::net::metadata_service::MetadataService;
+use crate::net::metadata_service::{DISABLED, MetadataService};
+use crate::net::partition::Partition;
 use crate::time::Deadline;
 use crate::token::endpoint::EndpointKind;
 
@@ -28,7 +30,7 @@ pub enum RegionSource {
 }
 
 impl RegionSource {
-    /// In words, for people.
+    /// In words, for messages.
     #[must_use]
     pub fn describe(self) -> &'static str {
         match self {
@@ -42,23 +44,27 @@ impl RegionSource {
     }
 }
 
-/// A region found without asking the network, or the news that only instance metadata can tell.
-pub(crate) enum Located<'a> {
-    Known(&'a str, RegionSource),
-    AskInstanceMetadata,
+/// A region and where it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Region {
+    pub(crate) name: String,
+    pub(crate) source: RegionSource,
 }
 
-/// Finds the region for a host of a kind, as far as that needs no network.
-pub(crate) fn locate<'a>(
+impl Region {
+    pub(crate) fn new(name: &str, source: RegionSource) -> Self {
+        Self { name: name.to_owned(), source }
+    }
+}
+
+/// The region for a host, as far as that needs no network. `None`: only instance metadata may know it.
+pub(crate) fn locate(
     host: &str,
-    kind: EndpointKind<'a>,
-    argument: Option<&'a str>,
-    config: &'a Config,
-) -> Result<Located<'a>, Error> {
-    let in_name = match kind {
-        EndpointKind::Rds { region } | EndpointKind::Dsql { region } => Some(region),
-        EndpointKind::RdsGlobal | EndpointKind::Unknown => None,
-    };
+    kind: EndpointKind<'_>,
+    argument: Option<&str>,
+    config: &Config,
+) -> Result<Option<Region>, Error> {
+    let in_name = kind.region();
     if let Some(region) = argument.filter(|region| !region.is_empty()) {
         check(region).map_err(|why| invalid_argument(format!("region: {why}")))?;
         if let Some(in_name) = in_name
@@ -69,23 +75,23 @@ pub(crate) fn locate<'a>(
                  leave the region out or correct one of the two"
             )));
         }
-        return Ok(Located::Known(region, RegionSource::Argument));
+        return Ok(Some(Region::new(region, RegionSource::Argument)));
     }
-    if let Some(region) = in_name {
-        return Ok(Located::Known(region, RegionSource::EndpointName));
+    match in_name {
+        Some(region) => Ok(Some(Region::new(region, RegionSource::EndpointName))),
+        None => configured(config),
     }
-    configured(config)
 }
 
 /// The region for names that carry none, as far as that needs no network.
-fn configured(config: &Config) -> Result<Located<'_>, Error> {
+pub(crate) fn configured(config: &Config) -> Result<Option<Region>, Error> {
     if let Some(region) = config.settings.region() {
-        return Ok(Located::Known(region, RegionSource::Client));
+        return Ok(Some(Region::new(region, RegionSource::Client)));
     }
     for variable in ["AWS_REGION", "AWS_DEFAULT_REGION"] {
         if let Some(region) = config.environment.get(variable) {
             check(region).map_err(|why| invalid_configuration(format!("{variable}: {why}")))?;
-            return Ok(Located::Known(region, RegionSource::Environment));
+            return Ok(Some(Region::new(region, RegionSource::Environment)));
         }
     }
     if let Some(profile) = config.profile()?
@@ -95,40 +101,68 @@ fn configured(config: &Config) -> Result<Located<'_>, Error> {
             let (file, name) = (profile.file_of("region"), profile.name());
             invalid_configuration(format!("{file}: profile {name:?}, region: {why}"))
         })?;
-        return Ok(Located::Known(region, RegionSource::Profile));
+        return Ok(Some(Region::new(region, RegionSource::Profile)));
     }
-    Ok(Located::AskInstanceMetadata)
-}
-
-/// The region for names that carry none, asking instance metadata if need be.
-pub(crate) fn without_endpoint(config: &Config, deadline: Deadline) -> Result<(String, RegionSource), Error> {
-    match configured(config)? {
-        Located::Known(region, source) => Ok((region.to_owned(), source)),
-        Located::AskInstanceMetadata => {
-            from_instance_metadata(config, deadline).map(|region| (region, RegionSource::InstanceMetadata))
-        }
-    }
+    Ok(None)
 }
 
 /// Asks the instance metadata for the region of this machine.
-pub(crate) fn from_instance_metadata(config: &Config, deadline: Deadline) -> Result<String, Error> {
+pub(crate) fn from_instance_metadata(config: &Config, deadline: Deadline) -> Result<Region, Error> {
     let none = |why: &str| {
         Error::new(
             ErrorKind::NoRegion,
             format!(
-                "no region: the host's name carries none, and none is given by argument, the region setting, AWS_REGION, AWS_DEFAULT_REGION or the profile; instance metadata: {why}; \
-                 pass the region of the database"
+                "no region: the host name has none, and none is set by argument, the region setting, AWS_REGION, \
+                 AWS_DEFAULT_REGION or the profile; instance metadata: {why}; pass the region of the database"
             ),
         )
     };
-    let service = match MetadataService::from_config(config)? {
-        Ok(service) => service,
-        Err(disabled) => return Err(none(disabled)),
-    };
+    let Some(service) = MetadataService::from_config(config)? else { return Err(none(DISABLED)) };
     let region = service.session(deadline).and_then(|session| session.region()).map_err(|error| {
         let explained = none(error.message());
         if error.is_source_unavailable() { explained.source_unavailable() } else { explained }
     })?;
-    check(&region).map_err(|_| none("the answer is not a region"))?;
-    Ok(region)
+    check(&region).map_err(|_| none("the response is not a region"))?;
+    Ok(Region { name: region, source: RegionSource::InstanceMetadata })
+}
+
+/// Adds to the failure to find a region what to pass for this kind of endpoint.
+pub(crate) fn explain_failure(error: Error, host: &str, kind: EndpointKind<'_>) -> Error {
+    if kind != EndpointKind::RdsGlobal || error.kind() != ErrorKind::NoRegion {
+        return error;
+    }
+    error.context(&format!(
+        "host {host:?} is the endpoint of an Aurora global database, whose name has no region; pass the region of its \
+         primary cluster, the one that accepts writes"
+    ))
+}
+
+/// Refuses credentials of a role or user of another partition than the region: no server there knows them.
+pub(crate) fn check_partition(identity: &str, region: &str) -> Result<(), Error> {
+    let Some(("arn", rest)) = identity.split_once(':') else { return Ok(()) };
+    let (partition, of_region) = (rest.split(':').next().unwrap_or_default(), Partition::of_region(region).id);
+    if partition == of_region {
+        return Ok(());
+    }
+    Err(invalid_configuration(format!(
+        "the credentials of {identity} belong to the partition {partition:?}, but the region {region:?} to \
+         {of_region:?}; use a role of the region's partition, or correct the region"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_of_another_partition_than_the_region_is_refused_with_both_named() {
+        let role = "arn:aws:sts::123456789012:assumed-role/app/session";
+        for region in ["cn-north-1", "us-gov-west-1", "us-iso-east-1", "us-isob-east-1", "eusc-de-east-1"] {
+            let error = check_partition(role, region).unwrap_err();
+            assert!(error.message().contains(region) && error.message().contains(role), "{error}");
+        }
+        check_partition(role, "eu-central-1").unwrap();
+        check_partition("arn:aws-us-gov:sts::123456789012:assumed-role/app/s", "us-gov-east-1").unwrap();
+        check_partition("role Developer of account 123456789012", "cn-north-1").unwrap();
+    }
 }

@@ -1,14 +1,20 @@
-//! The operating system, and the only `unsafe` of the core: the environment of privileged programs, signal masks,
-//! process identity and the user's name.
+//! The operating system, and the only `unsafe` of the core: privileges, the monotonic clock, process identity, threads,
+//! children, bounded reads of files, and the user's name.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
-use std::io;
+use std::fs::{File, FileType, OpenOptions};
+use std::io::{self, Read};
 use std::mem::MaybeUninit;
-use std::path::PathBuf;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Whether this program runs with more rights than its caller (set-user-id and the like). Its environment is then the
-/// caller's word and is not trusted, as with the C library's `secure_getenv`.
+use once_cell::race::OnceBox;
+use zeroize::Zeroizing;
+
+/// Whether this program runs with more rights than its caller (set-user-id, set-group-id, file capabilities). The caller
+/// chose its environment and working directory, so it trusts neither, like the C library's `secure_getenv`.
 #[must_use]
 pub fn runs_privileged() -> bool {
     // SAFETY: getauxval reads a table that the kernel laid out before main; it has no preconditions.
@@ -20,19 +26,103 @@ pub fn runs_privileged() -> bool {
     privileged
 }
 
-/// The process' id, asked of the kernel anew: a forked child must not see its parent's.
+/// The process' id.
 #[must_use]
-pub fn process_id() -> u32 {
+pub(crate) fn process_id() -> u32 {
     std::process::id()
 }
 
-/// Starts a short-lived thread that receives no signals, so that the host program's handlers keep running on the
-/// host's own threads. The thread is detached.
+/// Tells a process from its parent and from all processes that those descend from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ProcessIdentity {
+    id: u32,
+    generation: u64,
+}
+
+/// The identity of this process. It differs from its parent's after `fork` and `clone`, also where a new PID namespace
+/// gives the child its parent's process id.
+#[must_use]
+pub(crate) fn process_identity() -> ProcessIdentity {
+    // A child inherits the count, so no number that one of its ancestors took before the fork comes again.
+    static GENERATIONS: AtomicU64 = AtomicU64::new(0);
+    static MARK: OnceBox<Option<&'static AtomicU64>> = OnceBox::new();
+    let generation = MARK.get_or_init(|| Box::new(wiped_on_fork())).map_or(0, |mark| {
+        let new = || GENERATIONS.fetch_add(1, Ordering::Relaxed) + 1;
+        match mark.load(Ordering::Acquire) {
+            0 => {
+                let new = new();
+                mark.compare_exchange(0, new, Ordering::AcqRel, Ordering::Acquire).map_or_else(|other| other, |_| new)
+            }
+            generation => generation,
+        }
+    });
+    ProcessIdentity { id: process_id(), generation }
+}
+
+/// A number that the kernel sets to 0 in every child of this process; `None` on a system that does not offer this (Linux
+/// before 4.14).
+#[cfg(target_os = "linux")]
+fn wiped_on_fork() -> Option<&'static AtomicU64> {
+    let length = std::mem::size_of::<AtomicU64>();
+    // SAFETY: a new private mapping at an address of the kernel's choice touches no other memory.
+    let page = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            length,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if page == libc::MAP_FAILED {
+        return None;
+    }
+    // SAFETY: advice on the mapping that was just made, for its whole length.
+    if unsafe { libc::madvise(page, length, libc::MADV_WIPEONFORK) } != 0 {
+        // SAFETY: the mapping was made above and nothing refers to it.
+        unsafe { libc::munmap(page, length) };
+        return None;
+    }
+    // SAFETY: the page is zeroed, aligned, readable and writable, and never unmapped; zero bytes are a valid AtomicU64.
+    Some(unsafe { &*page.cast::<AtomicU64>() })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn wiped_on_fork() -> Option<&'static AtomicU64> {
+    None
+}
+
+/// Seconds since some start, by a clock that nobody sets and that counts the time a computer is asleep.
+#[must_use]
+pub(crate) fn monotonic_seconds() -> i64 {
+    #[cfg(target_os = "linux")]
+    const CLOCK: libc::clockid_t = libc::CLOCK_BOOTTIME;
+    #[cfg(not(target_os = "linux"))]
+    const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
+    let mut time = MaybeUninit::<libc::timespec>::zeroed();
+    // SAFETY: writes `time`, which lives for the call; all bytes zero are a valid timespec if the call fails.
+    let time = unsafe {
+        libc::clock_gettime(CLOCK, time.as_mut_ptr());
+        time.assume_init()
+    };
+    time.tv_sec
+}
+
+unsafe extern "C" {
+    // Not in the libc crate for every target. POSIX: sets the calling thread's cancelability and returns the former one.
+    fn pthread_setcancelstate(state: i32, old_state: *mut i32) -> i32;
+}
+
+const PTHREAD_CANCEL_DISABLE: i32 = 1;
+
+/// Starts a short-lived, detached thread. It receives no signals, so that the host program's handlers run on the host's
+/// own threads, and cannot be cancelled, since a cancellation would unwind through Rust code and abort the process.
 ///
 /// # Errors
 ///
 /// The operating system has no thread to give; `work` has not run.
-pub fn spawn_without_signals(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+pub(crate) fn spawn_without_signals(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let _blocked = SignalsBlocked::new();
     #[cfg(feature = "test-hooks")]
     let work = {
@@ -41,6 +131,12 @@ pub fn spawn_without_signals(work: impl FnOnce() + Send + 'static) -> io::Result
             crate::test_hooks::set_hook(hook);
             work();
         }
+    };
+    let work = move || {
+        let mut before = 0;
+        // SAFETY: writes `before`, which lives for the call; a thread may set its own state at any time.
+        unsafe { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &raw mut before) };
+        work();
     };
     std::thread::Builder::new().name("pgiam-fetch".into()).stack_size(512 * 1024).spawn(work).map(drop)
 }
@@ -72,48 +168,213 @@ impl Drop for SignalsBlocked {
     }
 }
 
-/// Waits until something can be read from `file`, or its other end is closed, but no longer than `most`.
+/// Waits until one of the files has something to read or its other end is closed, but no longer than `most`. Tells which.
 #[must_use]
-pub fn wait_readable(file: &impl std::os::fd::AsFd, most: std::time::Duration) -> bool {
+pub(crate) fn wait_readable<const N: usize>(
+    files: [Option<std::os::fd::BorrowedFd<'_>>; N],
+    most: std::time::Duration,
+) -> [bool; N] {
     use std::os::fd::AsRawFd;
     // Rounded up: a wait of less than a millisecond must not become a busy loop.
-    let milliseconds = i32::try_from(most.as_millis()).unwrap_or(i32::MAX).saturating_add(1);
-    let mut poll = libc::pollfd { fd: file.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: `poll` is one entry that lives for the call.
-    unsafe { libc::poll(&raw mut poll, 1, milliseconds) > 0 }
+    let milliseconds = i32::try_from(most.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
+    // poll ignores negative descriptors.
+    let mut polls = files.map(|file| libc::pollfd {
+        fd: file.map_or(-1, |file| file.as_raw_fd()),
+        events: libc::POLLIN,
+        revents: 0,
+    });
+    // SAFETY: `polls` has N entries and lives for the call.
+    let count = unsafe { libc::poll(polls.as_mut_ptr(), N as libc::nfds_t, milliseconds) };
+    polls.map(|poll| count > 0 && poll.revents != 0)
 }
 
-/// Whether a connection is open and nothing has come that was not read.
-#[must_use]
-pub fn is_open_and_silent(stream: &std::net::TcpStream) -> bool {
-    use std::os::fd::AsRawFd;
-    let mut byte = 0_u8;
-    // SAFETY: at most one byte is written, to `byte`, which lives for the call.
-    let count =
-        unsafe { libc::recv(stream.as_raw_fd(), (&raw mut byte).cast(), 1, libc::MSG_PEEK | libc::MSG_DONTWAIT) };
-    count < 0 && io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock
+/// Where a child process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Session {
+    /// In a session of its own, without a terminal: [`kill_session`] ends it with all that it started.
+    Own,
+    /// In this process' group, so that it may use the terminal as this process may.
+    Shared,
 }
 
-/// Gives a child the default for `SIGCHLD`: a host that ignores the signal would hand that on through `exec`, and
-/// shells and interpreters then cannot wait for their own children. (The mask of [`spawn_without_signals`] and an
-/// ignored `SIGPIPE` the standard library resets by itself.)
-pub fn default_child_signal(command: &mut std::process::Command) {
+/// Prepares a child: its session, and the default action for `SIGCHLD`. A host that ignores that signal would pass this
+/// on through `exec`, and shells and interpreters could not wait for their own children. (The standard library resets
+/// the signal mask of [`spawn_without_signals`] and an ignored `SIGPIPE`.)
+pub(crate) fn prepare_child(command: &mut std::process::Command, session: Session) {
     use std::os::unix::process::CommandExt;
-    // SAFETY: signal() is async-signal-safe and the closure does nothing else.
+    // SAFETY: signal() and setsid() are async-signal-safe, and the closure does nothing else.
     unsafe {
-        command.pre_exec(|| {
+        command.pre_exec(move || {
             libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+            if session == Session::Own && libc::setsid() < 0 {
+                return Err(io::Error::last_os_error());
+            }
             Ok(())
         });
     }
 }
 
-/// Kills a child that leads a process group of its own, with all that it started.
-pub fn kill_group(leader: u32) {
+fn signal(process: i32, signal: i32) {
+    // SAFETY: kill takes any numbers. A process that is gone, or that may not be signalled, is an error to ignore.
+    unsafe { libc::kill(process, signal) };
+}
+
+/// Kills a child of [`Session::Own`] with all that it started and that did not leave its process group.
+pub(crate) fn kill_session(leader: u32) {
     if let Ok(leader @ 2..) = i32::try_from(leader) {
-        // SAFETY: kill takes any numbers; a group that is gone already is an error that does not matter.
-        unsafe { libc::kill(-leader, libc::SIGKILL) };
+        signal(-leader, libc::SIGKILL);
     }
+}
+
+/// Kills a child of [`Session::Shared`] with its descendants. A descendant whose parent has ended is not found.
+pub(crate) fn kill_tree(root: u32) {
+    let Ok(root @ 2..) = i32::try_from(root) else { return };
+    let mut tree = vec![root];
+    signal(root, libc::SIGSTOP);
+    // A process that is stopped starts no other. Rounds, for those started meanwhile.
+    for _ in 0..8 {
+        let processes = processes();
+        let before = tree.len();
+        let mut at = 0;
+        while let Some(&parent) = tree.get(at) {
+            for &(process, _) in processes.iter().filter(|(_, of)| *of == parent) {
+                if !tree.contains(&process) {
+                    signal(process, libc::SIGSTOP);
+                    tree.push(process);
+                }
+            }
+            at += 1;
+        }
+        if tree.len() == before {
+            break;
+        }
+    }
+    tree.into_iter().for_each(|process| signal(process, libc::SIGKILL));
+}
+
+/// Every process that /proc shows, with its parent.
+fn processes() -> Vec<(i32, i32)> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .filter_map(|entry| {
+            let process = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+            // The name, in parentheses, may contain anything; state and parent follow it.
+            let parent = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()?;
+            Some((process, parent))
+        })
+        .collect()
+}
+
+/// The controlling terminal of a process that is in its foreground and so may ask a person.
+pub(crate) struct Terminal {
+    file: File,
+    modes: libc::termios,
+}
+
+impl Terminal {
+    /// `None`: there is no terminal, or this process runs in its background.
+    pub(crate) fn in_foreground() -> Option<Self> {
+        use std::os::fd::AsRawFd;
+        let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY).open("/dev/tty").ok()?;
+        let mut modes = MaybeUninit::uninit();
+        // SAFETY: the descriptor is open; tcgetattr initialises `modes` when it returns 0, and only then is it used.
+        let modes = unsafe {
+            if libc::tcgetattr(file.as_raw_fd(), modes.as_mut_ptr()) != 0 {
+                return None;
+            }
+            modes.assume_init()
+        };
+        let terminal = Self { file, modes };
+        terminal.is_ours().then_some(terminal)
+    }
+
+    fn is_ours(&self) -> bool {
+        use std::os::fd::AsRawFd;
+        // SAFETY: both only read; the descriptor is open.
+        unsafe { libc::tcgetpgrp(self.file.as_raw_fd()) == libc::getpgrp() }
+    }
+
+    /// The terminal as a child's standard input.
+    pub(crate) fn input(&self) -> io::Result<std::process::Stdio> {
+        self.file.try_clone().map(Into::into)
+    }
+
+    /// Restores the modes that the terminal had: who is killed while reading a password leaves it without echo.
+    pub(crate) fn restore(&self) {
+        use std::os::fd::AsRawFd;
+        // In the background this would stop the whole process.
+        if self.is_ours() {
+            // SAFETY: the descriptor is open, and tcgetattr initialised `modes`.
+            unsafe { libc::tcsetattr(self.file.as_raw_fd(), libc::TCSANOW, &raw const self.modes) };
+        }
+    }
+}
+
+/// Reads a regular file of at most `limit` bytes. A FIFO, a device or a socket is refused before it is opened, so that
+/// the call neither waits for a writer nor reads without end. Every buffer is wiped.
+///
+/// # Errors
+///
+/// The file cannot be opened or read, is not a regular file, or is larger than `limit`; the error's text is a phrase
+/// that fits behind the file's name.
+pub(crate) fn read_bounded(path: &Path, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    if path.is_relative() && runs_privileged() {
+        let why = "a program with more rights than its caller reads no file by a relative path";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
+    expect_regular(std::fs::metadata(path)?.file_type())?;
+    // Another file may have the name by now: O_NONBLOCK keeps the open from waiting for a FIFO's writer.
+    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    let metadata = file.metadata()?;
+    expect_regular(metadata.file_type())?;
+    let size = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
+    if size > limit {
+        return Err(too_large(limit));
+    }
+    read_all(&mut file, size, limit)
+}
+
+/// Reads to the end. `size` is a guess: files in /proc have none, others grow meanwhile.
+fn read_all(file: &mut File, size: usize, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut buffer = Zeroizing::new(vec![0; size + 1]);
+    let mut filled = 0;
+    loop {
+        if filled > limit {
+            return Err(too_large(limit));
+        }
+        if filled == buffer.len() {
+            // Not `resize`, which would leave a copy behind.
+            let mut larger = Zeroizing::new(vec![0; (2 * filled).clamp(4096.min(limit + 1), limit + 1)]);
+            larger[..filled].copy_from_slice(&buffer);
+            buffer = larger;
+        }
+        match file.read(&mut buffer[filled..]) {
+            Ok(0) => {
+                buffer.truncate(filled);
+                return Ok(buffer);
+            }
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn expect_regular(file_type: FileType) -> io::Result<()> {
+    let what = match file_type {
+        regular if regular.is_file() => return Ok(()),
+        directory if directory.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+        fifo if fifo.is_fifo() => "a pipe",
+        socket if socket.is_socket() => "a socket",
+        _ => "a device",
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what}, and only a regular file is read")))
+}
+
+fn too_large(limit: usize) -> io::Error {
+    let limit = if limit >= 1 << 20 { format!("{} MiB", limit >> 20) } else { format!("{} KiB", limit.div_ceil(1024)) };
+    io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {limit}"))
 }
 
 /// The name and home directory that the password database has for the effective user, if it has any.
@@ -141,9 +402,14 @@ pub fn user_name() -> Option<String> {
 }
 
 /// The effective user's home directory, for when `HOME` is not set.
+///
+/// None for a program whose rights come from its group or from capabilities and not from its user: there the effective
+/// user is the caller, whose files must not direct those rights.
 #[must_use]
 pub fn home_directory() -> Option<PathBuf> {
-    password_entry().map(|(_, home)| home)
+    // SAFETY: both calls only return a number.
+    let is_callers = unsafe { libc::geteuid() == libc::getuid() };
+    if runs_privileged() && is_callers { None } else { password_entry().map(|(_, home)| home) }
 }
 
 #[cfg(test)]
@@ -151,19 +417,73 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fetching_thread_takes_no_signals() {
+    fn a_background_thread_takes_no_signals_and_cannot_be_cancelled() {
         let (sender, receiver) = std::sync::mpsc::channel();
         spawn_without_signals(move || {
             let mut mask = MaybeUninit::<libc::sigset_t>::uninit();
-            // SAFETY: with a NULL set pthread_sigmask only writes the present mask into `mask`; sigismember reads it.
+            let mut cancellation = 0;
+            // SAFETY: with a NULL set pthread_sigmask only writes the present mask into `mask`; sigismember reads it. The
+            // other call writes `cancellation`.
             let blocked = unsafe {
                 libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), mask.as_mut_ptr());
+                pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &raw mut cancellation);
                 libc::sigismember(mask.as_ptr(), libc::SIGTERM)
             };
-            sender.send(blocked).ok();
+            sender.send((blocked, cancellation)).ok();
         })
         .unwrap();
-        assert_eq!(receiver.recv().unwrap(), 1);
+        assert_eq!(receiver.recv().unwrap(), (1, PTHREAD_CANCEL_DISABLE));
+    }
+
+    #[test]
+    fn a_process_keeps_its_identity_and_a_child_has_another_even_with_the_same_id() {
+        let own = process_identity();
+        assert_eq!(process_identity(), own);
+        // SAFETY: the child compares numbers and ends; it takes no lock.
+        let status = unsafe {
+            match libc::fork() {
+                0 => {
+                    let child = process_identity();
+                    let differs = child.generation != own.generation && child == process_identity();
+                    libc::_exit(i32::from(!differs));
+                }
+                child => {
+                    let mut status = -1;
+                    libc::waitpid(child, &raw mut status, 0);
+                    status
+                }
+            }
+        };
+        assert_eq!(status, 0);
+        assert_eq!(process_identity(), own);
+    }
+
+    #[test]
+    fn a_bounded_read_takes_regular_files_up_to_the_limit() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        let long = vec![b'x'; 10_000];
+        std::fs::write(&path, &long).unwrap();
+        assert_eq!(*read_bounded(&path, 10_000).unwrap(), long);
+        let error = read_bounded(&path, 9_999).unwrap_err();
+        assert_eq!((error.kind(), error.to_string()), (io::ErrorKind::FileTooLarge, "it is larger than 10 KiB".into()));
+        std::fs::write(&path, "").unwrap();
+        assert!(read_bounded(&path, 0).unwrap().is_empty());
+        // Its size is said to be 0.
+        assert!(!read_bounded(Path::new("/proc/self/status"), 100_000).unwrap().is_empty());
+        assert_eq!(read_bounded(Path::new("/proc/self/status"), 10).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
+    fn a_bounded_read_refuses_pipes_and_devices_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        for (path, what) in [(fifo.as_path(), "a pipe"), (Path::new("/dev/zero"), "a device")] {
+            let error = read_bounded(path, 1000).unwrap_err();
+            assert!(error.to_string().contains(what), "{error}");
+        }
+        assert_eq!(read_bounded(directory.path(), 1000).unwrap_err().kind(), io::ErrorKind::IsADirectory);
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! What tests see of the core from within: the moments at which a lock is held, and every message made.
+//! Hooks for tests: they can stop the core while it has a lock, and read every error message.
 //!
-//! Only with the feature `test-hooks`, which the core's own tests turn on and no product does; without it the calls are
-//! empty.
+//! Only with the feature `test-hooks`, which the core's own tests turn on and no product does; without it the calls do
+//! nothing.
 
 #[cfg(feature = "test-hooks")]
 pub use with_hooks::*;
@@ -18,16 +18,15 @@ mod with_hooks {
     /// Called with the name of the moment.
     pub type Hook = Arc<dyn Fn(&'static str) + Send + Sync>;
 
-    /// The moments, in the order of the code in `single_flight`.
-    pub const MOMENTS: [&str; 8] = [
-        "wait: locked",
-        "wait: boarded",
-        "anew: locked",
+    /// The moments, in the order of the code in `single_flight`, then those of the client.
+    pub const MOMENTS: [&str; 7] = [
+        "run: locked",
+        "run: waiting",
         "poll: locked",
-        "beside: locked",
-        "beside: taking the work",
-        "in the air",
-        "landing: locked",
+        "spawn: locked",
+        "fetching",
+        "finish: locked",
+        "checking files",
     ];
 
     thread_local! {
@@ -43,7 +42,7 @@ mod with_hooks {
         HOOK.with(|place| place.borrow().clone())
     }
 
-    pub(crate) fn passing(moment: &'static str) {
+    pub(crate) fn reached(moment: &'static str) {
         debug_assert!(MOMENTS.contains(&moment), "{moment}");
         if let Some(hook) = hook() {
             hook(moment);
@@ -55,7 +54,7 @@ mod with_hooks {
         if let Some(path) = std::env::var_os("PGIAM_TEST_MESSAGES")
             && let Ok(mut file) = OpenOptions::new().append(true).create(true).open(path)
         {
-            // A test run without its record fails for lack of messages.
+            // The check of the test run fails where no message was recorded.
             file.write_all(format!("{text}\n").as_bytes()).ok();
         }
     }
@@ -63,9 +62,7 @@ mod with_hooks {
 
 #[cfg(not(feature = "test-hooks"))]
 mod without {
-    #[inline(always)]
-    pub(crate) fn passing(_moment: &'static str) {}
+    pub(crate) fn reached(_moment: &'static str) {}
 
-    #[inline(always)]
     pub(crate) fn message(_text: &str) {}
 }

@@ -1,41 +1,67 @@
-//! The two clocks: the wall clock, which goes into signatures and is passed in, and deadlines, which bound waiting.
+//! Wall clock, monotonic clock and deadlines, and how points in time are written. Tests pass their own clocks.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use time::format_description::well_known::Rfc3339;
-use time::{OffsetDateTime, UtcOffset};
+use time::{Date, Month, OffsetDateTime};
 
-/// Where the core reads the wall clock, in whole seconds since 1970-01-01 UTC. Tests pass their own.
+use crate::sys;
+
+/// One reading of both clocks, in whole seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// The wall clock: seconds since 1970-01-01 UTC. It goes into signatures and is compared with expiration times.
+    pub unix_seconds: i64,
+    /// A clock that nobody sets, from any start. It says how much time has passed, time asleep included.
+    pub monotonic_seconds: i64,
+}
+
+/// Where the core reads the time.
 #[derive(Clone)]
-pub struct Clock(Option<Arc<dyn Fn() -> i64 + Send + Sync>>);
+pub struct Clock(Option<Arc<dyn Fn() -> Moment + Send + Sync>>);
 
 impl Clock {
-    /// The computer's clock.
+    /// The computer's clocks.
     #[must_use]
     pub const fn system() -> Self {
         Self(None)
     }
 
-    /// A clock of one's own: Unix seconds.
+    /// A wall clock that is never wrong, in Unix seconds: the monotonic clock advances with it.
     #[must_use]
     pub fn from_fn(now: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
+        Self::from_moments(move || {
+            let now = now();
+            Moment { unix_seconds: now, monotonic_seconds: now }
+        })
+    }
+
+    /// Both clocks, each of which may be moved without the other.
+    #[must_use]
+    pub fn from_moments(now: impl Fn() -> Moment + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(now)))
     }
 
-    /// A clock that stands still.
+    /// A clock that does not move.
     #[must_use]
     pub fn fixed(unix_seconds: i64) -> Self {
         Self::from_fn(move || unix_seconds)
     }
 
-    /// The time now, in Unix seconds.
+    /// The wall clock now, in Unix seconds.
     #[must_use]
-    #[inline]
     pub fn now(&self) -> i64 {
+        self.moment().unix_seconds
+    }
+
+    /// Both clocks now.
+    #[must_use]
+    pub fn moment(&self) -> Moment {
         match &self.0 {
             Some(now) => now(),
-            None => unix_seconds(SystemTime::now()),
+            None => {
+                Moment { unix_seconds: unix_seconds(SystemTime::now()), monotonic_seconds: sys::monotonic_seconds() }
+            }
         }
     }
 }
@@ -48,12 +74,11 @@ impl Default for Clock {
 
 impl std::fmt::Debug for Clock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_some() { "Clock(given)" } else { "Clock(system)" })
+        f.write_str(if self.0.is_some() { "Clock(custom)" } else { "Clock(system)" })
     }
 }
 
 /// Whole seconds since 1970, negative before.
-#[inline]
 pub(crate) fn unix_seconds(time: SystemTime) -> i64 {
     match time.duration_since(UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
@@ -81,24 +106,16 @@ pub(crate) struct TimeOfDay([u8; 6]);
 const DAY: i64 = 86_400;
 
 impl Day {
-    /// Stands where a time of day will.
-    pub(crate) const NO_TIME: &str = "000000";
-
-    /// The day of a second, and its time.
+    /// The day that a second belongs to, and its time of day.
     pub(crate) fn at(unix_seconds: i64) -> (Self, TimeOfDay) {
         let second = clamped(unix_seconds);
         let start = second.div_euclid(DAY) * DAY;
         let at = OffsetDateTime::from_unix_timestamp(start).unwrap_or(OffsetDateTime::UNIX_EPOCH);
         let mut text = [b'0'; 8];
-        let mut put = |from: usize, to: usize, mut value: u32| {
-            for place in (from..to).rev() {
-                text[place] = b'0' + u8::try_from(value % 10).unwrap_or(0);
-                value /= 10;
-            }
-        };
-        put(0, 4, u32::try_from(at.year()).unwrap_or(0));
-        put(4, 6, u32::from(u8::from(at.month())));
-        put(6, 8, u32::from(at.day()));
+        let year = u32::try_from(at.year()).unwrap_or(0);
+        write_decimal(&mut text[..4], year);
+        write_decimal(&mut text[4..6], u8::from(at.month()).into());
+        write_decimal(&mut text[6..], at.day().into());
         (Self { start, text }, TimeOfDay::new(second - start))
     }
 
@@ -106,8 +123,7 @@ impl Day {
         std::str::from_utf8(&self.text).unwrap_or("00000000")
     }
 
-    /// The time of day of a second, if it is one of this day.
-    #[inline]
+    /// The time of day of a second, if the second belongs to this day.
     pub(crate) fn time(&self, unix_seconds: i64) -> Option<TimeOfDay> {
         let second = clamped(unix_seconds) - self.start;
         (0..DAY).contains(&second).then(|| TimeOfDay::new(second))
@@ -115,38 +131,150 @@ impl Day {
 }
 
 impl TimeOfDay {
-    /// Of a second of the day.
-    #[inline]
-    fn new(second: i64) -> Self {
-        let mut digits = [0; 6];
-        for (two, value) in digits.chunks_exact_mut(2).zip([second / 3600, second / 60 % 60, second % 60]) {
-            let value = u8::try_from(value).unwrap_or(0);
-            two[0] = b'0' + value / 10;
-            two[1] = b'0' + value % 10;
-        }
+    fn new(second_of_day: i64) -> Self {
+        let second = u32::try_from(second_of_day).unwrap_or(0);
+        let mut digits = [b'0'; 6];
+        write_decimal(&mut digits[..2], second / 3600);
+        write_decimal(&mut digits[2..4], second / 60 % 60);
+        write_decimal(&mut digits[4..], second % 60);
         Self(digits)
     }
 
-    #[inline]
-    pub(crate) fn digits(&self) -> &[u8; 6] {
-        &self.0
-    }
-
-    #[inline]
     pub(crate) fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or(Day::NO_TIME)
+        std::str::from_utf8(&self.0).unwrap_or("000000")
     }
 }
+
+/// Fills `digits` with the last digits of a number.
+fn write_decimal(digits: &mut [u8], mut number: u32) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(number % 10).unwrap_or(0);
+        number /= 10;
+    }
+}
+
+/// 0001-01-01T00:00:00Z
+const FIRST_SECOND: i64 = -62_135_596_800;
+/// 9999-12-31T23:59:59Z
+const LAST_SECOND: i64 = 253_402_300_799;
 
 /// Seconds outside the years 0 to 9999 are clamped: such a clock cannot make a valid token anyway.
-#[inline]
 fn clamped(unix_seconds: i64) -> i64 {
-    unix_seconds.clamp(-62_167_219_200, 253_402_300_799)
+    unix_seconds.clamp(-62_167_219_200, LAST_SECOND)
 }
 
-/// Reads a time as AWS writes it in JSON and XML: `2026-01-02T03:04:05Z`, with or without fraction, or with an offset.
+/// Converts Unix milliseconds, as the SSO portal writes them, to seconds. `None`: outside the years 1 to 9999.
+pub(crate) fn from_milliseconds(milliseconds: i64) -> Option<i64> {
+    Some(milliseconds.div_euclid(1000)).filter(|at| (FIRST_SECOND..=LAST_SECOND).contains(at))
+}
+
+/// Reads a point in time as AWS and the tools around it write it, and returns Unix seconds; a fraction is dropped.
+///
+/// The date is `2026-01-02` or `20260102`, then `T` or spaces, the time `03:04:05`, `03:04`, `03` or the same without
+/// colons, perhaps with a fraction, and the zone `Z`, `UTC`, `GMT`, `+01:00`, `+0100` or `+01`. Letters may be lower
+/// case. The AWS CLI reads all of these. `None`: not such a time, no zone, or outside the years 1 to 9999.
 pub(crate) fn parse_rfc3339(text: &str) -> Option<i64> {
-    OffsetDateTime::parse(text.trim(), &Rfc3339).ok().map(|at| at.to_offset(UtcOffset::UTC).unix_timestamp())
+    let mut rest = Scanner(text.trim().as_bytes());
+    let year = rest.digits(4)?;
+    let dashes = rest.skip(b"-");
+    let month = rest.digits(2)?;
+    if dashes != rest.skip(b"-") {
+        return None;
+    }
+    let day = rest.digits(2)?;
+    if !rest.skip(b"Tt") && !rest.skip_spaces() {
+        return None;
+    }
+    rest.skip_spaces();
+    let [hour, minute, second] = rest.clock_time()?;
+    rest.skip_spaces();
+    let offset = rest.offset()?;
+    let month = Month::try_from(u8::try_from(month).ok()?).ok()?;
+    let date = Date::from_calendar_date(i32::try_from(year).ok()?, month, u8::try_from(day).ok()?).ok()?;
+    let start = date.midnight().assume_utc().unix_timestamp();
+    let at = start + hour * 3600 + minute * 60 + second - offset;
+    (rest.0.is_empty() && (FIRST_SECOND..=LAST_SECOND).contains(&at)).then_some(at)
+}
+
+/// What is left of a time that is being read.
+struct Scanner<'a>(&'a [u8]);
+
+impl Scanner<'_> {
+    /// A number of exactly so many digits.
+    fn digits(&mut self, count: usize) -> Option<i64> {
+        let (digits, rest) = self.0.split_at_checked(count)?;
+        if !digits.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        self.0 = rest;
+        Some(digits.iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0')))
+    }
+
+    /// Two digits below `limit`.
+    fn below(&mut self, limit: i64) -> Option<i64> {
+        self.digits(2).filter(|number| *number < limit)
+    }
+
+    /// Skips one byte if it is one of these.
+    fn skip(&mut self, bytes: &[u8]) -> bool {
+        let found = self.0.first().is_some_and(|byte| bytes.contains(byte));
+        self.0 = &self.0[usize::from(found)..];
+        found
+    }
+
+    fn skip_spaces(&mut self) -> bool {
+        let before = self.0.len();
+        self.0 = self.0.trim_ascii_start();
+        self.0.len() < before
+    }
+
+    fn is_at_digit(&self) -> bool {
+        self.0.first().is_some_and(u8::is_ascii_digit)
+    }
+
+    /// Hour, minute and second. The last two may be missing, and a fraction may follow the last.
+    fn clock_time(&mut self) -> Option<[i64; 3]> {
+        let hour = self.below(24)?;
+        let colons = self.skip(b":");
+        if !colons && !self.is_at_digit() {
+            return Some([hour, 0, 0]);
+        }
+        let minute = self.below(60)?;
+        let has_seconds = if colons { self.skip(b":") } else { self.is_at_digit() };
+        if !has_seconds {
+            return Some([hour, minute, 0]);
+        }
+        let second = self.below(60)?;
+        if self.skip(b".,") {
+            if !self.is_at_digit() {
+                return None;
+            }
+            let end = self.0.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(self.0.len());
+            self.0 = &self.0[end..];
+        }
+        Some([hour, minute, second])
+    }
+
+    /// Seconds that the zone is ahead of UTC.
+    fn offset(&mut self) -> Option<i64> {
+        if self.skip(b"Zz") {
+            return Some(0);
+        }
+        if let Some((name, rest)) = self.0.split_at_checked(3)
+            && (name.eq_ignore_ascii_case(b"UTC") || name.eq_ignore_ascii_case(b"GMT"))
+        {
+            self.0 = rest;
+            return Some(0);
+        }
+        let ahead = self.0.first() == Some(&b'+');
+        if !self.skip(b"+-") {
+            return None;
+        }
+        let hours = self.below(24)?;
+        let minutes = if self.skip(b":") || self.is_at_digit() { self.below(60)? } else { 0 };
+        let seconds = hours * 3600 + minutes * 60;
+        Some(if ahead { seconds } else { -seconds })
+    }
 }
 
 /// Writes a time as AWS does, `2026-01-02T03:04:05Z`.
@@ -157,7 +285,7 @@ pub fn rfc3339(unix_seconds: i64) -> String {
     format!("{}-{}-{}T{}:{}:{}Z", &d[..4], &d[4..6], &d[6..], &t[..2], &t[2..4], &t[4..])
 }
 
-/// A moment by which a fetch must be over. It covers connecting, retries and reading.
+/// The moment by which a fetch must end. It covers connecting, retries and reading.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline(Instant);
 
@@ -172,7 +300,17 @@ impl Deadline {
         Self(self.0.min(Self::after(duration).0))
     }
 
-    /// What is left; `None` once it has passed.
+    /// This deadline or `duration` from now, whichever comes last.
+    pub(crate) fn at_least(self, duration: Duration) -> Self {
+        Self(self.0.max(Self::after(duration).0))
+    }
+
+    /// This deadline, moved by `duration`.
+    pub(crate) fn later(self, duration: Duration) -> Self {
+        Self(self.0.checked_add(duration).unwrap_or(self.0))
+    }
+
+    /// The time left; `None` once the deadline has passed.
     pub(crate) fn remaining(self) -> Option<Duration> {
         self.0.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
     }
@@ -190,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds_are_written_as_signature_version_4_wants_them() {
+    fn seconds_are_written_as_signature_version_4_requires() {
         assert_eq!(written(0), "19700101T000000Z");
         assert_eq!(written(1_724_709_600), "20240826T220000Z");
         assert_eq!(written(1_709_210_096), "20240229T123456Z");
@@ -209,17 +347,133 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_far_off_is_clamped_and_does_not_panic() {
+    fn a_clock_that_is_far_off_is_clamped_and_does_not_panic() {
         assert_eq!(written(i64::MAX), "99991231T235959Z");
         assert_eq!(written(i64::MIN), "00000101T000000Z");
     }
 
+    const AT: i64 = 1_724_709_600;
+
     #[test]
-    fn expirations_are_read_with_fraction_and_offset() {
-        assert_eq!(parse_rfc3339("2024-08-26T22:00:00Z"), Some(1_724_709_600));
-        assert_eq!(rfc3339(1_724_709_600), "2024-08-26T22:00:00Z");
-        assert_eq!(parse_rfc3339("2024-08-26T22:00:00.123Z"), Some(1_724_709_600));
-        assert_eq!(parse_rfc3339("2024-08-27T00:00:00+02:00"), Some(1_724_709_600));
-        assert_eq!(parse_rfc3339("tomorrow"), None);
+    fn times_are_read_as_the_aws_cli_reads_them() {
+        for text in [
+            "2024-08-26T22:00:00Z",
+            "2024-08-26t22:00:00z",
+            "2024-08-26 22:00:00Z",
+            " 2024-08-26T22:00:00Z\n",
+            "2024-08-26  22:00:00 Z",
+            "2024-08-26T22:00:00.5Z",
+            "2024-08-26T22:00:00,123456789Z",
+            "2024-08-26T22:00:00.999999999999999999999999+00:00",
+            "2024-08-26T22:00:00UTC",
+            "2024-08-26 22:00:00 GMT",
+            "2024-08-26T22:00:00-00:00",
+            "2024-08-26T23:00:00+01:00",
+            "2024-08-26T23:00:00+0100",
+            "2024-08-26T23:00:00+01",
+            "2024-08-26T23:00:00.123 +0100",
+            "2024-08-26T20:30:00-0130",
+            "2024-08-27T21:59:00+23:59",
+            "2024-08-26T22:00Z",
+            "2024-08-26T22Z",
+            "20240826T220000Z",
+            "20240826T2200Z",
+            "2024-08-26 230000.5+0100",
+            "20240826T22:00:00Z",
+        ] {
+            assert_eq!(parse_rfc3339(text), Some(AT), "{text:?}");
+        }
+        assert_eq!(rfc3339(AT), "2024-08-26T22:00:00Z");
+        assert_eq!(parse_rfc3339("9999-12-31T23:59:59Z"), Some(LAST_SECOND));
+        assert_eq!(parse_rfc3339("0001-01-01T00:00:00Z"), Some(FIRST_SECOND));
+        assert_eq!(parse_rfc3339("2024-02-29T12:34:56Z"), Some(1_709_210_096));
+    }
+
+    #[test]
+    fn what_is_no_time_of_the_calendar_or_has_no_zone_is_not_read() {
+        for text in [
+            "",
+            "tomorrow",
+            "1724709600",
+            "1724709600000",
+            "2024-08-26",
+            "2024-08-26T22:00:00",
+            "2024-08-26T22:00:00 EST",
+            "2024-08-26T22:00:00 +0000 UTC",
+            "2024-08-26T22:00:00+02:00[Europe/Berlin]",
+            "2024-08-26T22:00:00Zx",
+            "2024-08-26T22:00:00.Z",
+            "2024-08-26T22:00:Z",
+            "2024-08-26T2200:00Z",
+            "2024-0826T22:00:00Z",
+            "2024-08-26T24:00:00Z",
+            "2024-08-26T22:60:00Z",
+            "2024-06-30T23:59:60Z",
+            "2024-02-30T00:00:00Z",
+            "2023-02-29T00:00:00Z",
+            "2024-00-01T00:00:00Z",
+            "2024-13-01T00:00:00Z",
+            "0000-01-01T00:00:00Z",
+            "0001-01-01T00:00:00+00:01",
+            "9999-12-31T23:59:59-23:59",
+            "10000-01-01T00:00:00Z",
+            "+2024-08-26T22:00:00Z",
+            "-2024-08-26T22:00:00Z",
+            "2024-08-26T22:00:00+24:00",
+            "2024-08-26T22:00:00+01:60",
+            "2024-08-26T22:00:00+010",
+            "2024-08-26T22:00:00+01:",
+            "2024-08-26T22:00:00+",
+            "2024-08-26T22:00:00\u{2212}01:00",
+            "\u{0662}024-08-26T22:00:00Z",
+        ] {
+            assert_eq!(parse_rfc3339(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn every_second_that_is_written_is_read_back() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..20_000 {
+            let at = random.i64(FIRST_SECOND..=LAST_SECOND);
+            assert_eq!(parse_rfc3339(&rfc3339(at)), Some(at));
+            let minutes = random.i64(-1439..=1439);
+            let local = rfc3339(at + minutes * 60);
+            let (sign, ahead) = if minutes < 0 { ('-', -minutes) } else { ('+', minutes) };
+            let text = format!("{}{sign}{:02}{:02}", local.trim_end_matches('Z'), ahead / 60, ahead % 60);
+            if (FIRST_SECOND..=LAST_SECOND).contains(&(at + minutes * 60)) {
+                assert_eq!(parse_rfc3339(&text), Some(at), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_text_makes_reading_a_time_panic() {
+        let mut random = fastrand::Rng::with_seed(2);
+        let seeds =
+            ["2024-08-26T22:00:00.5+01:00", "20240826T220000Z", "9999-12-31T23:59:59-23:59", "0001-01-01 00:00 UTC"];
+        let pieces =
+            ["0", "9", "99", "-", "+", ":", ".", ",", "T", "Z", " ", "UTC", "\u{e9}", "\0", "60", "24", "0000"];
+        for _ in 0..50_000 {
+            let mut letters: Vec<char> = random.choice(seeds).unwrap_or_default().chars().collect();
+            for _ in 0..random.usize(0..5) {
+                let at = random.usize(0..=letters.len());
+                let end = (at + random.usize(0..3)).min(letters.len());
+                letters.splice(at..end, random.choice(pieces).unwrap_or_default().chars());
+            }
+            let text: String = letters.into_iter().collect();
+            if let Some(at) = parse_rfc3339(&text) {
+                assert!((FIRST_SECOND..=LAST_SECOND).contains(&at), "{text:?}");
+                system_time(at);
+            }
+        }
+    }
+
+    #[test]
+    fn milliseconds_outside_the_calendar_are_no_time() {
+        assert_eq!(from_milliseconds(1_724_709_600_999), Some(AT));
+        for milliseconds in [i64::MAX, i64::MIN, 253_402_300_800_000] {
+            assert_eq!(from_milliseconds(milliseconds), None);
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! The container endpoint: what is sent, what is read anew, and which addresses are never asked.
+//! The container endpoint: what is sent, what is read again, what is repeated of its errors, and which addresses are
+//! never asked.
 
 mod support;
 
@@ -65,6 +66,52 @@ fn a_token_that_could_add_a_header_is_refused_and_not_sent() {
 }
 
 #[test]
+fn what_the_endpoint_says_is_in_the_error_without_the_token() {
+    let mut machine = pod("planted-pod-token-of-today");
+    machine.set(TOKEN, "planted-pod-token-of-yesterday");
+    let error = machine.error();
+    for words in ["HTTP 401: AccessDeniedException: the Authorization header is absent or wrong", TOKEN_FILE, TOKEN] {
+        assert!(error.message().contains(words), "{error}");
+    }
+    assert!(!error.message().contains("planted"), "{error}");
+    machine.simulator.inject(Route::Container, aws_simulator::Fault::Status(404), Times::Forever);
+    assert!(machine.error().message().contains("HTTP 404: simulated status"));
+}
+
+#[test]
+fn no_query_or_user_info_of_the_uri_is_in_an_error() {
+    let mut machine = pod("t");
+    let url = format!("{}/v1/credentials?key=planted", machine.simulator.url());
+    machine.set(FULL, &url);
+    machine.set(TOKEN, "wrong");
+    let port = machine.simulator.port();
+    for url in
+        [url, format!("http://jane:planted@127.0.0.1:{port}/"), format!("gopher://jane:planted@127.0.0.1:{port}/")]
+    {
+        machine.set(FULL, &url);
+        let error = machine.error();
+        assert!(error.message().contains("127.0.0.1") && !error.message().contains("planted"), "{error}");
+    }
+}
+
+#[test]
+fn a_token_file_that_is_no_ordinary_file_or_has_no_end_is_refused_at_once() {
+    let mut machine = pod("t");
+    let fifo = machine.path("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let large = machine.path("large");
+    std::fs::File::create(&large).unwrap().set_len(1 << 40).unwrap();
+    let (fifo, large) = (fifo.to_str().unwrap(), large.to_str().unwrap());
+    for (path, words) in [(fifo, "a pipe"), ("/dev/zero", "a device"), (large, "larger than 64 KiB")] {
+        machine.set(TOKEN_FILE, path);
+        let error = machine.error();
+        assert_eq!(error.kind(), ErrorKind::InvalidConfiguration, "{error}");
+        assert!(error.message().contains(path) && error.message().contains(words), "{error}");
+    }
+    assert_eq!(machine.simulator.connections(), 0);
+}
+
+#[test]
 fn localhost_is_asked_by_name_and_addresses_that_are_not_allowed_in_no_spelling() {
     let mut machine = pod("t");
     machine.set(TOKEN, "t");
@@ -93,7 +140,7 @@ fn a_proxy_is_never_asked() {
 }
 
 #[test]
-fn expired_container_credentials_are_served_while_the_endpoint_is_down() {
+fn expired_container_credentials_are_used_while_the_endpoint_is_down() {
     let mut machine = pod("t");
     machine.set(TOKEN, "t");
     let hands = Hands::of(&machine.simulator);

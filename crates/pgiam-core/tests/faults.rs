@@ -1,5 +1,5 @@
-//! Every fault against every remote source: the right kind of error, tries as stated, within the deadline, and no secret
-//! in what is said.
+//! Every fault against every remote source: the kind of the error, the number of requests, the time limit, and no secret
+//! in the message.
 
 mod support;
 
@@ -14,7 +14,7 @@ use support::{Machine, REFRESHABLE, ROLE, SSO_PROFILE, request, within};
 /// A remote source, and how to make it the only one.
 struct Remote {
     route: Route,
-    /// How often it is asked before a fault that may pass counts as one that does not.
+    /// The number of requests after which an outage is an error.
     tries: usize,
     prepare: fn(&mut Machine),
 }
@@ -65,13 +65,13 @@ fn sso_to_refresh(machine: &mut Machine) {
     machine.sso_cache("corp", -60, REFRESHABLE);
 }
 
-/// What must come of a fault.
+/// What a fault must lead to.
 enum Outcome {
-    /// A token all the same.
+    /// A token, despite the fault.
     Token,
     /// An error of this kind after one request.
     Refused(ErrorKind),
-    /// An error of this kind after as many requests as there are tries.
+    /// An error of this kind after `tries` requests.
     Failed(ErrorKind),
     /// The deadline ends it.
     TimedOut,
@@ -113,7 +113,7 @@ fn faults() -> Vec<Fault> {
     ]
 }
 
-/// The rules; every deviation of a source has its reason.
+/// The rules, and the reason for every exception.
 fn expected(route: Route, fault: &Fault) -> Outcome {
     use Outcome::{Failed, Refused, TimedOut, Token};
     let imds = matches!(route, Route::ImdsToken | Route::ImdsRoleList | Route::ImdsCredentials | Route::ImdsRegion);
@@ -127,37 +127,37 @@ fn expected(route: Route, fault: &Fault) -> Outcome {
         | Fault::Drip { .. }
         | Fault::DripHeader { .. } => TimedOut,
         Fault::Refuse | Fault::Reset | Fault::Truncate | Fault::Status(429 | 500 | 503) => Failed(failing),
-        // IMDS' session token is any text without spaces, and a page of HTML has some; all else must parse.
+        // The session token of IMDS is any text without spaces, which an HTML page is not; all else must parse.
         Fault::NonJson | Fault::WrongXml | Fault::Empty | Fault::Huge(_) | Fault::Endless => match (route, fault) {
-            // No role is what an empty list means.
+            // An empty list means that no role is attached.
             (Route::ImdsRoleList, Fault::Empty) => Refused(ErrorKind::NoCredentials),
             _ => Refused(failing),
         },
-        // A throttled service answers 503, 429 or 400 with its own word for it.
+        // Throttling is 503, 429, or 400 with a code of the service.
         Fault::Throttling => Failed(failing),
         Fault::Status(404) if route == Route::ImdsRoleList => Refused(ErrorKind::NoCredentials),
-        // A session token that is no longer known is fetched anew, once.
+        // A new session token is fetched, once.
         Fault::Status(401) if imds => Refused(failing),
-        // The portal's word for a session that is over.
+        // The portal reports an expired session this way.
         Fault::Status(401) if route == Route::SsoRoleCredentials => Refused(CredentialsExpired),
         // The refresh token is no longer good: log in again.
         Fault::Status(_) if route == Route::OidcCreateToken => Refused(CredentialsExpired),
         Fault::Status(_) | Fault::Redirect(..) => Refused(failing),
         Fault::ExpiredCredentials => match route {
-            // The machine's own sources hand out what they have; it is served on, as the SDKs do.
+            // These sources may return expired credentials during an outage of their own; they are used, as in the SDKs.
             Route::ImdsCredentials | Route::Container => Token,
             Route::StsAssumeRole | Route::StsWebIdentity | Route::SsoRoleCredentials => Refused(CredentialsExpired),
             _ => Token,
         },
-        // Signatures are good for fifteen minutes either way, and nobody else looks at the clock.
+        // Signatures are valid for fifteen minutes either way; no other request has a time.
         Fault::ClockOff(1200 | -1200) if route == Route::StsAssumeRole => Refused(Provider),
         Fault::ClockOff(_) => Token,
         other => panic!("no rule for {other:?}"),
     }
 }
 
-/// One cell of the table: what came of it, or what is wrong with that.
-fn cell(remote: &Remote, fault: &Fault) -> Result<String, String> {
+/// One row of the table: the result, or what is wrong with it.
+fn row(remote: &Remote, fault: &Fault) -> Result<String, String> {
     let outcome = expected(remote.route, fault);
     let time_out = match outcome {
         Outcome::TimedOut => Duration::from_millis(600),
@@ -200,11 +200,11 @@ fn judge(
     let (kind, requests) = match outcome {
         Outcome::Refused(kind) => (*kind, 1..=1),
         Outcome::Failed(kind) => (*kind, remote.tries..=remote.tries),
-        // Asked again only while there is time.
+        // Retried only while there is time.
         Outcome::TimedOut if remote.route == Route::ImdsRegion => (ErrorKind::NoRegion, 1..=2),
         _ => (Timeout, 1..=2),
     };
-    // The session token of IMDS is fetched anew after a 401, so its own 401 and its neighbours' count twice.
+    // After a 401 the session token of IMDS is fetched again, and the request is repeated.
     let imds_401 = error.message().contains("401") && requests == (1..=1) && asked == 2;
     if error.kind() != kind {
         return Err(format!("not {kind:?}: {error:?}"));
@@ -215,7 +215,7 @@ fn judge(
     Ok(format!("{kind:?} after {asked}"))
 }
 
-/// The secrets that were in play.
+/// The secrets that were sent or received.
 fn planted(machine: &Machine) -> Vec<String> {
     let mut secrets: Vec<String> = [
         "planted-pod-token",
@@ -238,20 +238,20 @@ fn planted(machine: &Machine) -> Vec<String> {
 }
 
 #[test]
-fn every_fault_against_every_remote_source_has_its_class_its_tries_and_its_bound_on_time() {
+fn every_fault_against_every_remote_source_has_its_kind_its_number_of_requests_and_its_time_limit() {
     let faults = faults();
     let work: Mutex<Vec<(&Remote, &Fault)>> =
         Mutex::new(REMOTES.iter().flat_map(|remote| faults.iter().map(move |fault| (remote, fault))).collect());
     let table = Mutex::new(BTreeMap::new());
     let all = work.lock().unwrap().len();
     std::thread::scope(|scope| {
-        // Most of it is waiting.
+        // They mostly wait.
         for _ in 0..12 {
             scope.spawn(|| {
                 loop {
                     let next = work.lock().unwrap().pop();
                     let Some((remote, fault)) = next else { return };
-                    let came = cell(remote, fault);
+                    let came = row(remote, fault);
                     table.lock().unwrap().insert((format!("{:?}", remote.route), format!("{fault:?}")), came);
                 }
             });
@@ -263,7 +263,7 @@ fn every_fault_against_every_remote_source_has_its_class_its_tries_and_its_bound
         let came = came.as_ref().map_or_else(|wrong| format!("WRONG: {wrong}"), Clone::clone);
         println!("{route:<28} {fault:<56} {came}");
     }
-    println!("{good} of {all} combinations of source and fault as they must be");
+    println!("{good} of {all} combinations of source and fault as expected");
     assert_eq!(good, all);
 }
 

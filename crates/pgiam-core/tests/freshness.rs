@@ -1,24 +1,27 @@
-//! The cache: one fetch for all who wait, a refresh that nobody waits for, and credentials served on while their source
-//! is down. The clock is the tests'.
+//! The cache: one fetch for all callers that wait, a refresh that nobody waits for, credentials used while their source is
+//! down, and clocks that are wrong for a while. The clock is the tests'.
 
 mod support;
 
 use std::fs;
-use std::sync::Barrier;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use aws_simulator::{Fault, Route, Simulator, SimulatorOptions, Times};
-use pgiam_core::{Client, ErrorKind, TokenRequest};
-use support::{Hands, access_key_id, environment, on_instance, request, settings, simulator};
+use pgiam_core::{Client, ErrorKind, TokenRequest, test_hooks};
+use support::{Hands, Machine, ROLE, access_key_id, environment, on_instance, request, rfc3339, settings, simulator};
 
 const HOUR: i64 = 3600;
+const YEAR: i64 = 365 * 24 * HOUR;
+const START: i64 = 1_700_000_000;
 
 /// A client on an instance whose credentials live six hours, by a clock that the test moves.
 fn timed(simulator: &Simulator) -> (Client, Hands) {
     let hands = Hands::of(simulator);
     let client = Client::builder()
         .environment(environment(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &simulator.url())]))
-        .settings(settings(&[("timeout_ms", "500")]))
+        .settings(settings(&[("timeout_ms", "5000")]))
         .clock(hands.clock())
         .build();
     (client, hands)
@@ -28,7 +31,7 @@ fn asked(simulator: &Simulator) -> usize {
     simulator.requests_for(Route::ImdsCredentials).len()
 }
 
-/// Waits, without a clock of its own, for something that another thread is about to do.
+/// Waits for something that another thread is about to do.
 fn until(what: &str, done: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !done() {
@@ -38,7 +41,7 @@ fn until(what: &str, done: impl Fn() -> bool) {
 }
 
 #[test]
-fn a_thousand_threads_with_nothing_held_make_three_requests() {
+fn a_thousand_threads_with_nothing_cached_make_three_requests() {
     let simulator = simulator();
     simulator.inject(Route::ImdsToken, Fault::Hold, 1);
     let client = Client::builder()
@@ -82,7 +85,7 @@ fn a_failure_reaches_everyone_who_waits_for_it() {
         assert!(simulator.wait_for_held(1, Duration::from_secs(10)));
         simulator.release();
     });
-    // No convoy: fifty fetches, one after the other, would be fifty session tokens.
+    // Fifty fetches, one after the other, would be fifty session tokens.
     assert!(simulator.requests_for(Route::ImdsToken).len() < 10);
     assert!(began.elapsed() < Duration::from_secs(5));
 }
@@ -96,7 +99,7 @@ fn in_the_refresh_window_one_refresh_runs_and_nobody_waits_for_it() {
     hands.forward(6 * HOUR - 10 * 60);
     simulator.inject(Route::ImdsToken, Fault::Hold, 1);
     for _ in 0..100 {
-        assert_eq!(access_key_id(&client.generate_token(&request()).unwrap()), first, "the held ones, at once");
+        assert_eq!(access_key_id(&client.generate_token(&request()).unwrap()), first, "the cached ones, at once");
     }
     assert!(simulator.wait_for_held(1, Duration::from_secs(10)));
     simulator.release();
@@ -151,7 +154,7 @@ fn an_expiry_that_does_not_advance_backs_off() {
 }
 
 #[test]
-fn expired_instance_credentials_are_served_while_imds_is_down() {
+fn expired_instance_credentials_are_used_while_imds_is_down() {
     let simulator = simulator();
     let (client, hands) = timed(&simulator);
     let first = access_key_id(&client.generate_token(&request()).unwrap());
@@ -162,7 +165,7 @@ fn expired_instance_credentials_are_served_while_imds_is_down() {
     let left = token.expires_at() - hands.now();
     assert!((300..=900).contains(&left), "the extension's end, {left} s ahead");
 
-    // Asked again when the extension ends, and the new ones taken when the source is back.
+    // Asked again when the extension ends; the new ones are used when the source is back.
     simulator.clear_faults();
     let next = simulator.rotate().access_key_id;
     hands.forward(901);
@@ -170,7 +173,7 @@ fn expired_instance_credentials_are_served_while_imds_is_down() {
 }
 
 #[test]
-fn credentials_that_imds_itself_hands_out_expired_are_served_on() {
+fn credentials_that_imds_itself_hands_out_expired_are_used_for_a_while() {
     let simulator = simulator();
     let (client, hands) = timed(&simulator);
     simulator.set_expiration(Some(simulator.now() - Duration::from_secs(60)));
@@ -218,7 +221,7 @@ fn a_token_says_when_it_ends() {
 }
 
 #[test]
-fn refresh_fetches_now_and_keeps_what_is_held_when_it_fails() {
+fn refresh_fetches_now_and_keeps_what_is_cached_when_it_fails() {
     let simulator = simulator();
     let client = on_instance(&simulator);
     client.generate_token(&request()).unwrap();
@@ -230,25 +233,187 @@ fn refresh_fetches_now_and_keeps_what_is_held_when_it_fails() {
     assert_eq!(access_key_id(&client.generate_token(&request()).unwrap()), next);
 }
 
+/// A credentials file as `aws configure` writes it, and a client that has signed by its keys.
+struct KeysFile {
+    _directory: tempfile::TempDir,
+    path: PathBuf,
+    hands: Hands,
+    client: Client,
+}
+
+impl KeysFile {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("credentials");
+        let hands = Hands::at(START);
+        write_keys(&path, "AKIDFIRST");
+        let client = Client::builder()
+            .environment(environment(&[
+                ("AWS_SHARED_CREDENTIALS_FILE", path.to_str().unwrap()),
+                ("AWS_EC2_METADATA_DISABLED", "true"),
+            ]))
+            .clock(hands.clock())
+            .build();
+        let file = Self { _directory: directory, path, hands, client };
+        assert_eq!(file.signs(), "AKIDFIRST");
+        file
+    }
+
+    fn signs(&self) -> String {
+        access_key_id(&self.client.generate_token(&request()).unwrap())
+    }
+
+    /// The key of `try_generate_token`, if there is a token.
+    fn tries(&self) -> Option<String> {
+        self.client.try_generate_token(&request()).unwrap().map(|token| access_key_id(&token))
+    }
+}
+
+fn write_keys(path: &Path, id: &str) {
+    fs::write(path, format!("[default]\naws_access_key_id = {id}\naws_secret_access_key = s\n")).unwrap();
+}
+
 #[test]
-fn keys_in_a_file_are_looked_at_again_after_thirty_seconds() {
+fn a_call_that_finds_the_last_check_thirty_seconds_ago_signs_by_the_keys_that_are_in_the_file_now() {
+    let file = KeysFile::new();
+    write_keys(&file.path, "AKIDSECONDKEY");
+    file.hands.forward(29);
+    assert_eq!(file.signs(), "AKIDFIRST", "not before 30 s");
+    file.hands.forward(1);
+    assert_eq!(file.signs(), "AKIDSECONDKEY", "the very call");
+    // Of the same length, replaced by renaming, after a night.
+    let new = file.path.with_extension("new");
+    write_keys(&new, "AKIDTHIRDXKEY");
+    fs::rename(&new, &file.path).unwrap();
+    file.hands.forward(12 * HOUR);
+    assert_eq!(file.signs(), "AKIDTHIRDXKEY");
+    let other_user = TokenRequest { user: "reporting", ..request() };
+    write_keys(&file.path, "AKIDFOURTH");
+    file.hands.forward(30);
+    assert_eq!(access_key_id(&file.client.generate_token(&other_user).unwrap()), "AKIDFOURTH");
+}
+
+#[test]
+fn all_threads_sign_by_changed_keys_once_a_check_is_due() {
+    let file = KeysFile::new();
+    write_keys(&file.path, "AKIDSECONDKEY");
+    file.hands.forward(30);
+    let together = Barrier::new(50);
+    std::thread::scope(|scope| {
+        for _ in 0..50 {
+            scope.spawn(|| {
+                together.wait();
+                assert_eq!(file.signs(), "AKIDSECONDKEY");
+            });
+        }
+    });
+}
+
+#[test]
+fn a_call_that_does_not_wait_signs_by_changed_keys_too_once_the_files_were_checked() {
+    let file = KeysFile::new();
+    write_keys(&file.path, "AKIDSECONDKEY");
+    file.hands.forward(40);
+    until("a token", || file.tries().is_some());
+    assert_eq!(file.tries().unwrap(), "AKIDSECONDKEY");
+}
+
+#[test]
+fn a_file_that_is_just_being_written_is_read_again_by_the_next_call() {
+    let file = KeysFile::new();
+    for half in ["[default]\naws_access_key_id = AKIDSEC", "[defau", "[default\n", "aws_access_key_id"] {
+        fs::write(&file.path, half).unwrap();
+        file.hands.forward(30);
+        file.client.generate_token(&request()).ok();
+        write_keys(&file.path, "AKIDSECONDKEY");
+        file.hands.forward(1);
+        if !half.contains("AKID") {
+            assert_eq!(file.signs(), "AKIDSECONDKEY", "{half:?}");
+        }
+        write_keys(&file.path, "AKIDFIRST");
+        file.hands.forward(30);
+        assert_eq!(file.signs(), "AKIDFIRST");
+    }
+}
+
+#[test]
+fn a_first_call_that_fails_by_the_files_is_forgotten_by_the_next_one() {
+    for (what, broken) in [("half-written", Some("[defau")), ("not UTF-8", Some("\u{0}[")), ("missing", None)] {
+        let directory = tempfile::tempdir().unwrap();
+        let (config, credentials) = (directory.path().join("config"), directory.path().join("credentials"));
+        if let Some(text) = broken {
+            fs::write(&credentials, text).unwrap();
+        }
+        let client = Client::builder()
+            .environment(environment(&[
+                ("AWS_CONFIG_FILE", config.to_str().unwrap()),
+                ("AWS_SHARED_CREDENTIALS_FILE", credentials.to_str().unwrap()),
+                ("AWS_EC2_METADATA_DISABLED", "true"),
+            ]))
+            .clock(Hands::at(START).clock())
+            .build();
+        let cname = TokenRequest { host: "db.example.com", ..request() };
+        client.generate_token(&request()).unwrap_err();
+        client.generate_token(&cname).unwrap_err();
+        write_keys(&credentials, "AKIDFIRST");
+        fs::write(&config, "[default]\nregion = eu-west-1\n").unwrap();
+        assert_eq!(access_key_id(&client.generate_token(&request()).unwrap()), "AKIDFIRST", "{what}");
+        let token = client.generate_token(&cname);
+        assert_eq!(token.unwrap().region(), "eu-west-1", "{what}");
+    }
+}
+
+#[test]
+fn a_call_that_does_not_wait_reads_files_again_that_could_not_be_read() {
     let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("credentials");
-    let write = |id: &str| {
-        fs::write(&file, format!("[default]\naws_access_key_id = {id}\naws_secret_access_key = s\n")).unwrap();
-    };
-    write("AKIDFIRST");
-    let hands = Hands::at(1_700_000_000);
-    let client = Client::builder()
-        .environment(environment(&[("AWS_SHARED_CREDENTIALS_FILE", file.to_str().unwrap())]))
-        .clock(hands.clock())
-        .build();
-    let used = || access_key_id(&client.generate_token(&request()).unwrap());
-    assert_eq!(used(), "AKIDFIRST");
-    write("AKIDSECONDKEY");
-    assert_eq!(used(), "AKIDFIRST", "not before 30 s");
-    hands.forward(31);
-    until("the new key", || used() == "AKIDSECONDKEY");
+    let config = directory.path().join("config");
+    fs::write(&config, "[defau").unwrap();
+    let variables = [
+        ("AWS_CONFIG_FILE", config.to_str().unwrap()),
+        ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "s"),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+    ];
+    let client = Client::builder().environment(environment(&variables)).build();
+    fs::write(&config, "[default]\nregion = eu-west-1\n").unwrap();
+    let cname = TokenRequest { host: "db.example.com", ..request() };
+    until("a token", || client.try_generate_token(&cname).unwrap().is_some());
+}
+
+#[test]
+fn keys_whose_new_content_gives_no_credentials_stay_in_use() {
+    let file = KeysFile::new();
+    fs::write(&file.path, "[default]\n").unwrap();
+    file.hands.forward(30);
+    assert_eq!(file.signs(), "AKIDFIRST");
+    write_keys(&file.path, "AKIDSECONDKEY");
+    file.hands.forward(30);
+    assert_eq!(file.signs(), "AKIDSECONDKEY");
+}
+
+#[test]
+fn a_call_that_does_not_wait_uses_the_cached_keys_while_the_file_system_hangs() {
+    let file = KeysFile::new();
+    file.hands.forward(HOUR);
+    let (arrived, arrivals) = mpsc::channel();
+    let (go_on, leave) = mpsc::channel::<()>();
+    let (arrived, leave) = (Mutex::new(arrived), Mutex::new(leave));
+    let hook: test_hooks::Hook = Arc::new(move |reached| {
+        if reached == "checking files" {
+            arrived.lock().unwrap().send(()).ok();
+            leave.lock().unwrap().recv_timeout(Duration::from_secs(30)).ok();
+        }
+    });
+    test_hooks::set_hook(Some(hook));
+    assert_eq!(file.tries(), None, "the files are checked first");
+    arrivals.recv_timeout(Duration::from_secs(30)).unwrap();
+    assert_eq!(file.tries(), None);
+    file.hands.forward(2);
+    assert_eq!(file.tries().unwrap(), "AKIDFIRST", "the check hangs");
+    write_keys(&file.path, "AKIDSECONDKEY");
+    go_on.send(()).unwrap();
+    test_hooks::set_hook(None);
+    until("the new key", || file.tries().is_some_and(|id| id == "AKIDSECONDKEY"));
 }
 
 #[test]
@@ -281,7 +446,7 @@ fn a_region_changed_in_the_files_is_signed_for_after_a_refresh() {
 }
 
 #[test]
-fn trying_never_waits_and_a_failure_is_told_once() {
+fn try_never_waits_and_a_failure_is_reported_once() {
     let simulator = simulator();
     simulator.inject(Route::ImdsToken, Fault::Hold, 1);
     let client = on_instance(&simulator);
@@ -298,7 +463,176 @@ fn trying_never_waits_and_a_failure_is_told_once() {
     assert!(client.try_generate_token(&request()).unwrap().is_none());
     until("the failure", || client.try_generate_token(&request()).is_err());
     for _ in 0..20 {
-        assert!(client.try_generate_token(&request()).unwrap().is_none(), "told once, then backs off");
+        assert!(client.try_generate_token(&request()).unwrap().is_none(), "reported once, then backs off");
     }
     assert_eq!(simulator.requests().len(), 1);
+}
+
+/// A machine whose services have the right time, and a client whose clock the test sets.
+fn timed_machine() -> (Machine, Hands) {
+    let hands = Hands::at(START);
+    let right = hands.clone();
+    let now = Arc::new(move || UNIX_EPOCH + Duration::from_secs(u64::try_from(right.now()).unwrap()));
+    let mut machine = Machine::with(SimulatorOptions { now, ..Default::default() });
+    machine.clock(&hands);
+    (machine, hands)
+}
+
+/// Replaces the file whose time the process prints. A background refresh may be reading it.
+fn write_ends(machine: &Machine, ends: i64) {
+    let new = machine.file("ends.new", &rfc3339(ends));
+    fs::rename(new, machine.path("ends")).unwrap();
+}
+
+/// Every kind of source whose credentials end: its name, how long they live, and a client that uses it.
+fn sources_that_end() -> Vec<(&'static str, i64, Client, Machine, Hands)> {
+    let mut sources = Vec::new();
+    let mut add = |name, lifetime, set_up: &dyn Fn(&mut Machine, &Hands)| {
+        let (mut machine, hands) = timed_machine();
+        set_up(&mut machine, &hands);
+        sources.push((name, lifetime, machine.client(), machine, hands));
+    };
+    add("instance metadata", 6 * HOUR, &|machine, _| machine.become_instance());
+    add("container", 6 * HOUR, &|machine, _| {
+        let url = format!("{}/v1/credentials", machine.simulator.url());
+        machine.set("AWS_CONTAINER_CREDENTIALS_FULL_URI", &url);
+    });
+    add("web identity", HOUR, &|machine, _| {
+        let file = machine.file("token", "simulated-web-identity-token");
+        machine.set("AWS_WEB_IDENTITY_TOKEN_FILE", &file);
+        machine.set("AWS_ROLE_ARN", ROLE);
+    });
+    add("assumed role", HOUR, &|machine, _| {
+        let keys = machine.keys("tests");
+        machine.profile_app(&format!("[profile app]\nrole_arn={ROLE}\nsource_profile=base\n[profile base]\n{keys}"));
+    });
+    add("SSO", 6 * HOUR, &|machine, hands| {
+        machine.profile_app(support::SSO_PROFILE);
+        let ends = rfc3339(hands.now() + 2 * YEAR);
+        let name = format!(".aws/sso/cache/{}.json", support::sha1_hex("corp"));
+        machine.file(&name, &format!(r#"{{"accessToken": "simulated-sso-access-token", "expiresAt": "{ends}"}}"#));
+    });
+    add("process", HOUR, &|machine, _| {
+        // The time at which it ends is read from a file that the test keeps up to date.
+        write_ends(machine, START + HOUR);
+        let ends = machine.path("ends");
+        let keys = r#""Version": 1, "AccessKeyId": "AKIDPROCESS", "SecretAccessKey": "s""#;
+        let print = format!(r#"printf '{{{keys}, "Expiration": "%s"}}' "$(cat '{}')""#, ends.display());
+        let script = machine.script("print", &print);
+        machine.profile_app(&format!("[profile app]\ncredential_process = {script}\n"));
+    });
+    sources
+}
+
+#[test]
+fn after_a_clock_was_wrong_every_source_gives_right_credentials_once_it_is_right_again() {
+    for wrong_by in [-2 * HOUR, 7 * HOUR, YEAR] {
+        for (name, lifetime, client, machine, hands) in sources_that_end() {
+            let what = format!("{name}, wrong by {wrong_by} s");
+            let live = |client: &Client| {
+                let now = hands.now();
+                write_ends(&machine, now + lifetime);
+                let token = client.generate_token(&request()).unwrap_or_else(|error| panic!("{what}: {error}"));
+                let id = access_key_id(&token);
+                if let Some(credentials) = machine.simulator.find_credentials(&id) {
+                    let ends = credentials.expiration.map(|end| end.duration_since(UNIX_EPOCH).unwrap().as_secs());
+                    assert!(ends.is_none_or(|end| end > u64::try_from(now).unwrap()), "{what}: {id} has ended");
+                    assert!(token.expires_at() <= i64::try_from(ends.unwrap()).unwrap(), "{what}");
+                }
+                assert!((1..=900).contains(&(token.expires_at() - now)), "{what}: {}", token.expires_at() - now);
+            };
+            live(&client);
+            // Wrong for a minute, in which something is fetched or fails, and right again.
+            hands.set_wrong_by(wrong_by);
+            hands.forward(60);
+            client.generate_token(&request()).ok();
+            hands.set_wrong_by(0);
+            live(&client);
+            // Twice as long as anything lives: with each step the credentials that sign are alive.
+            for _ in 0..(2 * lifetime / 600) {
+                machine.simulator.rotate();
+                hands.forward(600);
+                live(&client);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_client_that_starts_by_a_wrong_clock_has_right_credentials_within_fifteen_minutes_of_a_right_one() {
+    for wrong_by in [-2 * HOUR, 7 * HOUR, YEAR] {
+        for (name, lifetime, client, machine, hands) in sources_that_end() {
+            hands.set_wrong_by(wrong_by);
+            client.generate_token(&request()).ok();
+            hands.set_wrong_by(0);
+            machine.simulator.rotate();
+            hands.forward(901);
+            write_ends(&machine, hands.now() + lifetime);
+            let token = client.generate_token(&request()).unwrap_or_else(|error| panic!("{name} {wrong_by}: {error}"));
+            assert!((1..=900).contains(&(token.expires_at() - hands.now())), "{name}, wrong by {wrong_by} s");
+            // And they end when the source says.
+            machine.simulator.rotate();
+            hands.forward(lifetime + 1);
+            write_ends(&machine, hands.now() + lifetime);
+            let later = client.generate_token(&request()).unwrap();
+            let same = access_key_id(&later) == access_key_id(&token);
+            assert!(!same || name == "process", "{name}, wrong by {wrong_by} s: ended credentials sign");
+        }
+    }
+}
+
+#[test]
+fn keys_of_the_environment_with_an_end_follow_the_clock() {
+    let hands = Hands::at(START);
+    let ends = rfc3339(START + HOUR);
+    let variables = [
+        ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "s"),
+        ("AWS_CREDENTIAL_EXPIRATION", ends.as_str()),
+    ];
+    let client = Client::builder().environment(environment(&variables)).clock(hands.clock()).build();
+    client.generate_token(&request()).unwrap();
+    hands.set_wrong_by(YEAR);
+    assert_eq!(client.generate_token(&request()).unwrap_err().kind(), ErrorKind::CredentialsExpired);
+    hands.set_wrong_by(0);
+    client.generate_token(&request()).unwrap();
+    hands.forward(HOUR);
+    assert_eq!(client.generate_token(&request()).unwrap_err().kind(), ErrorKind::CredentialsExpired);
+}
+
+#[test]
+fn each_fetch_asks_sts_in_the_region_of_the_token_that_needs_it() {
+    let (mut machine, hands) = timed_machine();
+    let keys = machine.keys("tests");
+    machine.profile_app(&format!("[profile app]\nrole_arn={ROLE}\nsource_profile=base\n[profile base]\n{keys}"));
+    // Nothing but the endpoint's name has a region.
+    machine.unset("AWS_REGION");
+    let client = machine.client();
+    let asked = || -> Vec<String> {
+        let region = |header: &str| header.split('/').nth(2).unwrap().to_owned();
+        let requests = machine.simulator.requests_for(Route::StsAssumeRole);
+        requests.iter().map(|request| region(request.header("authorization").unwrap())).collect()
+    };
+    let elsewhere = TokenRequest { host: "db.example.com", region: Some("eu-west-1"), ..request() };
+    client.generate_token(&request()).unwrap();
+    client.generate_token(&elsewhere).unwrap();
+    assert_eq!(asked(), ["eu-central-1"], "the credentials are good for every region");
+    // A background refresh and refresh() use the region that worked, whichever token is made meanwhile.
+    hands.forward(HOUR - 600);
+    client.generate_token(&elsewhere).unwrap();
+    until("the refresh", || asked().len() == 2);
+    until("its end", || client.refresh().is_ok());
+    assert_eq!(asked(), ["eu-central-1"; 3]);
+    // The simulator refuses signatures for another region than its own.
+    hands.forward(2 * HOUR);
+    client.generate_token(&elsewhere).unwrap_err();
+    assert_eq!(asked().last().unwrap(), "eu-west-1");
+    assert!(client.explain_in_region(Some("eu-central-1")).outcome.is_ok());
+    assert_eq!(asked().last().unwrap(), "eu-central-1");
+    client.generate_token(&request()).unwrap();
+    let other = machine.client();
+    while other.try_generate_token(&request()).unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    assert_eq!(asked().last().unwrap(), "eu-central-1");
 }

@@ -2,126 +2,15 @@
 
 mod support;
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::io::{self, BufRead, BufReader, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use pgiam_core::ErrorKind;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use support::tls::{proxy_to, serve, tls_before, tls_with};
 use support::{Machine, ROLE, within};
-
-/// Listens on loopback and serves each connection on a thread of its own, until the process ends.
-fn serve(serve_one: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let serve_one = Arc::new(serve_one);
-    thread::spawn(move || {
-        for connection in listener.incoming().flatten() {
-            let serve_one = Arc::clone(&serve_one);
-            thread::spawn(move || serve_one(connection).ok());
-        }
-    });
-    port
-}
-
-/// A certificate authority of the test's own, and a server of that authority before the simulator.
-struct Tls {
-    authority: String,
-    port: u16,
-    /// Handshakes that were completed.
-    sessions: Arc<AtomicUsize>,
-}
-
-fn tls_before(machine: &Machine, name: &str) -> Tls {
-    let authority_key = rcgen::KeyPair::generate().unwrap();
-    let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
-    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let authority = parameters.self_signed(&authority_key).unwrap();
-    let issuer = rcgen::Issuer::from_params(&parameters, &authority_key);
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let chain = vec![CertificateDer::from(certificate.der().to_vec())];
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .unwrap();
-    let config = Arc::new(config);
-    let (simulator, sessions) = (machine.simulator.port(), Arc::new(AtomicUsize::new(0)));
-    let counted = Arc::clone(&sessions);
-    let port = serve(move |connection| {
-        let session = rustls::ServerConnection::new(Arc::clone(&config)).map_err(io::Error::other)?;
-        let mut stream = rustls::StreamOwned::new(session, connection);
-        // The simulator closes after its answer, and the clients' requests have no answer before their end.
-        let mut request = Vec::new();
-        let mut chunk = [0; 16 * 1024];
-        loop {
-            let read = stream.read(&mut chunk)?;
-            counted.fetch_add(usize::from(request.is_empty()), Ordering::Relaxed);
-            request.extend_from_slice(&chunk[..read]);
-            if read == 0 || is_whole(&request) {
-                break;
-            }
-        }
-        let mut upstream = TcpStream::connect(("127.0.0.1", simulator))?;
-        upstream.write_all(&request)?;
-        let mut answer = Vec::new();
-        upstream.read_to_end(&mut answer)?;
-        stream.write_all(&answer)?;
-        stream.conn.send_close_notify();
-        stream.flush()
-    });
-    Tls { authority: authority.pem(), port, sessions }
-}
-
-fn is_whole(request: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(request);
-    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
-    let length =
-        head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
-    body.len() >= length.unwrap_or(0)
-}
-
-/// A proxy that takes CONNECT and leads every connection to one port. Counts the connections and keeps what was asked.
-struct Proxy {
-    port: u16,
-    asked: Arc<std::sync::Mutex<Vec<String>>>,
-}
-
-fn proxy_to(port: u16) -> Proxy {
-    let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let log = Arc::clone(&asked);
-    let listening = serve(move |connection| {
-        let mut reader = BufReader::new(connection.try_clone()?);
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head)? > 0 {}
-        log.lock().unwrap().push(head.clone());
-        let upstream = TcpStream::connect(("127.0.0.1", port))?;
-        let (mut down, mut up) = (connection.try_clone()?, upstream.try_clone()?);
-        down.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
-        let back = thread::spawn(move || {
-            io::copy(&mut up, &mut down).ok();
-            down.shutdown(Shutdown::Write).ok();
-        });
-        io::copy(&mut reader, &mut &upstream)?;
-        upstream.shutdown(Shutdown::Write).ok();
-        back.join().ok();
-        Ok(())
-    });
-    Proxy { port: listening, asked }
-}
-
-impl Proxy {
-    fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
-    }
-}
 
 fn web_identity() -> Machine {
     let mut machine = Machine::new();
@@ -141,7 +30,7 @@ fn aws_ca_bundle_is_the_trust_store_and_nothing_else_is_trusted() {
     machine.token();
     assert_eq!(tls.sessions.load(Ordering::Relaxed), 1);
 
-    // The system's store, and another authority's bundle, do not know the server; the requests never leave.
+    // The system's trust store and another authority's bundle do not have this authority: nothing is sent.
     machine.simulator.clear_requests();
     let other = tls_before(&machine, "localhost");
     let other = machine.file("other.pem", &other.authority);
@@ -176,20 +65,41 @@ fn the_profiles_ca_bundle_is_used_and_one_that_cannot_be_read_is_named() {
 }
 
 #[test]
+fn a_server_that_has_only_x25519_and_chacha20_is_spoken_to() {
+    use rustls::crypto::ring::{cipher_suite, default_provider, kx_group};
+    for suite in
+        [cipher_suite::TLS13_CHACHA20_POLY1305_SHA256, cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256]
+    {
+        let mut machine = web_identity();
+        let provider = rustls::crypto::CryptoProvider {
+            cipher_suites: vec![suite],
+            kx_groups: vec![kx_group::X25519],
+            ..default_provider()
+        };
+        let tls = tls_with(&machine, "localhost", provider);
+        machine.set("AWS_ENDPOINT_URL_STS", &format!("https://localhost:{}", tls.port));
+        let bundle = machine.file("ca.pem", &tls.authority);
+        machine.set("REQUESTS_CA_BUNDLE", &bundle);
+        machine.token();
+    }
+}
+
+#[test]
 fn a_server_of_another_name_is_not_trusted() {
     let mut machine = web_identity();
     let tls = tls_before(&machine, "elsewhere.example");
     machine.set("AWS_ENDPOINT_URL_STS", &format!("https://localhost:{}", tls.port));
     let bundle = machine.file("ca.pem", &tls.authority);
     machine.set("AWS_CA_BUNDLE", &bundle);
-    assert!(machine.error().message().contains("not trusted"));
+    let error = machine.error();
+    assert!(error.message().contains("not trusted: certificate not valid for name \"localhost\""), "{error}");
     assert!(machine.simulator.requests().is_empty());
 }
 
 #[test]
 fn sts_and_sso_go_through_the_proxy_and_no_proxy_exempts() {
     let mut machine = web_identity();
-    // The real name: nothing resolves it here, so only through the proxy can it be reached.
+    // The real name, which only the proxy can reach.
     machine.unset("AWS_ENDPOINT_URL_STS");
     let name = "sts.eu-central-1.amazonaws.com";
     let tls = tls_before(&machine, name);
@@ -202,7 +112,7 @@ fn sts_and_sso_go_through_the_proxy_and_no_proxy_exempts() {
     assert_eq!(asked.len(), 1);
     assert!(asked[0].starts_with(&format!("CONNECT {name}:443 HTTP/1.1")), "{}", asked[0]);
     assert!(asked[0].to_ascii_lowercase().contains("proxy-authorization: basic"), "{}", asked[0]);
-    // The lower-case name wins, as in curl and botocore.
+    // The lower-case variable wins, as in curl and botocore.
     machine.set("https_proxy", &format!("http://127.0.0.1:{}", proxy.port));
     machine.token();
     assert!(!proxy.asked()[1].to_ascii_lowercase().contains("proxy-authorization"));
@@ -228,14 +138,93 @@ fn sts_and_sso_go_through_the_proxy_and_no_proxy_exempts() {
 }
 
 #[test]
-fn a_proxy_that_is_not_there_or_makes_no_sense_is_told_without_its_password() {
-    for proxy in [aws_simulator::refused_port().unwrap().url(), "::not a url planted-password".into()] {
+fn a_proxy_that_is_down_or_makes_no_sense_is_named_without_its_password() {
+    let closed = aws_simulator::refused_port().unwrap().url().replace("http://", "");
+    let cases = [
+        (
+            format!("http://jane:planted@{closed}"),
+            ErrorKind::Provider,
+            format!("cannot connect to the proxy {closed}: connection refused"),
+        ),
+        (
+            "http://jane:planted@proxy.invalid:3128".into(),
+            ErrorKind::Provider,
+            "the proxy proxy.invalid:3128: cannot resolve".into(),
+        ),
+        (
+            "socks5://jane:planted@127.0.0.1:1080".into(),
+            ErrorKind::InvalidConfiguration,
+            "HTTPS_PROXY is not the URL".into(),
+        ),
+        ("::not a url planted".into(), ErrorKind::InvalidConfiguration, "HTTPS_PROXY is not the URL".into()),
+    ];
+    for (proxy, kind, part) in cases {
         let mut machine = web_identity();
         machine.unset("AWS_ENDPOINT_URL_STS");
         machine.set("HTTPS_PROXY", &proxy);
         let error = machine.error();
-        assert!(!format!("{error:?}").contains("planted"), "{error:?}");
-        assert!(matches!(error.kind(), ErrorKind::Provider | ErrorKind::InvalidConfiguration), "{error:?}");
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.message().contains(&part) && !error.message().contains("planted"), "{error}");
+    }
+}
+
+#[test]
+fn an_endpoint_of_plain_http_is_asked_through_the_proxy_too() {
+    let mut machine = web_identity();
+    let proxy = proxy_to(machine.simulator.port());
+    machine.set("AWS_ENDPOINT_URL_STS", "http://sts.internal.example");
+    machine.set("http_proxy", &format!("http://127.0.0.1:{}", proxy.port));
+    // No trust store is needed for it.
+    machine.set("AWS_CA_BUNDLE", "/nonexistent.pem");
+    machine.token();
+    assert!(proxy.asked()[0].starts_with("CONNECT sts.internal.example:80"), "{:?}", proxy.asked());
+}
+
+#[test]
+fn a_proxy_that_refuses_is_named_with_what_it_wants() {
+    for (status, part, tries) in [
+        ("407 Proxy Authentication Required", "HTTP 407: it needs a user name and password", 1),
+        ("403 Forbidden", "HTTP 403: its rules do not allow this host", 1),
+        ("502 Bad Gateway", "HTTP 502: it cannot reach the service", 3),
+        ("503 Service Unavailable", "HTTP 503: it cannot reach the service", 3),
+    ] {
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&connections);
+        let port = serve(move |mut connection| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let mut reader = BufReader::new(connection.try_clone()?);
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head)? > 0 {}
+            connection.write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").as_bytes())
+        });
+        let mut machine = web_identity();
+        machine.unset("AWS_ENDPOINT_URL_STS");
+        machine.set("https_proxy", &format!("http://jane:planted@127.0.0.1:{port}"));
+        let error = machine.error();
+        assert_eq!(error.kind(), ErrorKind::Provider);
+        let named = format!("the proxy 127.0.0.1:{port} answered CONNECT with {part}");
+        assert!(error.message().contains(&named) && !error.message().contains("planted"), "{error}");
+        assert_eq!(connections.load(Ordering::Relaxed), tries, "{status}");
+    }
+}
+
+#[test]
+fn a_server_whose_head_does_not_end_is_refused_with_the_limit() {
+    for (header, part) in [("x", "larger than 16 KiB"), ("x: y\r\n", "more than 128 headers")] {
+        let port = serve(move |mut connection| {
+            connection.write_all(b"HTTP/1.1 200 OK\r\n")?;
+            if header == "x" {
+                connection.write_all(b"x: ")?;
+            }
+            loop {
+                connection.write_all(header.repeat(1000).as_bytes())?;
+            }
+        });
+        let mut machine = web_identity();
+        machine.set("AWS_ENDPOINT_URL_STS", &format!("http://127.0.0.1:{port}"));
+        let error = machine.error();
+        assert_eq!(error.kind(), ErrorKind::Provider);
+        assert!(error.message().contains(part), "{error}");
     }
 }
 

@@ -1,11 +1,11 @@
-//! Hosts, ports, users, regions and static credentials: what is taken, what is refused, and in which order.
+//! Hosts, ports, users, regions and static credentials: what is accepted, what is refused, and in which order.
 
 mod support;
 
 use std::fs;
 
 use pgiam_core::{Client, ErrorKind, RegionSource, TokenRequest};
-use support::{HOST, Hands, access_key_id, client, environment, request, settings, simulator};
+use support::{HOST, Hands, Machine, ROLE, access_key_id, client, environment, request, settings, simulator};
 
 const KEYS: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "planted-secret")];
 
@@ -57,7 +57,7 @@ fn the_region_comes_from_argument_name_setting_environment_profile_and_metadata_
 }
 
 #[test]
-fn the_longest_region_that_a_name_can_carry_is_signed_for_and_no_longer_one_is_taken() {
+fn the_longest_region_that_a_name_can_have_is_signed_for_and_no_longer_one_is_accepted() {
     for service in ["rds", "dsql"] {
         let client =
             Client::builder().environment(environment(&KEYS)).settings(settings(&[("service", service)])).build();
@@ -79,10 +79,70 @@ fn the_longest_region_that_a_name_can_carry_is_signed_for_and_no_longer_one_is_t
 }
 
 #[test]
-fn without_any_region_the_error_tells_where_one_was_looked_for() {
+fn without_any_region_the_error_lists_where_one_was_searched() {
     let error = region_of(&with_keys(&[("AWS_EC2_METADATA_DISABLED", "true")]), "db.example.com", None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoRegion);
     assert!(error.message().contains("AWS_REGION"), "{error}");
+}
+
+#[test]
+fn a_global_endpoint_without_a_region_is_named_as_such_with_what_to_pass() {
+    let client = with_keys(&[("AWS_EC2_METADATA_DISABLED", "true")]);
+    for host in
+        ["orders-prod.global-abcd1234.global.rds.amazonaws.com", "Orders.global-abcd1234.global.rds.amazonaws.com."]
+    {
+        let error = region_of(&client, host, None).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NoRegion);
+        for part in ["Aurora global database", "pass the region of its primary cluster"] {
+            assert!(error.message().contains(part), "{error}");
+        }
+        let token = client.generate_token(&TokenRequest { host, region: Some("eu-west-1"), ..request() }).unwrap();
+        assert!(token.endpoint_recognized() && token.region() == "eu-west-1");
+    }
+}
+
+#[test]
+fn user_names_of_any_length_are_signed_for_again_and_again() {
+    let client = with_keys(&[]);
+    for length in [1, 63, 1000, 200_000] {
+        for letter in ["a", "b", "ü"] {
+            let user = letter.repeat(length);
+            let request = TokenRequest { user: &user, ..request() };
+            let first = client.generate_token(&request).unwrap();
+            let again = client.generate_token(&request).unwrap();
+            assert!(first.as_str().len() >= length && again.as_str().len() == first.as_str().len());
+        }
+    }
+    let user = format!("{}\n", "a".repeat(200_000));
+    let error = client.generate_token(&TokenRequest { user: &user, ..request() }).unwrap_err();
+    assert!(error.message().len() < 1000, "{}", error.message().len());
+}
+
+#[test]
+fn a_role_of_another_partition_than_the_region_is_an_error_that_names_both() {
+    let mut machine = Machine::new();
+    let keys = machine.keys("tests");
+    machine.profile_app(&format!("[profile app]\nrole_arn={ROLE}\nsource_profile=base\n[profile base]\n{keys}"));
+    let client = machine.client();
+    let in_china = TokenRequest { host: "mypg.c9ak.rds.cn-north-1.amazonaws.com.cn", ..request() };
+    // In either order: credentials that were fetched for one region are not used for the other.
+    for _ in 0..2 {
+        let error = client.generate_token(&in_china).unwrap_err();
+        for part in ["aws-cn", "cn-north-1", "arn:aws:"] {
+            assert!(error.message().contains(part), "{error}");
+        }
+        client.generate_token(&request()).unwrap();
+    }
+}
+
+#[test]
+fn an_explanation_is_for_the_region_that_is_given() {
+    let client = with_keys(&[("AWS_EC2_METADATA_DISABLED", "true"), ("AWS_REGION", "eu-west-1")]);
+    let region = |argument| client.explain_in_region(argument).region;
+    assert_eq!(region(None).unwrap(), ("eu-west-1".into(), RegionSource::Environment));
+    assert_eq!(region(Some("")).unwrap(), ("eu-west-1".into(), RegionSource::Environment));
+    assert_eq!(region(Some("us-gov-west-1")).unwrap(), ("us-gov-west-1".into(), RegionSource::Argument));
+    assert_eq!(region(Some("x@y")).unwrap_err().kind(), ErrorKind::InvalidArgument);
 }
 
 #[test]
@@ -103,7 +163,7 @@ fn a_region_cannot_smuggle_anything_in() {
 }
 
 #[test]
-fn legitimate_users_and_ports_are_taken_and_others_refused() {
+fn legitimate_users_and_ports_are_accepted_and_others_refused() {
     let client = with_keys(&[]);
     for user in ["jane@corp.com", "a b", "a&b", "ü", "*~'\""] {
         client.generate_token(&TokenRequest { user, ..request() }).unwrap();
@@ -122,7 +182,7 @@ fn legitimate_users_and_ports_are_taken_and_others_refused() {
 }
 
 #[test]
-fn an_address_is_signed_for_only_when_the_service_is_named() {
+fn an_address_is_signed_for_only_when_the_service_is_set() {
     let request = TokenRequest { host: "127.0.0.1", region: Some("us-east-1"), ..request() };
     assert_eq!(with_keys(&[]).generate_token(&request).unwrap_err().kind(), ErrorKind::InvalidArgument);
     let client = Client::builder().environment(environment(&KEYS)).settings(settings(&[("service", "rds")])).build();
@@ -148,7 +208,7 @@ fn half_a_key_pair_is_an_error_that_names_the_missing_half() {
 }
 
 #[test]
-fn expired_keys_in_the_environment_are_told_so() {
+fn expired_keys_in_the_environment_are_an_error() {
     let error =
         with_keys(&[("AWS_CREDENTIAL_EXPIRATION", "2001-01-01T00:00:00Z")]).generate_token(&request()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::CredentialsExpired);

@@ -1,4 +1,4 @@
-//! IMDSv2: what is asked, what a failure becomes, and how long it may take.
+//! IMDSv2: the requests, what a failure becomes, and how long it may take.
 
 mod support;
 
@@ -35,7 +35,7 @@ fn the_service_is_asked_over_ipv6() {
 }
 
 #[test]
-fn a_forgotten_session_token_is_fetched_anew_once() {
+fn a_session_token_that_is_no_longer_known_is_fetched_again_once() {
     let simulator = simulator();
     simulator.inject(Route::ImdsRoleList, Fault::Status(401), 1);
     on_instance(&simulator).generate_token(&request()).unwrap();
@@ -111,18 +111,19 @@ fn a_redirect_is_not_followed() {
 }
 
 #[test]
-fn a_machine_that_is_no_instance_is_told_so_with_the_whole_trail() {
+fn on_a_machine_that_is_not_an_instance_the_error_lists_every_source() {
     let refused = refused_port().unwrap();
     let error =
         client(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &refused.url())]).generate_token(&request()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoCredentials);
-    for part in ["no credentials: environment: AWS_ACCESS_KEY_ID not set", "profile: no profile", "no EC2 instance"] {
+    for part in ["no credentials: environment: AWS_ACCESS_KEY_ID not set", "profile: no profile", "not an EC2 instance"]
+    {
         assert!(error.message().contains(part), "{error}");
     }
 }
 
 #[test]
-fn an_instance_without_a_role_is_told_so() {
+fn on_an_instance_without_a_role_the_error_says_so() {
     let simulator = simulator();
     simulator.set_role(None);
     let error = on_instance(&simulator).generate_token(&request()).unwrap_err();
@@ -131,7 +132,7 @@ fn an_instance_without_a_role_is_told_so() {
 }
 
 #[test]
-fn a_session_token_that_does_not_come_points_to_the_hop_limit() {
+fn a_time_out_of_the_session_token_points_to_the_hop_limit() {
     let simulator = simulator();
     simulator.inject(Route::ImdsToken, Fault::HangBeforeAnswer, Times::Forever);
     let error = on_instance(&simulator).generate_token(&request()).unwrap_err();
@@ -140,7 +141,7 @@ fn a_session_token_that_does_not_come_points_to_the_hop_limit() {
 }
 
 #[test]
-fn a_service_that_is_switched_off_says_how_to_switch_it_on() {
+fn for_a_disabled_service_the_error_says_how_to_enable_it() {
     let simulator = simulator();
     simulator.inject(Route::ImdsToken, Fault::Status(403), Times::Forever);
     let error = on_instance(&simulator).generate_token(&request()).unwrap_err();
@@ -149,16 +150,42 @@ fn a_service_that_is_switched_off_says_how_to_switch_it_on() {
 }
 
 #[test]
-fn a_role_that_cannot_be_assumed_is_told_by_the_services_own_code() {
+fn after_a_403_the_message_says_that_nothing_else_is_configured_and_that_version_1_is_never_used() {
+    for route in [Route::ImdsToken, Route::ImdsRoleList, Route::ImdsCredentials] {
+        let simulator = simulator();
+        // As kube2iam and the like answer.
+        let fault = Fault::StatusWithBody(403, "requested path is not allowed\n".into());
+        simulator.inject(route, fault, Times::Forever);
+        let error = on_instance(&simulator).generate_token(&request()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Provider);
+        for part in [
+            "no other source of credentials is configured",
+            "HTTP 403: requested path is not allowed",
+            "IMDSv1 is never used",
+        ] {
+            assert!(error.message().contains(part), "{error}");
+        }
+        assert_eq!(error.message().matches("instance metadata:").count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn an_https_endpoint_is_an_error() {
+    for url in ["https://169.254.169.254", "HTTPS://localhost/"] {
+        let error = client(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", url)]).generate_token(&request()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidConfiguration);
+        assert!(error.message().contains("plain HTTP only"), "{error}");
+    }
+}
+
+#[test]
+fn a_role_that_cannot_be_assumed_is_reported_in_the_services_own_words() {
     let simulator = simulator();
-    simulator
-        .set_body(Route::ImdsCredentials, Some(r#"{"Code": "AssumeRoleUnauthorizedAccess", "Message": "planted"}"#));
+    let body = r#"{"Code": "AssumeRoleUnauthorizedAccess", "Message": "EC2 cannot assume the role app"}"#;
+    simulator.set_body(Route::ImdsCredentials, Some(body));
     let error = on_instance(&simulator).generate_token(&request()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Provider);
-    assert!(
-        error.message().contains("AssumeRoleUnauthorizedAccess") && !error.message().contains("planted"),
-        "{error}"
-    );
+    assert!(error.message().contains("AssumeRoleUnauthorizedAccess: EC2 cannot assume the role app"), "{error}");
 }
 
 #[test]
@@ -176,7 +203,7 @@ fn off_ec2_the_default_client_gives_up_within_two_seconds() {
 }
 
 #[test]
-fn a_service_that_stops_answering_on_an_open_connection_is_not_taken_for_none_at_all() {
+fn a_service_that_stops_answering_on_an_open_connection_counts_as_present() {
     let simulator = Simulator::start(SimulatorOptions { keep_alive: true, ..Default::default() }).unwrap();
     simulator.inject(Route::ImdsRoleList, Fault::HangBeforeAnswer, Times::Forever);
     let client = Client::builder()

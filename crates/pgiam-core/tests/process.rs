@@ -1,8 +1,10 @@
-//! credential_process: how the command is read, what is taken from its output, and how it is ended.
+//! credential_process: how the command is read, what is read from its output, how it asks a person, and how it is ended.
 
 mod support;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::FromRawFd;
 use std::time::{Duration, Instant};
 
 use pgiam_core::{Error, ErrorKind};
@@ -13,7 +15,7 @@ const KEYS: &str = r#""AccessKeyId": "AKIDPROCESS", "SecretAccessKey": "planted-
 fn with_command(command: &str) -> Machine {
     let mut machine = Machine::new();
     machine.profile_app(&format!("[profile app]\ncredential_process = {command}\n"));
-    // An instance role that must not be fallen back to.
+    // An instance role, which must not be used instead.
     machine.become_instance();
     machine
 }
@@ -29,7 +31,7 @@ fn fails(machine: &Machine) -> Error {
     let error = machine.error();
     assert!(error.message().contains("profile \"app\": credential_process"), "{error}");
     assert!(!format!("{error:?}").contains("planted"), "{error:?}");
-    assert!(machine.simulator.requests().is_empty(), "never the node's role");
+    assert!(machine.simulator.requests().is_empty(), "the role of the instance must not be used");
     error
 }
 
@@ -50,7 +52,7 @@ fn the_command_is_split_as_the_aws_cli_splits_it() {
 }
 
 #[test]
-fn all_members_are_read_and_a_large_output_is_no_hindrance() {
+fn all_members_of_a_large_output_are_read() {
     let token = "t".repeat(100 * 1024);
     let machine = printing(&format!(
         r#"{{"Version": 1, {KEYS}, "SessionToken": "{token}", "Expiration": "2999-01-01T00:00:00Z", "AccountId": "1"}}"#
@@ -61,7 +63,7 @@ fn all_members_are_read_and_a_large_output_is_no_hindrance() {
 }
 
 #[test]
-fn output_that_is_not_what_it_must_be_is_refused_and_never_repeated() {
+fn invalid_output_is_refused_and_never_repeated() {
     for (output, part) in [
         ("planted-secret", "no JSON"),
         (&*format!("{{{KEYS}}}"), "Version"),
@@ -69,6 +71,9 @@ fn output_that_is_not_what_it_must_be_is_refused_and_never_repeated() {
         (r#"{"Version": 1, "AccessKeyId": "AKID"}"#, "SecretAccessKey"),
         (r#"{"Version": 1, "SecretAccessKey": "planted-secret"}"#, "AccessKeyId"),
         (&*format!(r#"{{"Version": 1, {KEYS}, "Expiration": "planted"}}"#), "Expiration"),
+        (&*format!(r#"{{"Version": 1, {KEYS}, "Expiration": 4102444800}}"#), "Expiration"),
+        (&*format!(r#"{{"Version": 1, {KEYS}, "Expiration": "9999-12-31T23:59:59-23:59"}}"#), "Expiration"),
+        (&*format!(r#"{{"Version": 1, {KEYS}, "SessionToken": 5}}"#), "SessionToken"),
     ] {
         let error = fails(&printing(output));
         assert_eq!(error.kind(), ErrorKind::Provider);
@@ -80,14 +85,47 @@ fn output_that_is_not_what_it_must_be_is_refused_and_never_repeated() {
 }
 
 #[test]
-fn a_program_that_fails_or_is_not_there_is_told_by_name() {
+fn a_program_that_fails_or_is_missing_is_named() {
     let error = fails(&with_command("/nonexistent/tool --secret planted"));
     assert!(error.message().contains("/nonexistent/tool"), "{error}");
     let machine = with_command("");
     let script = machine.script("fail", "echo planted-secret; echo planted-secret >&2; exit 7");
     machine.config(&format!("[profile app]\ncredential_process = {script}\n"));
     let error = fails(&machine);
-    assert!(error.message().contains("exit status: 7"), "{error}");
+    assert!(error.message().contains("exit status: 7: [redacted]"), "{error}");
+}
+
+#[test]
+fn the_programs_own_words_are_in_the_error() {
+    let machine = with_command("");
+    let script = machine.script(
+        "aws-vault",
+        "echo 'starting' >&2; echo 'aws-vault: error: exec: Failed to get credentials for dev:' >&2\n\
+         printf '  the security token included in the request has expired\\033[0m\\n' >&2; exit 1",
+    );
+    machine.config(&format!("[profile app]\ncredential_process = {script} export dev\n"));
+    let error = fails(&machine);
+    for words in ["aws-vault: error: exec: Failed to get credentials for dev: / the security token", "has expired"] {
+        assert!(error.message().contains(words), "{error}");
+    }
+    assert!(!error.message().chars().any(char::is_control), "{error}");
+    // A program that succeeds may write there what it likes, as much as it likes.
+    let script = machine.script(
+        "chatty",
+        &format!("head -c 300000 /dev/zero | tr '\\0' x >&2; echo '{{\"Version\": 1, {KEYS}}}'; echo more >&2"),
+    );
+    machine.config(&format!("[profile app]\ncredential_process = {script}\n"));
+    machine.token();
+}
+
+#[test]
+fn an_overrun_names_the_setting_that_raises_the_limit() {
+    let mut machine = with_command("/bin/sleep 600");
+    machine.setting("timeout_ms", "200");
+    let error = fails(&machine);
+    for words in ["\"/bin/sleep\"", "200 ms", "timeout_ms", "no terminal"] {
+        assert!(error.message().contains(words), "{error}");
+    }
 }
 
 #[test]
@@ -105,9 +143,9 @@ fn runs(process: &str) -> bool {
 }
 
 #[test]
-fn what_overruns_the_deadline_is_killed_with_all_it_started() {
+fn a_program_that_overruns_the_deadline_is_killed_with_all_it_started() {
     for body in [
-        // It hangs itself, and so does what it started.
+        // It hangs, and so does what it started.
         "sleep 600 & echo $! > PIDS; echo $$ >> PIDS; wait",
         // It ends and leaves something behind that holds its output open.
         "sleep 600 & echo $! > PIDS; echo $$ >> PIDS; exit 0",
@@ -133,8 +171,8 @@ fn what_overruns_the_deadline_is_killed_with_all_it_started() {
 }
 
 #[test]
-fn the_program_gets_signals_as_from_a_shell_even_when_started_beside() {
-    // The refreshing thread blocks all signals; a time-out of the program's own must fire all the same.
+fn the_program_gets_signals_as_from_a_shell_in_a_background_refresh_too() {
+    // The refreshing thread blocks all signals; a timer of the program must fire nevertheless.
     let mut machine = with_command("");
     let hands = support::Hands::at(1_700_000_000);
     machine.clock(&hands);
@@ -181,6 +219,197 @@ fn in_a_child(before: impl FnOnce(), work: impl FnOnce() -> bool) -> bool {
                 assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
                 libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
             }
+        }
+    }
+}
+
+/// What happened at a terminal: all that it showed, with the result of the client at the end.
+struct Session {
+    terminal: fs::File,
+    shown: String,
+    child: libc::pid_t,
+}
+
+impl Session {
+    /// Opens a terminal and asks the client for a token, in the foreground of the terminal or in its background.
+    fn open(machine: &Machine, in_foreground: bool) -> Self {
+        let client = machine.client();
+        Self::run(in_foreground, || match client.generate_token(&support::request()) {
+            Ok(token) => format!("TOKEN by {}", access_key_id(&token)),
+            Err(error) => format!("ERROR {error}"),
+        })
+    }
+
+    fn run(in_foreground: bool, work: impl FnOnce() -> String) -> Self {
+        let mut terminal = -1;
+        // SAFETY: forkpty fills in the descriptor; NULL is allowed for the rest. The child does what a program at a
+        // terminal would do and leaves by _exit.
+        let child = unsafe {
+            match libc::forkpty(&raw mut terminal, std::ptr::null_mut(), std::ptr::null(), std::ptr::null()) {
+                0 => {
+                    libc::alarm(60);
+                    if !in_foreground && libc::fork() != 0 {
+                        libc::wait(std::ptr::null_mut());
+                        libc::_exit(0);
+                    }
+                    if !in_foreground {
+                        libc::alarm(60);
+                        libc::setpgid(0, 0);
+                    }
+                    let result = work();
+                    let mut modes = std::mem::zeroed();
+                    libc::tcgetattr(0, &raw mut modes);
+                    let echo = if modes.c_lflag & libc::ECHO == 0 { "off" } else { "on" };
+                    std::io::stdout().write_all(format!("\n{result}\necho {echo}\n").as_bytes()).ok();
+                    libc::_exit(0);
+                }
+                child => child,
+            }
+        };
+        assert!(child > 0);
+        // SAFETY: forkpty opened it, and nobody else has it.
+        Self { terminal: unsafe { fs::File::from_raw_fd(terminal) }, shown: String::new(), child }
+    }
+
+    /// Waits until the terminal shows this.
+    fn expect(&mut self, text: &str) {
+        while !self.shown.contains(text) {
+            let mut chunk = [0; 1024];
+            match self.terminal.read(&mut chunk) {
+                Ok(read @ 1..) => self.shown.push_str(&String::from_utf8_lossy(&chunk[..read])),
+                end => panic!("{end:?} before {text:?}: {}", self.shown),
+            }
+        }
+    }
+
+    fn types(&mut self, text: &str) {
+        self.terminal.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Everything that was shown, at the end.
+    fn close(mut self) -> String {
+        self.expect("echo o");
+        let mut status = 0;
+        // SAFETY: it is this process' child, and not waited for before.
+        assert_eq!(unsafe { libc::waitpid(self.child, &raw mut status, 0) }, self.child);
+        self.shown
+    }
+}
+
+/// A program that asks for a code, as tools do: on standard error and standard input, or on the terminal itself.
+fn asking(how: &str) -> Machine {
+    let mut machine = with_command("");
+    let script = machine.script(
+        "ask",
+        &format!(
+            "{how}\n[ \"$code\" = 123456 ] || {{ echo wrong code >&2; exit 3; }}\necho '{{\"Version\": 1, {KEYS}}}'"
+        ),
+    );
+    machine.config(&format!("[profile app]\ncredential_process = {script}\n"));
+    machine.setting("timeout_ms", "30000");
+    machine
+}
+
+const BY_STANDARD_ERROR: &str = "printf 'MFA code: ' >&2; read -r code";
+/// Without echo, which stops a program of the background.
+const BY_TERMINAL: &str = "( : <>/dev/tty ) 2>/dev/null || { echo 'no terminal here' >&2; exit 4; }\n\
+    exec 3<>/dev/tty; printf 'MFA code: ' >&3; stty -echo <&3; read -r code <&3; stty echo <&3";
+
+#[test]
+fn a_program_asks_a_person_at_the_terminal() {
+    for how in [BY_STANDARD_ERROR, BY_TERMINAL] {
+        let machine = asking(how);
+        let mut session = Session::open(&machine, true);
+        session.expect("MFA code: ");
+        session.types("123456\n");
+        let shown = session.close();
+        assert!(shown.contains("TOKEN by AKIDPROCESS"), "{shown}");
+
+        let mut session = Session::open(&machine, true);
+        session.expect("MFA code: ");
+        session.types("000000\n");
+        let shown = session.close();
+        assert!(shown.contains("wrong code") && shown.contains("exit status: 3"), "{shown}");
+    }
+}
+
+#[test]
+fn a_program_in_the_background_of_a_terminal_cannot_ask_and_says_so_at_once() {
+    let shown = Session::open(&asking(BY_TERMINAL), false).close();
+    assert!(shown.contains("exit status: 4: no terminal here"), "{shown}");
+    let shown = Session::open(&asking(BY_STANDARD_ERROR), false).close();
+    assert!(shown.contains("exit status: 3") && shown.contains("wrong code"), "{shown}");
+}
+
+#[test]
+fn a_background_refresh_does_not_disturb_the_terminal() {
+    let mut machine = with_command("");
+    let hands = support::Hands::at(1_700_000_000);
+    machine.clock(&hands);
+    let file = machine.path("terminals");
+    let script = machine.script(
+        "where",
+        &format!(
+            "if ( : <>/dev/tty ) 2>/dev/null; then echo yes; else echo no; fi >> {}\n\
+             echo '{{\"Version\": 1, {KEYS}, \"Expiration\": \"2023-11-14T23:13:20Z\"}}'",
+            file.display()
+        ),
+    );
+    machine.config(&format!("[profile app]\ncredential_process = {script}\n"));
+    let client = machine.client();
+    let session = Session::run(true, || {
+        client.generate_token(&support::request()).unwrap();
+        hands.forward(3600 - 60);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            client.generate_token(&support::request()).unwrap();
+            let seen = fs::read_to_string(&file).unwrap();
+            if seen.lines().count() >= 2 || Instant::now() > deadline {
+                return format!("terminal: {}", seen.replace('\n', " "));
+            }
+            std::thread::yield_now();
+        }
+    });
+    let shown = session.close();
+    assert!(shown.contains("terminal: yes no"), "{shown}");
+}
+
+#[test]
+fn an_interrupt_from_the_keyboard_ends_the_question() {
+    let machine = asking(&format!("trap 'exit 9' INT; {BY_STANDARD_ERROR}"));
+    let mut session = Session::open(&machine, true);
+    session.expect("MFA code: ");
+    session.types("\x03");
+    // The client's process, which is the test's and has no handler, ends as well.
+    let mut status = 0;
+    // SAFETY: it is this process' child, and not waited for before.
+    assert_eq!(unsafe { libc::waitpid(session.child, &raw mut status, 0) }, session.child);
+    assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGINT, "{status}");
+}
+
+#[test]
+fn an_overrun_at_the_terminal_kills_what_was_started_and_restores_the_terminal() {
+    let mut machine = with_command("");
+    let pids = machine.path("pids");
+    let script = machine.script(
+        "hang",
+        &format!(
+            "stty -echo; sh -c 'sleep 600 & echo $! >> {0}; echo $$ >> {0}; wait' & echo $$ >> {0}; wait",
+            pids.display()
+        ),
+    );
+    machine.config(&format!("[profile app]\ncredential_process = {script}\n"));
+    machine.setting("timeout_ms", "1500");
+    let shown = Session::open(&machine, true).close();
+    assert!(shown.contains("did not end within 1500 ms") && shown.contains("timeout_ms"), "{shown}");
+    assert!(shown.contains("echo on"), "{shown}");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let pids = fs::read_to_string(&pids).unwrap();
+    assert_eq!(pids.split_whitespace().count(), 3, "{pids}");
+    for process in pids.split_whitespace() {
+        while runs(process) {
+            assert!(Instant::now() < deadline, "process {process} is still there");
+            std::thread::yield_now();
         }
     }
 }

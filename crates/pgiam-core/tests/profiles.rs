@@ -1,4 +1,4 @@
-//! Profiles: what they compose, in whose name each step is asked, and what is wrong with those that cannot work.
+//! Profiles: the roles that are assumed, with whose credentials, and the errors of profiles that cannot work.
 
 mod support;
 
@@ -102,7 +102,7 @@ fn an_sso_session_can_be_a_source() {
 }
 
 #[test]
-fn what_a_role_asks_for_is_sent() {
+fn external_id_session_name_and_duration_of_a_role_are_sent() {
     let mut machine = Machine::with(SimulatorOptions { external_id: Some("trusted".into()), ..Default::default() });
     let keys = machine.keys("base");
     machine.profile_app(&format!(
@@ -120,7 +120,7 @@ fn what_a_role_asks_for_is_sent() {
     let principal = machine.simulator.find_credentials(&access_key_id(&token)).unwrap().principal;
     assert!(principal.ends_with("/night-job"), "{principal}");
 
-    // A name of one's own where none is given, so that the session can be found in AWS' logs.
+    // A default name, so that the session can be found in AWS' logs.
     let keys = machine.keys("base");
     machine.profile_app(&format!(
         "[profile app]\nrole_arn={}\nsource_profile=base\nexternal_id=trusted\n[profile base]\n{keys}",
@@ -133,8 +133,8 @@ fn what_a_role_asks_for_is_sent() {
 }
 
 #[test]
-fn a_credential_source_gives_the_base() {
-    // The environment's keys are asked for by name, though a profile is in use.
+fn a_credential_source_provides_the_first_credentials() {
+    // The environment's keys, although a profile is given.
     let mut machine = Machine::new();
     let user = Credentials::of_user("ci");
     machine.simulator.register_credentials(&user);
@@ -161,7 +161,7 @@ fn a_credential_source_gives_the_base() {
 }
 
 #[test]
-fn the_clients_own_role_is_assumed_with_whatever_serves() {
+fn the_clients_own_role_is_assumed_with_the_credentials_of_any_source() {
     let on = |prepare: &dyn Fn(&mut Machine)| {
         let mut machine = Machine::with(SimulatorOptions { external_id: Some("x-1".into()), ..Default::default() });
         prepare(&mut machine);
@@ -262,7 +262,7 @@ fn what_cannot_work_is_an_error_that_names_file_profile_and_key() {
         ("[profile app]\ncredential_process=\"unclosed\n".into(), &["profile \"app\"", "credential_process", "quote"]),
     ] {
         let mut machine = Machine::new();
-        // An instance role that must not be fallen back to.
+        // An instance role, which must not be used instead.
         machine.become_instance();
         machine.profile_app(&config);
         let error = machine.error();
@@ -276,7 +276,7 @@ fn what_cannot_work_is_an_error_that_names_file_profile_and_key() {
 }
 
 #[test]
-fn a_profile_says_which_file_it_stands_in() {
+fn an_error_names_the_file_that_has_the_profile() {
     let mut machine = Machine::new();
     machine.profile_app("[profile app]\naws_access_key_id=AKID\n");
     assert!(machine.error().message().contains(".aws/config"), "{}", machine.error());
@@ -285,8 +285,99 @@ fn a_profile_says_which_file_it_stands_in() {
     assert!(machine.error().message().contains(".aws/credentials"), "{}", machine.error());
 }
 
+/// The order within a profile; the suite's `credential_order` compares the rest with botocore.
 #[test]
-fn services_sections_and_endpoint_url_lead_to_sts() {
+fn a_login_session_comes_after_the_credentials_files_keys_and_before_a_process() {
+    let machine = || {
+        let mut machine = Machine::new();
+        machine.profile_app(
+            "[profile app]\nlogin_session=arn:aws:iam::1:user/me\ncredential_process=/bin/false\n\
+             aws_access_key_id=AKIDCONFIG\naws_secret_access_key=s\n",
+        );
+        machine
+    };
+    let error = machine().error();
+    assert!(error.message().contains("login_session"), "{error}");
+    let with_keys = machine();
+    with_keys.file(".aws/credentials", "[app]\naws_access_key_id=AKIDFILE\naws_secret_access_key=s\n");
+    assert_eq!(access_key_id(&with_keys.token()), "AKIDFILE");
+}
+
+#[test]
+fn an_sso_session_without_account_and_role_is_for_other_tools_and_is_passed_over() {
+    let mut machine = Machine::new();
+    machine.profile_app(
+        "[profile app]\nsso_session=corp\naws_access_key_id=AKIDCONFIG\naws_secret_access_key=s\n[sso-session corp]\n\
+         sso_region=eu-central-1\nsso_start_url=https://corp.awsapps.com/start\n",
+    );
+    assert_eq!(access_key_id(&machine.token()), "AKIDCONFIG");
+}
+
+#[test]
+fn a_chain_of_thousands_of_profiles_is_an_error_and_no_stack_overflow() {
+    let mut machine = Machine::new();
+    let mut config = String::new();
+    for n in 0..2000 {
+        config += &format!("[profile p{n}]\nrole_arn={}\nsource_profile=p{}\n", role("A"), n + 1);
+    }
+    machine.config(&config);
+    machine.set("AWS_PROFILE", "p0");
+    let client = machine.client();
+    let error = std::thread::Builder::new()
+        .stack_size(64 * 1024)
+        .spawn(move || client.generate_token(&support::request()).err())
+        .unwrap()
+        .join()
+        .unwrap()
+        .unwrap();
+    assert_eq!(error.kind(), ErrorKind::InvalidConfiguration);
+    for part in ["more than 100 profiles", "p0 -> p1 -> p2"] {
+        assert!(error.message().contains(part), "{error}");
+    }
+    assert!(machine.simulator.requests().is_empty());
+}
+
+#[test]
+fn a_path_with_control_characters_leaves_a_message_one_printable_line() {
+    let mut machine = Machine::new();
+    machine.set("AWS_CONFIG_FILE", "/nonexistent/a\nb\u{1b}[31m");
+    machine.set("AWS_PROFILE", "x\ty\u{202e}");
+    let error = machine.error();
+    assert!(!error.message().contains(|c: char| c.is_control() || c == '\u{202e}'), "{error:?}");
+    let steps = machine.client().explain().steps;
+    assert!(steps.iter().all(|(_, said)| !said.contains(char::is_control)), "{steps:?}");
+}
+
+#[test]
+fn a_home_relative_token_file_and_certificate_bundle_are_found() {
+    let mut machine = Machine::new();
+    machine.file("token", "simulated-web-identity-token");
+    machine.profile_app(&format!("[profile app]\nrole_arn={}\nweb_identity_token_file=~/token\n", role("A")));
+    machine.token();
+    machine.set("AWS_WEB_IDENTITY_TOKEN_FILE", "~/token");
+    machine.set("AWS_ROLE_ARN", &role("B"));
+    machine.token();
+    assert_eq!(assumed(&machine), steps(&[("A", "nobody"), ("B", "nobody")]));
+    machine.set("AWS_CONFIG_FILE", "$HOME/../nowhere");
+    machine.set("AWS_PROFILE", "");
+    machine.token();
+}
+
+#[test]
+fn a_role_with_a_token_file_is_a_web_identity_whatever_else_the_profile_has() {
+    let mut machine = Machine::new();
+    let file = machine.file("token", "simulated-web-identity-token");
+    let keys = machine.keys("base");
+    machine.profile_app(&format!(
+        "[profile app]\nrole_arn={}\nweb_identity_token_file={file}\nsource_profile=base\n[profile base]\n{keys}",
+        role("A")
+    ));
+    machine.token();
+    assert_eq!(assumed(&machine), steps(&[("A", "nobody")]));
+}
+
+#[test]
+fn services_sections_and_endpoint_url_set_the_endpoint_of_sts() {
     for (section, decoy) in [
         ("services=local\n[services local]\nsts =\n  endpoint_url = URL\n", ""),
         ("endpoint_url = URL\n", ""),
@@ -306,7 +397,7 @@ fn services_sections_and_endpoint_url_lead_to_sts() {
             machine.token();
             assert_eq!(machine.simulator.requests().len(), 1, "{section}");
         } else {
-            // Ignored, so AWS' own name is asked for, which a proxy that refuses keeps from being reached.
+            // Ignored, so the request goes to AWS' own name, through a proxy that refuses connections.
             machine.set(decoy, "true");
             machine.set("HTTPS_PROXY", &aws_simulator::refused_port().unwrap().url());
             let error = machine.error();
@@ -317,7 +408,7 @@ fn services_sections_and_endpoint_url_lead_to_sts() {
 }
 
 #[test]
-fn the_profiles_region_is_where_sts_is_asked_when_nothing_else_says_where() {
+fn sts_is_asked_in_the_profiles_region_when_nothing_else_sets_one() {
     let mut machine = Machine::new();
     machine.unset("AWS_REGION");
     let keys = machine.keys("base");
@@ -328,7 +419,7 @@ fn the_profiles_region_is_where_sts_is_asked_when_nothing_else_says_where() {
     machine.token();
     let request = &machine.simulator.requests_for(Route::StsAssumeRole)[0];
     assert!(request.header("authorization").unwrap().contains("/eu-central-1/sts/aws4_request"));
-    // A region is no place to smuggle a host in.
+    // A region cannot name another host.
     machine.unset("AWS_ENDPOINT_URL_STS");
     for region in ["x@attacker.com:443/#", "attacker.com/", "eu.central"] {
         machine.set("AWS_REGION", region);

@@ -1,4 +1,4 @@
-//! The signer against others': public vectors, and the generic signer of `aws-sigv4`.
+//! Our signatures against public vectors and against those of `aws-sigv4`, the generic signer.
 
 mod support;
 
@@ -107,8 +107,8 @@ fn public_tokens_are_made_the_same_and_the_wrong_service_is_not() {
             assert_eq!(unordered(&token), unordered(expected), "{name}");
             positive += 1;
         } else {
-            // We always ask for 900 seconds. The vector with fewer holds the reference to account instead, and the
-            // reference holds us in the test below.
+            // Our tokens always last 900 seconds. The vector with fewer checks the reference, and the test below compares
+            // our signatures with the reference's.
             let seconds = vector["expires"].as_u64().unwrap();
             let signature = reference(host, "Action=DbConnect", region, (id, secret, session), now, "dsql", seconds);
             assert!(expected.ends_with(&signature), "{name}");
@@ -122,7 +122,7 @@ fn public_tokens_are_made_the_same_and_the_wrong_service_is_not() {
 fn the_signature_is_that_of_the_generic_signer_for_thousands_of_random_inputs() {
     let mut random = fastrand::Rng::with_seed(20_260_102);
     let awkward: Vec<char> = "abcXYZ0189-_.~ &+%*'\"/?#:;,@!$()[]{}<>|\\^`äß漢🦀=".chars().collect();
-    // A million were tried once: PGIAM_INPUTS=1000000.
+    // For a million: PGIAM_INPUTS=1000000.
     let inputs = std::env::var("PGIAM_INPUTS").ok().and_then(|text| text.parse().ok()).unwrap_or(3000);
     for _ in 0..inputs {
         let word = |random: &mut fastrand::Rng, alphabet: &[char], most: usize| -> String {
@@ -152,7 +152,7 @@ fn one_client_signs_for_many_targets_as_time_goes_as_the_generic_signer_does() {
     let (id, secret) = ("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY");
     let session = "IQoJb3JpZ2luX2VjEJr//////////wEa".repeat(20);
     // Users of every length up to three blocks of the hash and regions of every length: the time of day and the digest
-    // stand at every place of a block. More targets than a client keeps prepared.
+    // appear at every place of a block. More targets than a client keeps prepared.
     let targets: Vec<_> = (1..=400)
         .map(|number| (format!("db{number}.example.com"), "u".repeat(1 + number % 190), "r".repeat(1 + number % 63)))
         .collect();

@@ -2,87 +2,40 @@
 //! out; no defaults are filled in.
 //!
 //! The rules are those of `PQconninfoParse` (`fe-connect.c`: `conninfo_parse`, `conninfo_uri_parse_options`), and a test
-//! compares the two over hundreds of strings. Where the versions of libpq differ, what any of them takes is taken:
-//! unescaped white space around the parts of a URI is dropped, as from 18 on, and kept within them, as before.
+//! compares the two over hundreds of strings. Where versions of libpq differ, this accepts what any of them accepts:
+//! unescaped white space around the parts of a URI is dropped, as from version 18 on, and kept within them, as before.
 //!
-//! pgiam's own keywords (`iam_host=…`, [`crate::own_settings`]) stand beside libpq's; [`split_own`] takes them out again
-//! before libpq sees the string.
+//! pgiam's own keywords (`iam_host=…`) are accepted too; [`split_own`] removes them before libpq sees the string.
 //!
-//! Messages tell the place of a fault and never repeat text that could be part of a password.
+//! Messages name the position of an error and never repeat text that could be part of a password.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use crate::own_settings;
+use crate::keywords;
+
+pub use crate::keywords::find as keyword;
 
 /// Keywords and values, each as given; an empty value counts as given.
 pub type Parameters = BTreeMap<&'static str, String>;
 
-/// Every keyword of libpq through 18.
-pub const KEYWORDS: [&str; 50] = [
-    "application_name",
-    "channel_binding",
-    "client_encoding",
-    "connect_timeout",
-    "dbname",
-    "fallback_application_name",
-    "gssdelegation",
-    "gssencmode",
-    "gsslib",
-    "host",
-    "hostaddr",
-    "keepalives",
-    "keepalives_count",
-    "keepalives_idle",
-    "keepalives_interval",
-    "krbsrvname",
-    "load_balance_hosts",
-    "max_protocol_version",
-    "min_protocol_version",
-    "oauth_client_id",
-    "oauth_client_secret",
-    "oauth_issuer",
-    "oauth_scope",
-    "options",
-    "passfile",
-    "password",
-    "port",
-    "replication",
-    "require_auth",
-    "requirepeer",
-    "scram_client_key",
-    "scram_server_key",
-    "service",
-    "ssl_max_protocol_version",
-    "ssl_min_protocol_version",
-    "sslcert",
-    "sslcertmode",
-    "sslcompression",
-    "sslcrl",
-    "sslcrldir",
-    "sslkey",
-    "sslkeylogfile",
-    "sslmode",
-    "sslnegotiation",
-    "sslpassword",
-    "sslrootcert",
-    "sslsni",
-    "target_session_attrs",
-    "tcp_user_timeout",
-    "user",
-];
-
-/// Whether libpq takes this for a connection string where a database's name may stand.
+/// Whether libpq reads this as a connection string where a database name is expected.
 #[must_use]
 pub fn is_connection_string(text: &str) -> bool {
-    without_uri_prefix(text).is_some() || text.contains('=')
+    is_uri(text) || text.contains('=')
 }
 
-/// Parses a connection string of either kind. Of a repeated keyword the last counts.
+/// Whether it is a URI.
+#[must_use]
+pub fn is_uri(text: &str) -> bool {
+    without_uri_prefix(text).is_some()
+}
+
+/// Parses a connection string of either kind. Of a repeated keyword the last one counts.
 ///
 /// # Errors
 ///
-/// What libpq would not take, and where.
+/// What libpq would refuse, and where.
 pub fn parse(text: &str) -> Result<Parameters, String> {
     match without_uri_prefix(text) {
         Some(rest) => parse_uri(rest),
@@ -90,22 +43,15 @@ pub fn parse(text: &str) -> Result<Parameters, String> {
     }
 }
 
-/// The keyword's own entry in [`KEYWORDS`] or among pgiam's, if it is known.
-#[must_use]
-pub fn keyword(name: &str) -> Option<&'static str> {
-    let own = own_settings::KEYWORDS.into_iter().map(|(own, _)| own);
-    KEYWORDS.into_iter().chain(own).find(|known| *known == name)
-}
-
-/// Takes pgiam's own keywords out: they, and the string for libpq, which is as given where there are none.
+/// Removes pgiam's own keywords: returns them and the string for libpq, which is unchanged if there are none.
 ///
 /// # Errors
 ///
-/// As [`parse`].
+/// Those of [`parse`].
 pub fn split_own(text: &str) -> Result<(Parameters, Cow<'_, str>), String> {
     let parameters = parse(text)?;
     let (own, others): (Parameters, Parameters) =
-        parameters.into_iter().partition(|(name, _)| !KEYWORDS.contains(name));
+        parameters.into_iter().partition(|(name, _)| keywords::find_own(name).is_some());
     let rest = if own.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(write(&others)) };
     Ok((own, rest))
 }
@@ -131,7 +77,7 @@ pub fn write(parameters: &Parameters) -> String {
     text
 }
 
-/// White space as C's `isspace` sees it.
+/// White space by C's `isspace`.
 #[must_use]
 pub fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r')
@@ -141,12 +87,12 @@ fn without_uri_prefix(text: &str) -> Option<&str> {
     text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://"))
 }
 
-/// Stores a value as `conninfo_storeval` does, `requiressl` of old included. `None`: libpq does not know the keyword.
+/// Stores a value as `conninfo_storeval` does, including the obsolete `requiressl`. `None`: the keyword is unknown.
 fn store(parameters: &mut Parameters, name: &str, value: String) -> Option<()> {
     if name == "requiressl" {
         parameters.insert("sslmode", if value.starts_with('1') { "require" } else { "prefer" }.to_owned());
     } else {
-        parameters.insert(keyword(name)?, value);
+        parameters.insert(keywords::find(name)?, value);
     }
     Some(())
 }
@@ -271,7 +217,7 @@ fn parse_uri_query(query: &str, parameters: &mut Parameters) -> Result<(), Strin
     if query.is_empty() {
         return Ok(());
     }
-    // One '&' may end the last parameter.
+    // One '&' after the last parameter is allowed.
     let query = query.strip_suffix('&').unwrap_or(query);
     for (index, parameter) in query.split('&').enumerate() {
         let number = index + 1;
@@ -319,13 +265,13 @@ fn spaces(bytes: &[u8]) -> usize {
     bytes.iter().take_while(|byte| is_space(**byte)).count()
 }
 
-/// Characters count from 1, as people count.
+/// Counted in characters from 1, for messages.
 fn position(text: &str, byte: usize) -> usize {
     text[..byte].chars().count() + 1
 }
 
 fn unknown_keyword(name: &str, parameters: &Parameters, position: usize) -> String {
-    // What follows a password may be the rest of one that lacks its quotes.
+    // After an unquoted password this may be the rest of it.
     if parameters.keys().any(|known| known.contains("password") || known.contains("secret")) {
         return format!("the keyword at character {position} is unknown (not shown: it may be part of a password)");
     }

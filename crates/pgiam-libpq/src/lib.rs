@@ -1,15 +1,33 @@
-//! What everything of ours that hands a token to a libpq connection has in common, so that it is the same everywhere:
-//! the helper's `exec`, `passfile` and `pgbouncer`, and the preloaded library stand on it.
+//! Which libpq connections get a token, and how. The program `pgiam`, the C library behind `pgiam-libpq.h` and the
+//! preload library all use this crate, so that one rule holds everywhere.
 //!
-//! * [`conninfo`]: connection strings, read as libpq reads them, with pgiam's own keywords.
-//! * [`own_settings`]: `PGIAM`, `PGIAM_HOST` … and their keywords: which hosts are served, and what to sign for.
-//! * [`tls`]: the rule that a token travels over TLS only.
-//! * [`passfile`]: lines of a password file.
+//! A module imports only modules below it:
 //!
-//! Pure: text in, text out. The caller reads the environment and the files.
+//! * [`functions`]: libpq, by a table of its functions, for [`plan::Libpq`].
+//! * [`plan`]: connection options in, what to connect with out. It asks libpq through a trait.
+//! * [`tokens`]: clients by profile, and tokens from them.
+//! * [`arguments`]: the keywords and values of one connection.
+//! * [`rules`]: which hosts get a token, what it is signed for, and that it needs TLS.
+//! * [`hosts`], [`conninfo`], [`keywords`]: host lists and connection strings, as libpq reads them.
+//! * [`passfile`], [`memory_file`]: lines of a password file, and a password file in memory.
+//!
+//! `unsafe` is in [`functions`] and [`memory_file`] only.
 #![deny(unsafe_code)]
 
+pub mod arguments;
 pub mod conninfo;
-pub mod own_settings;
+#[allow(unsafe_code)]
+pub mod functions;
+pub mod hosts;
+pub mod keywords;
+#[allow(unsafe_code)]
+pub mod memory_file;
 pub mod passfile;
-pub mod tls;
+pub mod plan;
+pub mod rules;
+pub mod tokens;
+
+/// The former name of [`rules`].
+pub use rules as own_settings;
+/// The former name of [`rules`], for [`rules::required_sslmode`].
+pub use rules as tls;

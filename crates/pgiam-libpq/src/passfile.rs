@@ -1,8 +1,8 @@
 //! Lines of libpq's password file: `host:port:database:user:password`.
 //!
 //! Rules: the PostgreSQL manual, "The Password File", and `passwordFromFile` of `fe-connect.c`: `:` and `\` are escaped
-//! by `\` in every field, a field that is `*` matches anything, the first line that matches counts. libpq looks for the
-//! connection's `host`; where there is none, for `hostaddr`; a line cannot hold a line feed.
+//! by `\` in every field, a field `*` matches anything, and the first line that matches counts. libpq looks up the
+//! connection's `host`, or its `hostaddr` if it has no host; a line cannot contain a line feed.
 
 use zeroize::Zeroizing;
 
@@ -10,14 +10,14 @@ use zeroize::Zeroizing;
 ///
 /// # Errors
 ///
-/// A field that no line can hold.
+/// A field that no line can contain.
 pub fn push_line(file: &mut Zeroizing<String>, host: &str, port: u16, user: &str, token: &str) -> Result<(), String> {
     for (what, field) in [("host", host), ("user", user)] {
         if field.contains(['\n', '\r', '\0']) {
             return Err(format!("the {what} has a line feed, which a password file cannot hold"));
         }
     }
-    // A string that grew would leave a copy of the token behind.
+    // A string that grows would leave a copy of the token behind.
     file.reserve(2 * (host.len() + user.len() + token.len()) + 16);
     push_field(file, host);
     file.push(':');
@@ -30,7 +30,7 @@ pub fn push_line(file: &mut Zeroizing<String>, host: &str, port: u16, user: &str
     Ok(())
 }
 
-/// A field that is no password: a lone `*` would match anything.
+/// A field other than the password: a lone `*` would match anything.
 fn push_field(file: &mut Zeroizing<String>, field: &str) {
     if field == "*" {
         file.push_str("\\*");

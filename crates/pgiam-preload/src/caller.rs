@@ -1,6 +1,6 @@
-//! Who calls: the first frame on the stack that is not ours.
+//! Who calls: the first frame on the stack that is not in this library.
 //!
-//! The unwinder that the Rust runtime brings along finds it on every processor, so nothing here knows one.
+//! The unwinder of the Rust runtime finds it on every processor.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::mem::MaybeUninit;
@@ -33,7 +33,7 @@ pub(crate) fn object_of(address: *const c_void) -> Option<Object> {
     Some(Object { base: info.dli_fbase, file })
 }
 
-/// Our own place, by an address in it.
+/// Where this library is mapped, by an address in it.
 fn own_base() -> *mut c_void {
     object_of(own_base as *const c_void).map_or(null_mut(), |object| object.base)
 }
@@ -49,7 +49,7 @@ struct UnwindContext {
 }
 
 unsafe extern "C" {
-    // The Itanium C++ ABI's unwinder, of libgcc_s or libunwind: std stands on it.
+    // The unwinder of the Itanium C++ ABI, in libgcc_s or libunwind, which std uses.
     fn _Unwind_Backtrace(
         visit: extern "C" fn(*mut UnwindContext, *mut c_void) -> c_int,
         argument: *mut c_void,
@@ -66,11 +66,11 @@ struct Search {
 }
 
 extern "C" fn visit(context: *mut UnwindContext, argument: *mut c_void) -> c_int {
-    // SAFETY: `argument` is the `Search` of `calling_object`, which lives for the walk and is used by nobody else.
+    // SAFETY: `argument` is the `Search` of `calling_object`, which lives for the walk and is used by nothing else.
     let search = unsafe { &mut *argument.cast::<Search>() };
     // SAFETY: the context is the unwinder's own, valid within this call.
     let address = unsafe { _Unwind_GetIP(context) } as *const c_void;
-    // A return address may be the first one behind its function.
+    // A return address may be the first one after its function.
     match object_of(address.cast::<u8>().wrapping_sub(1).cast()) {
         Some(object) if object.base == search.own => GO_ON,
         _ => {
@@ -83,7 +83,7 @@ extern "C" fn visit(context: *mut UnwindContext, argument: *mut c_void) -> c_int
 /// The object whose code called into this library.
 pub(crate) fn calling_object() -> Option<Object> {
     let mut search = Search { own: own_base(), found: null() };
-    // SAFETY: `visit` keeps to the unwinder's protocol; `search` outlives the walk.
+    // SAFETY: `visit` follows the unwinder's protocol; `search` outlives the walk.
     unsafe { _Unwind_Backtrace(visit, (&raw mut search).cast()) };
     if search.found.is_null() { None } else { object_of(search.found.cast::<u8>().wrapping_sub(1).cast()) }
 }

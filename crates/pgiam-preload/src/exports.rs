@@ -1,117 +1,173 @@
-//! The names that stand before libpq's, and the only ones that leave this library.
+//! libpq's functions that this library defines, and the only names that it exports.
 //!
-//! Each finds the real function of whoever calls. libpq that calls itself is let through at once.
+//! Each finds the real function of whoever calls. Calls from libpq itself are passed on at once. Where a call is passed on
+//! unchanged, the real function runs with the program's own cancellation state, as it would without this library.
 #![allow(non_snake_case, reason = "these are libpq's names")]
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::{null, null_mut};
 
-use crate::arguments::{self, Arguments};
-use crate::boundary::{CancellationDisabled, guarded};
-use crate::libpq::{
-    Libpq, OfLogin, OfParams, OfText, PGconn, PQconninfoOption, Parse, PingParams, PingText, Text, Texts,
-};
-use crate::plan::{self, Plan};
-use crate::served;
-use crate::tokens::Wait;
+use pgiam_boundary::{entry, guarded};
+use pgiam_core::sys;
+use pgiam_libpq::arguments::{self, Arguments};
+use pgiam_libpq::functions::{self, Arrays, PGconn, PQconninfoOption, Text, Texts};
+use pgiam_libpq::plan::{self, Plan, Surroundings};
+use pgiam_libpq::tokens::{self, Wait};
 
-/// Connects with a token, or as the program asked.
-fn connect(
-    name: &CStr,
-    wait: Wait,
-    arguments: impl FnOnce() -> Option<Arguments>,
-    untouched: impl FnOnce(&Libpq) -> Option<*mut PGconn>,
-) -> *mut PGconn {
-    let _cancellation = CancellationDisabled::new();
-    let Some(libpq) = guarded(None, || Libpq::of_caller(name)) else { return null_mut() };
-    if libpq.calls_itself {
-        return untouched(&libpq).unwrap_or(null_mut());
-    }
-    let mut plan = guarded(Plan::default(), || plan::decide(&libpq, arguments(), wait));
-    let connection = match &plan.arguments {
-        None => untouched(&libpq).unwrap_or(null_mut()),
-        Some(arguments) => {
-            let with_params = match wait {
-                Wait::Blocking => c"PQconnectdbParams",
-                Wait::Bounded => c"PQconnectStartParams",
-            };
-            let pairs = guarded(Vec::new(), || arguments.with(&plan.more()));
-            // SAFETY: the plan owns the texts and outlives the call.
-            unsafe { libpq.connect(with_params, &pairs, arguments.expand_dbname) }
+use crate::libpq::{Libpq, Of, OfLogin, OfParams, OfText, PingParams, PingText};
+use crate::options;
+use crate::remembered::{self, Remembered};
+
+/// What is left to do after the decision. Plain values, as [`entry`] requires.
+#[derive(Clone, Copy)]
+enum Next<F> {
+    /// There is no libpq.
+    Nothing,
+    /// Make the program's own call, then remember this (NULL: nothing).
+    Call(F, *mut Remembered),
+    /// The connection was made.
+    Made(*mut PGconn),
+}
+
+/// Decides how to connect, and does it unless the program's own call is to be made.
+fn begin<F: Copy>(name: &CStr, wait: Wait, arguments: impl FnOnce() -> Option<Arguments>) -> Next<F> {
+    entry(Next::Nothing, || {
+        let Some(libpq) = guarded(None, || Libpq::of_caller(name)) else { return Next::Nothing };
+        // SAFETY: the caller names the function's type.
+        let Some(real) = (unsafe { libpq.function::<F>(name) }) else { return Next::Nothing };
+        if libpq.calls_itself {
+            return Next::Call(real, null_mut());
         }
-    };
-    let served = plan.served.take();
-    guarded((), || {
-        served::remember(connection, served);
-        drop(plan);
-    });
-    connection
-}
-
-/// Makes a connection to the database server.
-///
-/// # Safety
-///
-/// As libpq's.
-#[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn PQconnectdb(conninfo: *const c_char) -> *mut PGconn {
-    // SAFETY: the caller's promise, here and below: the arguments are those of libpq's function.
-    connect(
-        c"PQconnectdb",
-        Wait::Blocking,
-        || unsafe { Arguments::of_conninfo(conninfo) },
-        |libpq| unsafe { libpq.function::<OfText>(c"PQconnectdb").map(|real| real(conninfo)) },
-    )
-}
-
-/// Starts a connection in a nonblocking manner.
-///
-/// # Safety
-///
-/// As libpq's.
-#[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn PQconnectStart(conninfo: *const c_char) -> *mut PGconn {
-    // SAFETY: as in PQconnectdb.
-    connect(
-        c"PQconnectStart",
-        Wait::Bounded,
-        || unsafe { Arguments::of_conninfo(conninfo) },
-        |libpq| unsafe { libpq.function::<OfText>(c"PQconnectStart").map(|real| real(conninfo)) },
-    )
-}
-
-/// Makes a connection to the database server.
-///
-/// # Safety
-///
-/// As libpq's.
-#[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn PQconnectdbParams(keywords: Texts, values: Texts, expand_dbname: c_int) -> *mut PGconn {
-    // SAFETY: as in PQconnectdb.
-    let arguments = || unsafe { Arguments::of_params(keywords, values, expand_dbname) };
-    // SAFETY: as in PQconnectdb.
-    connect(c"PQconnectdbParams", Wait::Blocking, arguments, |libpq| unsafe {
-        libpq.function::<OfParams>(c"PQconnectdbParams").map(|real| real(keywords, values, expand_dbname))
+        let mut plan = guarded(Plan::default(), || decide(&libpq, arguments(), wait));
+        let record = Remembered::of_plan(&mut plan);
+        let Some(arguments) = &plan.arguments else {
+            return Next::Call(real, record.map_or(null_mut(), |record| Box::into_raw(Box::new(record))));
+        };
+        let connection = connect(&libpq, arguments, &plan, wait);
+        guarded((), || {
+            remembered::remember(connection, record);
+            drop(plan);
+        });
+        Next::Made(connection)
     })
 }
 
+/// Never fails: without a token the connection is made without a password, and the reason is added to its error message.
+fn decide(libpq: &Libpq, arguments: Option<Arguments>, wait: Wait) -> Plan {
+    // The environment of a set-user-id program is its caller's.
+    let arguments = arguments.filter(|_| !sys::runs_privileged());
+    let Some(functions) = libpq.functions() else { return Plan::default() };
+    let surroundings = Surroundings {
+        variable: &|name| std::env::var(name).ok(),
+        token: &|request| tokens::make(request, wait),
+        keeps_room: true,
+    };
+    plan::decide(&functions, arguments, &surroundings).unwrap_or_default()
+}
+
+fn connect(libpq: &Libpq, arguments: &Arguments, plan: &Plan, wait: Wait) -> *mut PGconn {
+    let name = if wait == Wait::Blocking { c"PQconnectdbParams" } else { c"PQconnectStartParams" };
+    let Some(arrays) = guarded(None, || Some(Arrays::new(&arguments.with(&plan.more())))) else { return null_mut() };
+    // SAFETY: both functions are of that type; the plan owns the texts and outlives the call.
+    unsafe {
+        libpq.function::<OfParams>(name).map_or(null_mut(), |connect| {
+            connect(arrays.keywords(), arrays.values(), arguments.expand_dbname.into()) //
+        })
+    }
+}
+
+/// After the program's own call.
+fn end(connection: *mut PGconn, record: *mut Remembered) -> *mut PGconn {
+    entry(connection, || {
+        guarded((), || {
+            // SAFETY: made by Box::into_raw in `begin`, for this call alone.
+            let record = (!record.is_null()).then(|| unsafe { *Box::from_raw(record) });
+            remembered::remember(connection, record);
+        });
+        connection
+    })
+}
+
+/// Makes a connection to the database server.
+///
+/// # Safety
+///
+/// As libpq's.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C-unwind" fn PQconnectdb(conninfo: *const c_char) -> *mut PGconn {
+    // SAFETY: the caller's promise, here and below: the arguments are those of libpq's function.
+    match begin::<OfText>(c"PQconnectdb", Wait::Blocking, || unsafe { conninfo_arguments(conninfo) }) {
+        // SAFETY: as above.
+        Next::Call(real, record) => end(unsafe { real(conninfo) }, record),
+        Next::Made(connection) => connection,
+        Next::Nothing => null_mut(),
+    }
+}
+
 /// Starts a connection in a nonblocking manner.
 ///
 /// # Safety
 ///
 /// As libpq's.
 #[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn PQconnectStartParams(
+pub(crate) unsafe extern "C-unwind" fn PQconnectStart(conninfo: *const c_char) -> *mut PGconn {
+    // SAFETY: as in PQconnectdb.
+    match begin::<OfText>(c"PQconnectStart", Wait::Bounded, || unsafe { conninfo_arguments(conninfo) }) {
+        // SAFETY: as in PQconnectdb.
+        Next::Call(real, record) => end(unsafe { real(conninfo) }, record),
+        Next::Made(connection) => connection,
+        Next::Nothing => null_mut(),
+    }
+}
+
+/// # Safety
+///
+/// NULL, or NUL-terminated.
+unsafe fn conninfo_arguments(conninfo: Text) -> Option<Arguments> {
+    // SAFETY: not NULL, and the caller's promise.
+    if conninfo.is_null() { None } else { Arguments::of_conninfo(unsafe { CStr::from_ptr(conninfo) }) }
+}
+
+/// Makes a connection to the database server.
+///
+/// # Safety
+///
+/// As libpq's.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C-unwind" fn PQconnectdbParams(
     keywords: Texts,
     values: Texts,
     expand_dbname: c_int,
 ) -> *mut PGconn {
     // SAFETY: as in PQconnectdb.
-    let arguments = || unsafe { Arguments::of_params(keywords, values, expand_dbname) };
+    let arguments = || unsafe { functions::arguments_of_arrays(keywords, values, expand_dbname != 0) };
+    match begin::<OfParams>(c"PQconnectdbParams", Wait::Blocking, arguments) {
+        // SAFETY: as in PQconnectdb.
+        Next::Call(real, record) => end(unsafe { real(keywords, values, expand_dbname) }, record),
+        Next::Made(connection) => connection,
+        Next::Nothing => null_mut(),
+    }
+}
+
+/// Starts a connection in a nonblocking manner.
+///
+/// # Safety
+///
+/// As libpq's.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C-unwind" fn PQconnectStartParams(
+    keywords: Texts,
+    values: Texts,
+    expand_dbname: c_int,
+) -> *mut PGconn {
     // SAFETY: as in PQconnectdb.
-    connect(c"PQconnectStartParams", Wait::Bounded, arguments, |libpq| unsafe {
-        libpq.function::<OfParams>(c"PQconnectStartParams").map(|real| real(keywords, values, expand_dbname))
-    })
+    let arguments = || unsafe { functions::arguments_of_arrays(keywords, values, expand_dbname != 0) };
+    match begin::<OfParams>(c"PQconnectStartParams", Wait::Bounded, arguments) {
+        // SAFETY: as in PQconnectdb.
+        Next::Call(real, record) => end(unsafe { real(keywords, values, expand_dbname) }, record),
+        Next::Made(connection) => connection,
+        Next::Nothing => null_mut(),
+    }
 }
 
 /// Makes a connection to the database server, with a fixed set of parameters.
@@ -120,7 +176,7 @@ pub(crate) unsafe extern "C" fn PQconnectStartParams(
 ///
 /// As libpq's.
 #[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn PQsetdbLogin(
+pub(crate) unsafe extern "C-unwind" fn PQsetdbLogin(
     host: *const c_char,
     port: *const c_char,
     options: *const c_char,
@@ -129,34 +185,57 @@ pub(crate) unsafe extern "C" fn PQsetdbLogin(
     user: *const c_char,
     password: *const c_char,
 ) -> *mut PGconn {
+    let values = [
+        (c"dbname", dbname),
+        (c"host", host),
+        (c"port", port),
+        (c"options", options),
+        (c"user", user),
+        (c"password", password),
+    ];
     // SAFETY: as in PQconnectdb.
-    let arguments = || Some(unsafe { Arguments::of_login((host, port, options), (dbname, user, password)) });
-    // SAFETY: as in PQconnectdb.
-    connect(c"PQsetdbLogin", Wait::Blocking, arguments, |libpq| unsafe {
-        let real = libpq.function::<OfLogin>(c"PQsetdbLogin")?;
-        Some(real(host, port, options, tty, dbname, user, password))
-    })
+    let arguments = || Some(unsafe { functions::arguments_of_login(values) });
+    match begin::<OfLogin>(c"PQsetdbLogin", Wait::Blocking, arguments) {
+        // SAFETY: as in PQconnectdb.
+        Next::Call(real, record) => end(unsafe { real(host, port, options, tty, dbname, user, password) }, record),
+        Next::Made(connection) => connection,
+        Next::Nothing => null_mut(),
+    }
 }
 
-/// Gives a served connection a fresh token, then does what the program asked.
+/// Which tokens to renew before a call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Renew {
+    /// A reset begins.
+    Reset,
+    /// A step of a connection, which may have moved on to another of its several hosts.
+    Step,
+}
+
+/// Renews the token of a connection that has one. Returns the real function.
 ///
 /// # Safety
 ///
-/// `connection` is the caller's, and no other thread uses it; `T` is what the function gives.
-unsafe fn renewed<T>(name: &CStr, connection: *mut PGconn, wait: Wait, none: T) -> T {
-    let _cancellation = CancellationDisabled::new();
-    let Some(libpq) = guarded(None, || Libpq::of_caller(name)) else { return none };
-    if !libpq.calls_itself {
-        guarded((), || {
-            if let Some(served) = served::find(connection) {
-                served.begin_reset();
+/// `connection` is the caller's, and no other thread uses it; `T` is what the function returns.
+unsafe fn renewed<T>(name: &CStr, connection: *mut PGconn, wait: Wait, renew: Renew) -> Option<Of<T>> {
+    entry(None, || {
+        let libpq = guarded(None, || Libpq::of_caller(name))?;
+        if !libpq.calls_itself {
+            guarded((), || {
+                let Some(record) = remembered::find(connection) else { return };
+                if renew == Renew::Step && !record.has_several_hosts() {
+                    return;
+                }
+                if renew == Renew::Reset {
+                    record.begin_reset();
+                }
                 // SAFETY: the caller's promise.
-                unsafe { served.renew(&libpq, connection, wait) };
-            }
-        });
-    }
-    // SAFETY: the caller's promise.
-    unsafe { libpq.ask(name, connection) }.unwrap_or(none)
+                unsafe { record.renew(&libpq, connection, wait) };
+            });
+        }
+        // SAFETY: the caller's promise.
+        unsafe { libpq.function(name) }
+    })
 }
 
 /// Resets the communication channel to the server.
@@ -165,31 +244,38 @@ unsafe fn renewed<T>(name: &CStr, connection: *mut PGconn, wait: Wait, none: T) 
 ///
 /// As libpq's.
 #[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn PQreset(connection: *mut PGconn) {
-    let several = guarded(false, || served::find(connection).is_some_and(|served| served.has_several_hosts()));
+pub(crate) unsafe extern "C-unwind" fn PQreset(connection: *mut PGconn) {
     // SAFETY: as in PQconnectdb.
-    if several && unsafe { reset_by_polling(connection) } {
+    if entry(false, || unsafe { reset_by_polling(connection) }) {
         return;
     }
     // SAFETY: as in PQconnectdb.
-    unsafe { renewed(c"PQreset", connection, Wait::Blocking, ()) }
+    if let Some(real) = unsafe { renewed::<()>(c"PQreset", connection, Wait::Blocking, Renew::Reset) } {
+        // SAFETY: as in PQconnectdb.
+        unsafe { real(connection) };
+    }
 }
 
-/// A reset that may try one host after the other: each gets its new token when libpq has come to it, which is seen only
-/// between two steps. `false`: nothing was done, because the connection has a time-out, which libpq alone can keep.
+/// A reset that may try one host after the other: each gets its new token when libpq has moved on to it, which can be
+/// seen only between two steps. `false`: nothing was done, because the connection has one host, or a time limit, which
+/// only libpq itself can keep.
 ///
 /// # Safety
 ///
 /// `connection` is the caller's, and no other thread uses it.
 unsafe fn reset_by_polling(connection: *mut PGconn) -> bool {
-    let _cancellation = CancellationDisabled::new();
+    if !guarded(false, || remembered::find(connection).is_some_and(|record| record.has_several_hosts())) {
+        return false;
+    }
     let Some(libpq) = guarded(None, || Libpq::of_caller(c"PQreset")) else { return false };
     // SAFETY: the caller's promise, here and below.
-    if libpq.calls_itself || guarded(true, || unsafe { plan::has_timeout(&libpq, connection) }) {
+    if libpq.calls_itself || guarded(true, || unsafe { libpq.has_timeout(connection) }) {
         return false;
     }
     // SAFETY: as above.
-    if unsafe { renewed(c"PQresetStart", connection, Wait::Blocking, 0) } == 0 {
+    let started = unsafe { renewed::<c_int>(c"PQresetStart", connection, Wait::Blocking, Renew::Reset) };
+    // SAFETY: as above.
+    if started.is_none_or(|start| unsafe { start(connection) } == 0) {
         return true;
     }
     let mut state = PGRES_POLLING_WRITING;
@@ -198,13 +284,15 @@ unsafe fn reset_by_polling(connection: *mut PGconn) -> bool {
         let descriptor = unsafe { libpq.ask::<c_int>(c"PQsocket", connection) }.unwrap_or(-1);
         let events = if state == PGRES_POLLING_READING { libc::POLLIN } else { libc::POLLOUT };
         let mut poll = libc::pollfd { fd: descriptor, events, revents: 0 };
-        // SAFETY: one entry that lives for the call. An interrupted wait only asks libpq once more.
+        // SAFETY: one entry that lives for the call. After an interrupted wait it is repeated.
         unsafe { libc::poll(&raw mut poll, 1, -1) };
         if poll.revents == 0 {
             continue;
         }
         // SAFETY: as above.
-        state = unsafe { polled(c"PQresetPoll", connection, Wait::Blocking) };
+        let step = unsafe { renewed::<c_int>(c"PQresetPoll", connection, Wait::Blocking, Renew::Step) };
+        // SAFETY: as above.
+        state = step.map_or(PGRES_POLLING_FAILED, |step| unsafe { step(connection) });
     }
     true
 }
@@ -213,35 +301,19 @@ const PGRES_POLLING_FAILED: c_int = 0;
 const PGRES_POLLING_READING: c_int = 1;
 const PGRES_POLLING_WRITING: c_int = 2;
 
-/// A step of a connection. One with several hosts may have come to another host, which needs its new token.
-///
-/// # Safety
-///
-/// `connection` is the caller's, and no other thread uses it.
-unsafe fn polled(name: &CStr, connection: *mut PGconn, wait: Wait) -> c_int {
-    let _cancellation = CancellationDisabled::new();
-    let Some(libpq) = guarded(None, || Libpq::of_caller(name)) else { return PGRES_POLLING_FAILED };
-    if !libpq.calls_itself {
-        guarded((), || {
-            if let Some(served) = served::find(connection).filter(|served| served.has_several_hosts()) {
-                // SAFETY: the caller's promise.
-                unsafe { served.renew(&libpq, connection, wait) };
-            }
-        });
-    }
-    // SAFETY: the caller's promise.
-    unsafe { libpq.ask(name, connection) }.unwrap_or(PGRES_POLLING_FAILED)
-}
-
 /// Polls a reset.
 ///
 /// # Safety
 ///
 /// As libpq's.
 #[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn PQresetPoll(connection: *mut PGconn) -> c_int {
+pub(crate) unsafe extern "C-unwind" fn PQresetPoll(connection: *mut PGconn) -> c_int {
     // SAFETY: as in PQconnectdb.
-    unsafe { polled(c"PQresetPoll", connection, Wait::Bounded) }
+    match unsafe { renewed::<c_int>(c"PQresetPoll", connection, Wait::Bounded, Renew::Step) } {
+        // SAFETY: as in PQconnectdb.
+        Some(real) => unsafe { real(connection) },
+        None => PGRES_POLLING_FAILED,
+    }
 }
 
 /// Resets the communication channel to the server, in a nonblocking manner.
@@ -250,9 +322,13 @@ pub(crate) unsafe extern "C" fn PQresetPoll(connection: *mut PGconn) -> c_int {
 ///
 /// As libpq's.
 #[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn PQresetStart(connection: *mut PGconn) -> c_int {
+pub(crate) unsafe extern "C-unwind" fn PQresetStart(connection: *mut PGconn) -> c_int {
     // SAFETY: as in PQconnectdb.
-    unsafe { renewed(c"PQresetStart", connection, Wait::Bounded, 0) }
+    match unsafe { renewed::<c_int>(c"PQresetStart", connection, Wait::Bounded, Renew::Reset) } {
+        // SAFETY: as in PQconnectdb.
+        Some(real) => unsafe { real(connection) },
+        None => 0,
+    }
 }
 
 /// Closes the connection to the server.
@@ -261,236 +337,175 @@ pub(crate) unsafe extern "C" fn PQresetStart(connection: *mut PGconn) -> c_int {
 ///
 /// As libpq's.
 #[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn PQfinish(connection: *mut PGconn) {
-    let _cancellation = CancellationDisabled::new();
-    let Some(libpq) = guarded(None, || Libpq::of_caller(c"PQfinish")) else { return };
-    guarded((), || served::remember(connection, None));
-    // SAFETY: as in PQconnectdb.
-    unsafe { libpq.ask::<()>(c"PQfinish", connection) };
-}
-
-/// Tells the connection's last error, and why there was no token if that may be the cause.
-///
-/// # Safety
-///
-/// As libpq's.
-#[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn PQerrorMessage(connection: *const PGconn) -> *mut c_char {
-    let _cancellation = CancellationDisabled::new();
-    let connection = connection.cast_mut();
-    let Some(libpq) = guarded(None, || Libpq::of_caller(c"PQerrorMessage")) else { return c"".as_ptr().cast_mut() };
-    // SAFETY: as in PQconnectdb.
-    let words = unsafe { libpq.ask::<*mut c_char>(c"PQerrorMessage", connection) }.unwrap_or(null_mut());
-    if libpq.calls_itself || words.is_null() {
-        return words;
-    }
-    let longer = guarded(null(), || {
-        // SAFETY: the connection is the caller's; its message stays while nothing is done with it.
-        served::find(connection).filter(|_| unsafe { libpq.is_bad(connection) }).map_or(null(), |served| {
-            // SAFETY: as above.
-            served.message(unsafe { CStr::from_ptr(words) })
-        })
+pub(crate) unsafe extern "C-unwind" fn PQfinish(connection: *mut PGconn) {
+    let real = entry(None, || {
+        let libpq = guarded(None, || Libpq::of_caller(c"PQfinish"))?;
+        guarded((), || remembered::remember(connection, None));
+        // SAFETY: as in PQconnectdb.
+        unsafe { libpq.function::<Of<()>>(c"PQfinish") }
     });
-    if longer.is_null() { words } else { longer.cast_mut() }
+    if let Some(real) = real {
+        // SAFETY: as in PQconnectdb.
+        unsafe { real(connection) };
+    }
 }
 
-/// Tells whether the server wanted a password that was not there. Programs ask it before they prompt for one, and then
-/// show no error message: the reason why there was no token goes to standard error.
+/// Returns the connection's last error, and why there was no token if that may be the cause.
 ///
 /// # Safety
 ///
 /// As libpq's.
 #[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn PQconnectionNeedsPassword(connection: *const PGconn) -> c_int {
-    let _cancellation = CancellationDisabled::new();
-    let connection = connection.cast_mut();
-    let Some(libpq) = guarded(None, || Libpq::of_caller(c"PQconnectionNeedsPassword")) else { return 0 };
-    // SAFETY: as in PQconnectdb.
-    let needed = unsafe { libpq.ask::<c_int>(c"PQconnectionNeedsPassword", connection) }.unwrap_or(0);
-    if needed != 0 && !libpq.calls_itself {
-        guarded((), || served::find(connection).iter().for_each(|served| served.tell_once()));
-    }
-    needed
-}
-
-/// Tells a connection's options: those that the program knows, not the password file in memory that stood in for its
-/// own.
-///
-/// # Safety
-///
-/// As libpq's.
-#[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn PQconninfo(connection: *mut PGconn) -> *mut PQconninfoOption {
-    let _cancellation = CancellationDisabled::new();
-    let Some(libpq) = guarded(None, || Libpq::of_caller(c"PQconninfo")) else { return null_mut() };
-    // SAFETY: as in PQconnectdb.
-    let options = unsafe { libpq.ask::<*mut PQconninfoOption>(c"PQconninfo", connection) }.unwrap_or(null_mut());
-    if libpq.calls_itself || options.is_null() {
-        return options;
-    }
-    guarded(options, || {
-        let Some(served) = served::find(connection) else { return options };
-        // SAFETY: libpq's own array, ours until it is handed on.
-        unsafe {
-            if let Some(passfile) = &served.passfile {
-                options_of::put(options, c"passfile", passfile.as_deref());
-            }
-            options_of::with(options, &served.own)
+pub(crate) unsafe extern "C-unwind" fn PQerrorMessage(connection: *const PGconn) -> *mut c_char {
+    entry(c"".as_ptr().cast_mut(), || {
+        let connection = connection.cast_mut();
+        let Some(libpq) = guarded(None, || Libpq::of_caller(c"PQerrorMessage")) else {
+            return c"".as_ptr().cast_mut();
+        };
+        // SAFETY: as in PQconnectdb.
+        let message = unsafe { libpq.ask::<*mut c_char>(c"PQerrorMessage", connection) }.unwrap_or(null_mut());
+        if libpq.calls_itself || message.is_null() {
+            return message;
         }
+        let longer = guarded(null(), || {
+            // SAFETY: the connection is the caller's; its message is valid as long as nothing is done with it.
+            remembered::find(connection).filter(|_| unsafe { libpq.is_bad(connection) }).map_or(null(), |record| {
+                // SAFETY: as above.
+                unsafe { record.message(&libpq, connection, CStr::from_ptr(message)) }
+            })
+        });
+        if longer.is_null() { message } else { longer.cast_mut() }
     })
 }
 
-/// Parses a connection string. pgiam's own keywords stand behind libpq's in what it gives.
+/// Returns whether the server asked for a password and there was none. Programs call it before they ask a person for
+/// one, and then show no error message: the reason why there was no token goes to standard error.
 ///
 /// # Safety
 ///
 /// As libpq's.
 #[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn PQconninfoParse(
+pub(crate) unsafe extern "C-unwind" fn PQconnectionNeedsPassword(connection: *const PGconn) -> c_int {
+    entry(0, || {
+        let connection = connection.cast_mut();
+        let name = c"PQconnectionNeedsPassword";
+        let Some(libpq) = guarded(None, || Libpq::of_caller(name)) else { return 0 };
+        // SAFETY: as in PQconnectdb.
+        let needed = unsafe { libpq.ask::<c_int>(name, connection) }.unwrap_or(0);
+        if needed != 0 && !libpq.calls_itself {
+            guarded((), || remembered::find(connection).iter().for_each(|record| record.print_failure_once()));
+        }
+        needed
+    })
+}
+
+/// Returns a connection's options: those that the program knows, not the password file in memory that replaces its own.
+///
+/// # Safety
+///
+/// As libpq's.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C-unwind" fn PQconninfo(connection: *mut PGconn) -> *mut PQconninfoOption {
+    entry(null_mut(), || {
+        let Some(libpq) = guarded(None, || Libpq::of_caller(c"PQconninfo")) else { return null_mut() };
+        // SAFETY: as in PQconnectdb.
+        let array = unsafe { libpq.ask::<*mut PQconninfoOption>(c"PQconninfo", connection) }.unwrap_or(null_mut());
+        if libpq.calls_itself || array.is_null() {
+            return array;
+        }
+        guarded(array, || {
+            let Some(record) = remembered::find(connection) else { return array };
+            // SAFETY: libpq's own array, ours until it is returned.
+            unsafe {
+                if record.hides_passfile {
+                    options::set(array, c"passfile", record.passfile.as_deref());
+                }
+                options::with(array, &record.own)
+            }
+        })
+    })
+}
+
+/// Parses a connection string. pgiam's own keywords follow libpq's in the result.
+///
+/// # Safety
+///
+/// As libpq's.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C-unwind" fn PQconninfoParse(
     conninfo: *const c_char,
     error: *mut *mut c_char,
 ) -> *mut PQconninfoOption {
-    let _cancellation = CancellationDisabled::new();
-    let Some(libpq) = guarded(None, || Libpq::of_caller(c"PQconninfoParse")) else { return null_mut() };
-    // SAFETY: as in PQconnectdb.
-    let Some(real) = (unsafe { libpq.function::<Parse>(c"PQconninfoParse") }) else { return null_mut() };
-    let split = guarded(None, || {
-        // SAFETY: not NULL, and the caller's promise.
-        (!conninfo.is_null()).then(|| arguments::split_own(unsafe { CStr::from_ptr(conninfo) })).flatten()
-    });
-    match split {
-        // SAFETY: as in PQconnectdb; the rest outlives the call, and the array is ours until it is handed on.
-        Some((own, rest)) => unsafe {
-            let options = real(rest.as_ptr(), error);
-            if options.is_null() { options } else { guarded(options, || options_of::with(options, &own)) }
-        },
+    type Parse = unsafe extern "C-unwind" fn(Text, *mut *mut c_char) -> *mut PQconninfoOption;
+    entry(null_mut(), || {
+        let Some(libpq) = guarded(None, || Libpq::of_caller(c"PQconninfoParse")) else { return null_mut() };
+        // SAFETY: PQconninfoParse is of that type.
+        let Some(real) = (unsafe { libpq.function::<Parse>(c"PQconninfoParse") }) else { return null_mut() };
         // SAFETY: as in PQconnectdb.
-        None => unsafe { real(conninfo, error) },
-    }
-}
-
-/// Tells whether the server is there. No password is needed; pgiam's own keywords are taken out.
-///
-/// # Safety
-///
-/// As libpq's.
-#[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn PQping(conninfo: *const c_char) -> c_int {
-    let _cancellation = CancellationDisabled::new();
-    let Some(libpq) = guarded(None, || Libpq::of_caller(c"PQping")) else { return PQPING_NO_ATTEMPT };
-    let rest: Option<CString> = guarded(None, || {
-        // SAFETY: not NULL, and the caller's promise.
-        (!conninfo.is_null()).then(|| arguments::split_own(unsafe { CStr::from_ptr(conninfo) })).flatten()
-    })
-    .map(|(_, rest)| rest);
-    let text: Text = rest.as_ref().map_or(conninfo, |rest| rest.as_ptr());
-    // SAFETY: as in PQconnectdb.
-    unsafe { libpq.function::<PingText>(c"PQping").map_or(PQPING_NO_ATTEMPT, |real| real(text)) }
-}
-
-/// Tells whether the server is there. No password is needed; pgiam's own keywords are taken out.
-///
-/// # Safety
-///
-/// As libpq's.
-#[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn PQpingParams(keywords: Texts, values: Texts, expand_dbname: c_int) -> c_int {
-    let _cancellation = CancellationDisabled::new();
-    let Some(libpq) = guarded(None, || Libpq::of_caller(c"PQpingParams")) else { return PQPING_NO_ATTEMPT };
-    // SAFETY: PQpingParams is of that type.
-    let Some(real) = (unsafe { libpq.function::<PingParams>(c"PQpingParams") }) else { return PQPING_NO_ATTEMPT };
-    let without_own = guarded(None, || {
-        // SAFETY: the caller's promise.
-        let mut arguments = unsafe { Arguments::of_params(keywords, values, expand_dbname) }?;
-        (!arguments.take_own().is_empty()).then_some(arguments)
-    });
-    match without_own {
-        Some(arguments) => {
-            let (mut keywords, mut values): (Vec<Text>, Vec<Text>) = arguments.with(&[]).into_iter().unzip();
-            keywords.push(null());
-            values.push(null());
-            // SAFETY: the arrays end with NULL, and their texts are those of `arguments`.
-            unsafe { real(keywords.as_ptr(), values.as_ptr(), expand_dbname) }
+        match guarded(None, || unsafe { split_own(conninfo) }) {
+            // SAFETY: as in PQconnectdb; the rest outlives the call, and the array is ours until it is returned.
+            Some((own, rest)) => unsafe {
+                let array = real(rest.as_ptr(), error);
+                if array.is_null() { array } else { guarded(array, || options::with(array, &own)) }
+            },
+            // SAFETY: as in PQconnectdb.
+            None => unsafe { real(conninfo, error) },
         }
+    })
+}
+
+/// # Safety
+///
+/// NULL, or NUL-terminated.
+unsafe fn split_own(conninfo: Text) -> Option<(pgiam_libpq::conninfo::Parameters, CString)> {
+    // SAFETY: not NULL, and the caller's promise.
+    if conninfo.is_null() { None } else { arguments::split_own(unsafe { CStr::from_ptr(conninfo) }) }
+}
+
+/// Returns whether the server is up. That needs no password; pgiam's own keywords are removed.
+///
+/// # Safety
+///
+/// As libpq's.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C-unwind" fn PQping(conninfo: *const c_char) -> c_int {
+    entry(PQPING_NO_ATTEMPT, || {
+        let Some(libpq) = guarded(None, || Libpq::of_caller(c"PQping")) else { return PQPING_NO_ATTEMPT };
         // SAFETY: as in PQconnectdb.
-        None => unsafe { real(keywords, values, expand_dbname) },
-    }
+        let split = guarded(None, || unsafe { split_own(conninfo) });
+        let text: Text = split.as_ref().map_or(conninfo, |(_, rest)| rest.as_ptr());
+        // SAFETY: as in PQconnectdb.
+        unsafe { libpq.function::<PingText>(c"PQping").map_or(PQPING_NO_ATTEMPT, |real| real(text)) }
+    })
+}
+
+/// Returns whether the server is up. That needs no password; pgiam's own keywords are removed.
+///
+/// # Safety
+///
+/// As libpq's.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C-unwind" fn PQpingParams(keywords: Texts, values: Texts, expand_dbname: c_int) -> c_int {
+    entry(PQPING_NO_ATTEMPT, || {
+        let Some(libpq) = guarded(None, || Libpq::of_caller(c"PQpingParams")) else { return PQPING_NO_ATTEMPT };
+        // SAFETY: PQpingParams is of that type.
+        let Some(real) = (unsafe { libpq.function::<PingParams>(c"PQpingParams") }) else { return PQPING_NO_ATTEMPT };
+        let without_own = guarded(None, || {
+            // SAFETY: as in PQconnectdb.
+            let mut arguments = unsafe { functions::arguments_of_arrays(keywords, values, expand_dbname != 0) }?;
+            (!arguments.take_own().is_empty()).then_some(arguments)
+        });
+        match without_own {
+            Some(arguments) => {
+                let arrays = Arrays::new(&arguments.with(&[]));
+                // SAFETY: the arrays end with NULL, and their texts are those of `arguments`.
+                unsafe { real(arrays.keywords(), arrays.values(), expand_dbname) }
+            }
+            // SAFETY: as in PQconnectdb.
+            None => unsafe { real(keywords, values, expand_dbname) },
+        }
+    })
 }
 
 /// `PQPING_NO_ATTEMPT`.
 const PQPING_NO_ATTEMPT: c_int = 3;
-
-/// Changes to the arrays of options that libpq gives. They and their values come from malloc, and `PQconninfoFree`
-/// frees them.
-mod options_of {
-    use super::{CStr, CString, PQconninfoOption, c_char, null, null_mut};
-    use pgiam_libpq::conninfo::Parameters;
-    use pgiam_libpq::own_settings;
-
-    /// # Safety
-    ///
-    /// `options` is an array of libpq's.
-    unsafe fn length(options: *const PQconninfoOption) -> usize {
-        // SAFETY: the array ends with a keyword that is NULL.
-        (0..).find(|index| unsafe { (*options.add(*index)).keyword.is_null() }).unwrap_or(0)
-    }
-
-    /// Puts a value in another's place.
-    ///
-    /// # Safety
-    ///
-    /// `options` is an array of libpq's that nobody else uses.
-    pub(super) unsafe fn put(options: *mut PQconninfoOption, keyword: &CStr, value: Option<&CStr>) {
-        // SAFETY: the caller's promise; values are NULL or from malloc, as is what strdup gives.
-        unsafe {
-            for index in 0..length(options) {
-                let entry = &mut *options.add(index);
-                if CStr::from_ptr(entry.keyword) == keyword {
-                    libc::free(entry.val.cast());
-                    entry.val = value.map_or(null_mut(), |value| libc::strdup(value.as_ptr()));
-                }
-            }
-        }
-    }
-
-    /// The array with pgiam's own keywords at its end. Without memory for that: as it is.
-    ///
-    /// # Safety
-    ///
-    /// `options` is an array of libpq's that nobody else uses; what is given stands in its place.
-    pub(super) unsafe fn with(options: *mut PQconninfoOption, own: &Parameters) -> *mut PQconninfoOption {
-        const NAMES: [&CStr; own_settings::KEYWORDS.len()] =
-            [c"iam", c"iam_host", c"iam_port", c"iam_region", c"iam_profile", c"iam_hosts"];
-        if own.is_empty() {
-            return options;
-        }
-        // SAFETY: the caller's promise; the array from malloc is grown by realloc, which moves it as a whole.
-        unsafe {
-            let before = length(options);
-            let size = (before + own.len() + 1) * size_of::<PQconninfoOption>();
-            let grown = libc::realloc(options.cast(), size).cast::<PQconninfoOption>();
-            if grown.is_null() {
-                return options;
-            }
-            let end = *grown.add(before);
-            let mut at = before;
-            for (keyword, value) in own {
-                let name = NAMES.into_iter().find(|name| name.to_bytes() == keyword.as_bytes());
-                let (Some(name), Ok(value)) = (name, CString::new(value.as_str())) else { continue };
-                let empty: *const c_char = c"".as_ptr();
-                *grown.add(at) = PQconninfoOption {
-                    keyword: name.as_ptr(),
-                    envvar: null(),
-                    compiled: null(),
-                    val: libc::strdup(value.as_ptr()),
-                    label: name.as_ptr(),
-                    dispchar: empty,
-                    dispsize: 64,
-                };
-                at += 1;
-            }
-            *grown.add(at) = end;
-            grown
-        }
-    }
-}

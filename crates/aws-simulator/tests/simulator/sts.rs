@@ -238,7 +238,7 @@ fn errors_come_on_command() {
 #[test]
 fn an_unknown_action_or_version_is_refused() {
     let simulator = start();
-    for form in ["Action=GetSessionToken&Version=2011-06-15", "Action=AssumeRole&Version=2010-05-08", ""] {
+    for form in ["Action=GetSessionToken&Version=2011-06-15", "Action=AssumeRole&Version=2011-06-14", ""] {
         let answer = request(&simulator, "POST", "/", &[], form);
         assert_refused(&answer, 400, "InvalidAction");
     }

@@ -1,8 +1,10 @@
-//! A snapshot of the environment variables that matter, taken once, so that nothing here reads the live environment
-//! while another thread of the host program may be changing it. An empty variable counts as unset, as in the AWS CLI.
+//! A snapshot of the environment variables that are used, taken once, so that no later call reads the live environment
+//! while another thread of the host program may be changing it. An empty variable, or one of white space only, counts as
+//! unset.
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
@@ -13,32 +15,87 @@ use crate::sys;
 pub struct Environment(HashMap<String, Zeroizing<String>>);
 
 impl Environment {
-    /// The process' environment now: `AWS_*`, `HOME` and the proxy variables. Empty for a program that runs with more
+    /// The process' environment now: `AWS_*`, `HOME`, `REQUESTS_CA_BUNDLE`, the proxy variables, and those that the paths of
+    /// the profile files refer to. Empty for a program that runs with more
     /// rights than its caller. Do not change the environment in another thread meanwhile.
     #[must_use]
     pub fn from_process() -> Self {
         if sys::runs_privileged() {
             return Self::default();
         }
-        std::env::vars_os()
+        let mut environment: Self = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
             .filter(|(name, _)| Self::matters(name))
             .map(|(name, value)| (name, value.to_string_lossy().into_owned()))
-            .collect()
+            .collect();
+        environment.add_referenced(|name| std::env::var(name).ok());
+        environment
+    }
+
+    /// Adds the variables that the paths of the profile files refer to.
+    fn add_referenced(&mut self, variable: impl Fn(&str) -> Option<String>) {
+        for path in ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"] {
+            let path = self.get(path).unwrap_or_default().to_owned();
+            for (at, _) in path.match_indices('$') {
+                let (_, name) = reference(&path[at..]);
+                if let Some(value) = Some(name).filter(|name| !name.is_empty()).and_then(&variable) {
+                    self.0.entry(name.to_owned()).or_insert_with(|| Zeroizing::new(value));
+                }
+            }
+        }
     }
 
     fn matters(name: &str) -> bool {
         name.starts_with("AWS_")
             || matches!(
                 name,
-                "HOME" | "HTTPS_PROXY" | "https_proxy" | "HTTP_PROXY" | "http_proxy" | "NO_PROXY" | "no_proxy"
+                "HOME"
+                    | "REQUESTS_CA_BUNDLE"
+                    | "HTTPS_PROXY"
+                    | "https_proxy"
+                    | "HTTP_PROXY"
+                    | "http_proxy"
+                    | "NO_PROXY"
+                    | "no_proxy"
             )
     }
 
-    /// A variable's value, unless it is unset or empty.
+    /// A variable's value, unless it is unset, empty or white space.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(|value| value.as_str()).filter(|value| !value.is_empty())
+        self.0.get(name).map(|value| value.as_str()).filter(|value| !value.trim().is_empty())
+    }
+
+    /// The home directory: `HOME`, else that of the password database.
+    pub(crate) fn home(&self) -> Option<PathBuf> {
+        self.get("HOME").map(PathBuf::from).or_else(sys::home_directory)
+    }
+
+    /// A path as people write it: a leading `~` is the home directory.
+    pub(crate) fn expand_home(&self, path: &str) -> PathBuf {
+        let rest = match path.strip_prefix('~') {
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => rest.trim_start_matches('/'),
+            _ => return PathBuf::from(path),
+        };
+        self.home().map_or_else(|| PathBuf::from(path), |home| if rest.is_empty() { home } else { home.join(rest) })
+    }
+
+    /// A path with `$NAME` and `${NAME}` replaced, as the AWS CLI does it for the paths of the profile files. What is not
+    /// set stays as it is.
+    pub(crate) fn expand_variables(&self, path: &str) -> String {
+        let mut expanded = String::with_capacity(path.len());
+        let mut rest = path;
+        while let Some(at) = rest.find('$') {
+            expanded.push_str(&rest[..at]);
+            rest = &rest[at..];
+            let (reference, name) = reference(rest);
+            match self.0.get(name) {
+                Some(value) => expanded.push_str(value),
+                None => expanded.push_str(reference),
+            }
+            rest = &rest[reference.len()..];
+        }
+        expanded + rest
     }
 
     /// Whether a variable says yes: `true` in any case. Everything else is no.
@@ -46,6 +103,16 @@ impl Environment {
     pub fn is_true(&self, name: &str) -> bool {
         self.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
+}
+
+/// The `$NAME` or `${NAME}` that a text begins with, and the name in it.
+fn reference(text: &str) -> (&str, &str) {
+    let after = &text[1..];
+    if let Some((name, _)) = after.strip_prefix('{').and_then(|inside| inside.split_once('}')) {
+        return (&text[..name.len() + 3], name);
+    }
+    let end = after.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(after.len());
+    (&text[..=end], &after[..end])
 }
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
@@ -65,10 +132,46 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_variable_counts_as_unset() {
-        let environment: Environment = [("AWS_PROFILE", ""), ("AWS_REGION", "eu-west-1")].into_iter().collect();
+    fn a_variable_that_is_empty_or_white_space_counts_as_unset() {
+        let environment: Environment =
+            [("AWS_PROFILE", ""), ("AWS_ACCESS_KEY_ID", " \t\n"), ("AWS_REGION", "eu-west-1")].into_iter().collect();
         assert_eq!(environment.get("AWS_PROFILE"), None);
+        assert_eq!(environment.get("AWS_ACCESS_KEY_ID"), None);
         assert_eq!(environment.get("AWS_REGION"), Some("eu-west-1"));
+    }
+
+    #[test]
+    fn a_leading_tilde_is_the_home_directory() {
+        let environment: Environment = [("HOME", "/home/jane")].into_iter().collect();
+        for (path, expected) in [
+            ("~/corp/ca.pem", "/home/jane/corp/ca.pem"),
+            ("~", "/home/jane"),
+            ("~//x", "/home/jane/x"),
+            ("~jane/x", "~jane/x"),
+            ("/a/~/b", "/a/~/b"),
+            ("a~", "a~"),
+        ] {
+            assert_eq!(environment.expand_home(path), PathBuf::from(expected), "{path}");
+        }
+    }
+
+    #[test]
+    fn variables_in_the_paths_of_the_profile_files_are_expanded() {
+        let mut environment: Environment =
+            [("HOME", "/home/jane"), ("AWS_CONFIG_FILE", "${XDG}/$TEAM-aws/config")].into_iter().collect();
+        environment.add_referenced(|name| match name {
+            "XDG" => Some("/xdg".into()),
+            "TEAM" => Some("data".into()),
+            _ => None,
+        });
+        for (path, expected) in [
+            ("${XDG}/$TEAM-aws/config", "/xdg/data-aws/config"),
+            ("$HOME/.aws/config", "/home/jane/.aws/config"),
+            ("$UNSET/${UNSET}/$/${HOME", "$UNSET/${UNSET}/$/${HOME"),
+            ("/plain", "/plain"),
+        ] {
+            assert_eq!(environment.expand_variables(path), expected, "{path}");
+        }
     }
 
     #[test]

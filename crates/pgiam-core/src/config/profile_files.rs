@@ -1,81 +1,42 @@
-//! The AWS `config` and `credentials` files, with the grammar of the SDKs.
+//! The AWS `config` and `credentials` files, read and merged: profiles, SSO sessions, service settings.
 //!
-//! The rules are those of the AWS SDKs and Tools Reference Guide ("Shared config and credentials files") and of the
-//! test cases the SDKs share: profiles are `[profile NAME]` in the config file and `[NAME]` in the credentials file,
-//! `[profile default]` wins over `[default]`, credentials win over config, invalid names are passed over, and what is
-//! not a line of the grammar is an error that names file and line (never the line itself: it may hold a key).
+//! A property of the credentials file wins over the same one of the config file. Keys are looked up per file
+//! ([`Profile::get_in`]), because the AWS CLI never combines an id of one file with a secret of the other.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind as Io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::io::{self, ErrorKind as Io};
+use std::path::Path;
+use std::sync::Arc;
 
-use crate::config::environment::Environment;
-use crate::error::{Error, invalid_configuration};
+use crate::config::grammar::{self, FileKind, Name, Properties, Section};
+use crate::config::locations::Locations;
+use crate::config::section_hints::{self, OddHeader};
+use crate::error::{Error, invalid_configuration, reason};
 use crate::secret::Secret;
 use crate::sys;
 
-/// Where the two files are.
-pub(crate) struct Locations {
-    pub(crate) config: Option<PathBuf>,
-    pub(crate) credentials: Option<PathBuf>,
-}
+/// The most that is read of a file.
+const MAX_SIZE: usize = 16 << 20;
 
-/// What the file system says of the two files.
-#[derive(PartialEq, Eq, Debug)]
-pub(crate) struct Fingerprint([Option<FileState>; 2]);
-
-#[derive(PartialEq, Eq, Debug)]
-struct FileState {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-}
-
-impl Locations {
-    /// `AWS_CONFIG_FILE` and `AWS_SHARED_CREDENTIALS_FILE`, else `.aws/config` and `.aws/credentials` at home. A leading
-    /// `~/` is the home directory.
-    pub(crate) fn from_environment(environment: &Environment) -> Self {
-        let home = || environment.get("HOME").map(PathBuf::from).or_else(sys::home_directory);
-        let locate = |variable, default| match environment.get(variable) {
-            Some(path) => match path.strip_prefix("~/") {
-                Some(rest) => home().map(|home| home.join(rest)),
-                None => Some(PathBuf::from(path)),
-            },
-            None => home().map(|home| home.join(".aws").join(default)),
-        };
-        Self {
-            config: locate("AWS_CONFIG_FILE", "config"),
-            credentials: locate("AWS_SHARED_CREDENTIALS_FILE", "credentials"),
-        }
-    }
-
-    pub(crate) fn fingerprint(&self) -> Fingerprint {
-        Fingerprint([&self.config, &self.credentials].map(|path| {
-            let meta = std::fs::metadata(path.as_ref()?).ok()?;
-            Some(FileState {
-                device: meta.dev(),
-                inode: meta.ino(),
-                size: meta.size(),
-                modified: (meta.mtime(), meta.mtime_nsec()),
-            })
-        }))
-    }
-}
-
-/// One value, with where it stands.
-#[derive(Clone, Debug)]
-struct Property {
-    value: Secret,
-    file: PathBuf,
-}
-
-/// The properties of one section, by lower-case name.
+/// A section, or a profile's sections of both files.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Profile {
     name: String,
-    properties: BTreeMap<String, Property>,
+    config: Part,
+    credentials: Part,
+}
+
+/// What one file has of a section.
+#[derive(Clone, Debug, Default)]
+struct Part {
+    file: Option<Arc<Path>>,
+    properties: Properties,
+}
+
+impl Part {
+    fn get(&self, property: &str) -> Option<&str> {
+        self.properties.get(property).map(Secret::expose)
+    }
 }
 
 impl Profile {
@@ -85,63 +46,104 @@ impl Profile {
 
     /// A property's value, unless it is unset or empty.
     pub(crate) fn get(&self, property: &str) -> Option<&str> {
-        self.properties.get(property).map(|property| property.value.expose()).filter(|value| !value.is_empty())
+        self.part_with(property).get(property).filter(|value| !value.is_empty())
     }
 
-    /// The file that a property stands in, for messages.
+    /// A property's value in one of the files, unless it is unset or empty there.
+    pub(crate) fn get_in(&self, file: FileKind, property: &str) -> Option<&str> {
+        self.part(file).get(property).filter(|value| !value.is_empty())
+    }
+
+    /// The file that has a property, for messages.
     pub(crate) fn file_of(&self, property: &str) -> String {
-        self.properties.get(property).map_or_else(String::new, |property| property.file.display().to_string())
+        self.part_with(property).file.as_ref().map_or_else(String::new, |file| file.display().to_string())
+    }
+
+    /// The file and the profile that have a property, for messages.
+    pub(crate) fn place(&self, property: &str) -> String {
+        format!("{}: profile {:?}", self.file_of(property), self.name)
+    }
+
+    /// One of the files and the profile, for messages.
+    pub(crate) fn place_in(&self, file: FileKind) -> String {
+        let file = self.part(file).file.as_ref().map_or_else(String::new, |file| file.display().to_string());
+        format!("{file}: profile {:?}", self.name)
+    }
+
+    fn part(&self, file: FileKind) -> &Part {
+        match file {
+            FileKind::Config => &self.config,
+            FileKind::Credentials => &self.credentials,
+        }
+    }
+
+    fn part_with(&self, property: &str) -> &Part {
+        if self.credentials.properties.contains_key(property) { &self.credentials } else { &self.config }
+    }
+
+    fn add(&mut self, file: &Arc<Path>, kind: FileKind, properties: Properties) {
+        let part = match kind {
+            FileKind::Config => &mut self.config,
+            FileKind::Credentials => &mut self.credentials,
+        };
+        part.file = Some(Arc::clone(file));
+        part.properties.extend(properties);
     }
 
     #[cfg(test)]
-    fn all(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.properties.iter().map(|(name, property)| (name.as_str(), property.value.expose()))
+    fn all(&self) -> BTreeMap<&str, &str> {
+        let parts = [&self.config, &self.credentials];
+        parts.iter().flat_map(|part| &part.properties).map(|(name, value)| (name.as_str(), value.expose())).collect()
     }
 }
+
+/// Sections by name.
+type Sections = BTreeMap<String, Profile>;
 
 /// The two files, merged.
 #[derive(Debug, Default)]
 pub(crate) struct ProfileFiles {
-    profiles: BTreeMap<String, Profile>,
-    sso_sessions: BTreeMap<String, Profile>,
-    services: BTreeMap<String, Profile>,
-    looked_at: Vec<PathBuf>,
+    profiles: Sections,
+    /// Profiles with names that the AWS CLI reads and the SDKs do not.
+    cli_profiles: Sections,
+    sso_sessions: Sections,
+    services: Sections,
+    /// For messages about a section that is not found.
+    odd_headers: Vec<OddHeader>,
+    looked_at: Vec<LookedAt>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum FileKind {
-    Config,
-    Credentials,
+#[derive(Debug)]
+struct LookedAt {
+    file: Arc<Path>,
+    /// Why nothing was read, if so.
+    note: Option<String>,
 }
 
 impl ProfileFiles {
+    /// Reads both files. A file that does not exist is empty.
     pub(crate) fn read(locations: &Locations) -> Result<Self, Error> {
         let mut files = Self::default();
         for (path, kind) in [(&locations.config, FileKind::Config), (&locations.credentials, FileKind::Credentials)] {
             let Some(path) = path else { continue };
-            files.looked_at.push(path.clone());
-            match std::fs::read(path).map(|bytes| String::from_utf8(bytes).map(Secret::new)) {
-                Ok(Ok(text)) => files.merge(parse(text.expose(), path, kind)?),
-                Ok(Err(error)) => {
-                    drop(Secret::new(String::from_utf8_lossy(error.as_bytes()).into_owned()));
-                    return Err(invalid_configuration(format!("{}: the file is not UTF-8 text", path.display())));
+            let file: Arc<Path> = Arc::from(path.as_path());
+            let note = match sys::read_bounded(path, MAX_SIZE).and_then(Secret::from_utf8) {
+                Ok(text) => {
+                    let sections = grammar::parse(text.expose(), kind).map_err(|fault| {
+                        invalid_configuration(format!("{}, line {}: {}", path.display(), fault.line, fault.what))
+                    })?;
+                    files.add(&file, kind, sections);
+                    None
                 }
-                Err(error) if matches!(error.kind(), Io::NotFound | Io::NotADirectory | Io::IsADirectory) => {}
-                Err(error) => {
-                    return Err(invalid_configuration(format!(
-                        "{}: cannot read the file: {}; set its permissions, or AWS_CONFIG_FILE and \
-                         AWS_SHARED_CREDENTIALS_FILE to files that this program may read",
-                        path.display(),
-                        error.kind()
-                    )));
-                }
-            }
+                Err(error) => nothing_to_read(path, &error)?,
+            };
+            files.looked_at.push(LookedAt { file, note });
         }
         Ok(files)
     }
 
     pub(crate) fn profile(&self, name: &str) -> Option<&Profile> {
-        self.profiles.get(name)
+        self.profiles.get(name).or_else(|| self.cli_profiles.get(name))
     }
 
     pub(crate) fn sso_session(&self, name: &str) -> Option<&Profile> {
@@ -156,174 +158,98 @@ impl ProfileFiles {
         })
     }
 
+    /// Where a profile was looked for, and why it may not have been found: `a and b; c, line 3: …`.
+    pub(crate) fn looked_at_for_profile(&self, name: &str) -> String {
+        let names = self.profiles.keys().chain(self.cli_profiles.keys()).map(String::as_str);
+        format!("{}{}", self.looked_at(), section_hints::hint("profile", name, &self.odd_headers, names))
+    }
+
+    /// The same for an SSO session.
+    pub(crate) fn looked_at_for_sso_session(&self, name: &str) -> String {
+        let names = self.sso_sessions.keys().map(String::as_str);
+        format!("{}{}", self.looked_at(), section_hints::hint("sso-session", name, &self.odd_headers, names))
+    }
+
     /// The files that were looked at, for messages: `a and b`.
-    pub(crate) fn looked_at(&self) -> String {
-        let paths: Vec<String> = self.looked_at.iter().map(|path| path.display().to_string()).collect();
-        paths.join(" and ")
+    fn looked_at(&self) -> String {
+        let files: Vec<String> = self
+            .looked_at
+            .iter()
+            .map(|LookedAt { file, note }| match note {
+                Some(note) => format!("{} ({note})", file.display()),
+                None => file.display().to_string(),
+            })
+            .collect();
+        if files.is_empty() { "no file (HOME is not set)".into() } else { files.join(" and ") }
     }
 
-    fn merge(&mut self, parsed: Parsed) {
-        for (into, from) in [
-            (&mut self.profiles, parsed.profiles),
-            (&mut self.sso_sessions, parsed.sso_sessions),
-            (&mut self.services, parsed.services),
-        ] {
-            for (name, profile) in from {
-                let merged = into.entry(name.clone()).or_insert_with(|| Profile { name, ..Profile::default() });
-                merged.properties.extend(profile.properties);
+    fn add(&mut self, file: &Arc<Path>, kind: FileKind, sections: Vec<Section>) {
+        let of_name = |wanted: &Name| sections.iter().any(|section| section.name == *wanted);
+        let default_is_prefixed = kind == FileKind::Config && of_name(&Name::Profile("default".into()));
+        let mut defaults = Properties::new();
+        sections
+            .iter()
+            .filter(|section| section.name == Name::Defaults)
+            .for_each(|section| defaults.extend(section.properties.clone()));
+
+        for Section { name, line, header, properties } in sections {
+            let (sections, name) = match name {
+                Name::Profile(name) => (&mut self.profiles, name),
+                Name::UnprefixedDefault if default_is_prefixed => continue,
+                Name::UnprefixedDefault => (&mut self.profiles, "default".to_owned()),
+                Name::SsoSession(name) => (&mut self.sso_sessions, name),
+                Name::Services(name) => (&mut self.services, name),
+                Name::CliProfile(name) => {
+                    let odd = Name::CliProfile(name.clone());
+                    self.odd_headers.push(OddHeader { file: Arc::clone(file), kind, line, header, name: odd });
+                    (&mut self.cli_profiles, name)
+                }
+                name @ (Name::Defaults | Name::PassedOver(_)) => {
+                    self.odd_headers.push(OddHeader { file: Arc::clone(file), kind, line, header, name });
+                    continue;
+                }
+            };
+            let section = sections.entry(name.clone()).or_insert_with(|| Profile { name, ..Profile::default() });
+            section.add(file, kind, properties);
+        }
+        if !defaults.is_empty() {
+            for sections in [&mut self.profiles, &mut self.cli_profiles, &mut self.sso_sessions, &mut self.services] {
+                sections.values_mut().for_each(|section| section.add_defaults(kind, &defaults));
             }
         }
     }
 }
 
-#[derive(Default)]
-struct Parsed {
-    profiles: BTreeMap<String, Profile>,
-    sso_sessions: BTreeMap<String, Profile>,
-    services: BTreeMap<String, Profile>,
-}
-
-/// Which section a line belongs to.
-enum Section {
-    Profile(String),
-    SsoSession(String),
-    Services(String),
-    /// A section of no known kind, or with an invalid name: its lines are passed over.
-    Ignored,
-}
-
-/// What a continuation line continues.
-enum Current {
-    Nothing,
-    Ignored,
-    Property { name: String, has_sub_properties: bool },
-}
-
-fn parse(text: &str, path: &Path, kind: FileKind) -> Result<Parsed, Error> {
-    let mut parsed = Parsed::default();
-    let mut unprefixed_default = Profile::default();
-    let mut section: Option<Section> = None;
-    let mut default_is_prefixed = false;
-    let mut in_unprefixed_default = false;
-    let mut current = Current::Nothing;
-
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    for (index, line) in text.lines().enumerate() {
-        let fault = |what: &str| invalid_configuration(format!("{}, line {}: {what}", path.display(), index + 1));
-        let trimmed = line.trim();
-        if trimmed.is_empty() || line.starts_with(['#', ';']) {
-            continue;
-        }
-        if let Some(rest) = line.strip_prefix('[') {
-            let inside = rest
-                .split_once(']')
-                .map(|(inside, _)| inside.trim())
-                .ok_or_else(|| fault("Profile definition must end with ']'"))?;
-            let (new, prefixed) = classify(inside, kind);
-            in_unprefixed_default = false;
-            if let Section::Profile(name) = &new {
-                if name == "default" && kind == FileKind::Config {
-                    default_is_prefixed |= prefixed;
-                    in_unprefixed_default = !prefixed;
-                }
-                // Where `[profile default]` stands, `[default]` does not count.
-                if !(in_unprefixed_default && default_is_prefixed) {
-                    parsed.profiles.entry(name.clone()).or_default();
-                }
+impl Profile {
+    /// Gives the part of one file, if there is one, the properties of the file's `[DEFAULT]` that it lacks.
+    fn add_defaults(&mut self, kind: FileKind, defaults: &Properties) {
+        let part = match kind {
+            FileKind::Config => &mut self.config,
+            FileKind::Credentials => &mut self.credentials,
+        };
+        if part.file.is_some() {
+            for (name, value) in defaults {
+                part.properties.entry(name.clone()).or_insert_with(|| value.clone());
             }
-            section = Some(new);
-            current = Current::Nothing;
-            continue;
         }
-        let Some(section) = &section else {
-            return Err(fault("Expected a profile definition ([profile NAME]) before any other line"));
-        };
-        let into = match section {
-            Section::Profile(_) if in_unprefixed_default => Some(&mut unprefixed_default),
-            Section::Profile(name) => Some(parsed.profiles.entry(name.clone()).or_default()),
-            Section::SsoSession(name) => Some(parsed.sso_sessions.entry(name.clone()).or_default()),
-            Section::Services(name) => Some(parsed.services.entry(name.clone()).or_default()),
-            Section::Ignored => None,
-        };
-        let Some(into) = into else { continue };
-
-        if line.starts_with(char::is_whitespace) {
-            match &current {
-                Current::Nothing => return Err(fault("Expected a property definition, found continuation")),
-                Current::Ignored => {}
-                Current::Property { name, has_sub_properties } => {
-                    if *has_sub_properties {
-                        match trimmed.split_once('=') {
-                            None => return Err(fault("Expected an '=' sign defining a sub-property")),
-                            Some((key, _)) if key.trim().is_empty() => {
-                                return Err(fault("Sub-property did not have a name"));
-                            }
-                            Some(_) => {}
-                        }
-                    }
-                    if let Some(property) = into.properties.get_mut(name) {
-                        property.value = Secret::new(format!("{}\n{trimmed}", property.value.expose()));
-                    }
-                }
-            }
-            continue;
-        }
-        let Some((key, value)) = line.split_once('=') else {
-            return Err(fault("Expected an '=' sign defining a property (name = value)"));
-        };
-        let key = key.trim();
-        if key.is_empty() {
-            return Err(fault("Property did not have a name"));
-        }
-        if !key.chars().all(is_name_character) {
-            current = Current::Ignored;
-            continue;
-        }
-        let value = without_comment(value).trim();
-        let name = key.to_ascii_lowercase();
-        current = Current::Property { name: name.clone(), has_sub_properties: value.is_empty() };
-        into.properties.insert(name, Property { value: Secret::new(value.to_owned()), file: path.to_owned() });
     }
-    if !default_is_prefixed && let Some(default) = parsed.profiles.get_mut("default") {
-        default.properties.extend(unprefixed_default.properties);
-    }
-    Ok(parsed)
 }
 
-/// Reads the inside of a section's brackets. The second result: whether it had the word `profile`.
-fn classify(inside: &str, kind: FileKind) -> (Section, bool) {
-    let valid = |name: &str| !name.is_empty() && name.chars().all(is_name_character);
-    let named = |make: fn(String) -> Section, name: &str| {
-        if valid(name) { make(name.to_owned()) } else { Section::Ignored }
+/// What to note about a file of which nothing is read. As in the AWS CLI, what is not a regular file counts as missing.
+/// Every other reason is an error.
+fn nothing_to_read(path: &Path, error: &io::Error) -> Result<Option<String>, Error> {
+    let advice = match error.kind() {
+        Io::NotFound | Io::NotADirectory => return Ok(Some("no such file".into())),
+        Io::IsADirectory => return Ok(Some("it is a directory".into())),
+        Io::InvalidInput if path == Path::new("/dev/null") => return Ok(None),
+        Io::InvalidInput => return Ok(Some(reason(error))),
+        Io::PermissionDenied => {
+            "; set its permissions, or AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE to files that this program may \
+             read"
+        }
+        _ => "",
     };
-    let (word, rest) = match inside.split_once(char::is_whitespace) {
-        Some((word, rest)) => (word, Some(rest.trim())),
-        None => (inside, None),
-    };
-    match (kind, word, rest) {
-        (FileKind::Credentials, name, None) => (named(Section::Profile, name), false),
-        (FileKind::Config, "profile", Some(name)) => (named(Section::Profile, name), true),
-        (FileKind::Config, "sso-session", Some(name)) => (named(Section::SsoSession, name), false),
-        (FileKind::Config, "services", Some(name)) => (named(Section::Services, name), false),
-        (FileKind::Config, "default", None) => (Section::Profile("default".into()), false),
-        _ => (Section::Ignored, false),
-    }
-}
-
-fn is_name_character(character: char) -> bool {
-    character.is_ascii_alphanumeric() || "-_./%@:+".contains(character)
-}
-
-/// A comment inside a value begins at white space followed by `#` or `;`.
-fn without_comment(value: &str) -> &str {
-    let mut before = None;
-    for (at, character) in value.char_indices() {
-        if matches!(character, '#' | ';') && before.is_some_and(char::is_whitespace) {
-            return &value[..at];
-        }
-        before = Some(character);
-    }
-    value
+    Err(invalid_configuration(format!("{}: cannot read the file: {}{advice}", path.display(), reason(error))))
 }
 
 #[cfg(test)]

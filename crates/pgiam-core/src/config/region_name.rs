@@ -1,6 +1,6 @@
-//! What a region's name may look like. It becomes part of host names, so nothing else is let through.
+//! The syntax of a region's name. It becomes part of host names, so everything else is refused.
 
-/// Whether a text can be a region: letters, digits and hyphens, as in every region's name. The answer says what is wrong.
+/// Checks that a text can be a region: letters, digits and hyphens. The error says what is wrong.
 pub(crate) fn check(region: &str) -> Result<(), String> {
     if region.is_empty() {
         return Err("the region is empty".into());

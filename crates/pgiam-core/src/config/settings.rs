@@ -1,4 +1,4 @@
-//! A client's own settings, as keywords and values in libpq's habit. They win over the environment and the files.
+//! A client's own settings, given as keywords and values like libpq's. They win over the environment and the files.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use crate::error::{Error, invalid_configuration};
 /// Which kind of token to make.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Service {
-    /// Told by the endpoint's name: Aurora DSQL for a DSQL endpoint, RDS for everything else.
+    /// By the endpoint's name: Aurora DSQL for a DSQL endpoint, RDS for everything else.
     #[default]
     Auto,
-    /// Amazon RDS and Aurora (`rds-db`), whatever the name looks like.
+    /// Amazon RDS and Aurora (`rds-db`), for any name.
     Rds,
     /// Aurora DSQL (`dsql`).
     Dsql,
 }
 
-/// What a client is told beyond the environment and the profile files.
+/// A client's own settings, besides the environment and the profile files.
 #[derive(Clone, Debug)]
 pub struct Settings {
     profile: Option<String>,
@@ -26,10 +26,10 @@ pub struct Settings {
     role_session_name: Option<String>,
     region: Option<String>,
     service: Service,
-    timeout: Duration,
+    timeout: Option<Duration>,
 }
 
-/// The keywords that [`Settings::set`] takes.
+/// The keywords that [`Settings::set`] accepts.
 pub const KEYWORDS: [&str; 7] =
     ["profile", "region", "service", "timeout_ms", "role_arn", "external_id", "role_session_name"];
 
@@ -44,36 +44,35 @@ impl Default for Settings {
             role_session_name: None,
             region: None,
             service: Service::Auto,
-            timeout: DEFAULT_TIMEOUT,
+            timeout: None,
         }
     }
 }
 
 impl Settings {
-    /// Sets one keyword. An empty value means the default; of a repeated keyword the last counts.
+    /// Sets one keyword. An empty value means the default; the last value of a repeated keyword counts.
     ///
     /// | keyword | value |
     /// |---|---|
-    /// | `profile` | a profile of the AWS config and credentials files, instead of `AWS_PROFILE`; the environment's keys are then skipped |
-    /// | `region` | the region for endpoint names that carry none |
+    /// | `profile` | a profile of the AWS config and credentials files, instead of `AWS_PROFILE`; the environment's keys and web identity are then skipped |
+    /// | `region` | the region for host names that contain none |
     /// | `service` | `auto` (default), `rds` or `dsql` |
     /// | `timeout_ms` | milliseconds that one call may wait, 1 to 3,600,000 (default 10,000) |
-    /// | `role_arn` | a role to assume with the credentials found, through STS |
-    /// | `external_id` | the external id that the role's trust policy asks for |
+    /// | `role_arn` | a role to assume, through STS, with the credentials that the sources provide |
+    /// | `external_id` | the external id that the role's trust policy requires |
     /// | `role_session_name` | the name of that session in AWS' logs (default `pgiam-` and the time) |
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration): the keyword is not known, or the
-    /// value not one it takes.
+    /// [`ErrorKind::InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration): the keyword is unknown, or the value
+    /// is not valid for it.
     pub fn set(&mut self, keyword: &str, value: &str) -> Result<(), Error> {
-        let default = Self::default();
         let given = Some(value).filter(|value| !value.is_empty());
         match keyword {
             "profile" | "role_arn" | "external_id" | "role_session_name" => {
                 if value.chars().any(char::is_control) {
                     return Err(invalid_configuration(format!(
-                        "setting {keyword}: the value holds a control character"
+                        "setting {keyword}: the value contains a control character"
                     )));
                 }
                 let place = match keyword {
@@ -104,8 +103,8 @@ impl Settings {
             }
             "timeout_ms" => {
                 self.timeout = match given.map(str::parse::<u64>) {
-                    None => default.timeout,
-                    Some(Ok(milliseconds @ 1..=3_600_000)) => Duration::from_millis(milliseconds),
+                    None => None,
+                    Some(Ok(milliseconds @ 1..=3_600_000)) => Some(Duration::from_millis(milliseconds)),
                     Some(_) => {
                         return Err(invalid_configuration(format!(
                             "setting timeout_ms: {value:?} is not a number of milliseconds from 1 to 3600000"
@@ -148,7 +147,12 @@ impl Settings {
     }
 
     pub(crate) fn timeout(&self) -> Duration {
-        self.timeout
+        self.timeout.unwrap_or(DEFAULT_TIMEOUT)
+    }
+
+    /// Whether `timeout_ms` is set.
+    pub(crate) fn has_timeout(&self) -> bool {
+        self.timeout.is_some()
     }
 }
 
@@ -165,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn every_listed_keyword_is_taken_and_an_empty_value_is_its_default() {
+    fn every_listed_keyword_is_accepted_and_an_empty_value_is_its_default() {
         for keyword in KEYWORDS {
             let mut settings = Settings::default();
             settings.set(keyword, "").unwrap();

@@ -1,107 +1,252 @@
-//! Credentials kept fresh: whoever has some never waits for the next.
+//! When cached credentials may be used, when they are renewed, and what a failed renewal means. Decisions only: the client
+//! stores the credentials and makes the fetches.
 //!
 //! | when | what happens |
 //! |---|---|
-//! | nothing held, or expired | one caller fetches, the others wait for that fetch and share its outcome |
-//! | within min(15 min, a quarter of the lifetime) before expiry | callers get the held ones at once; one refresh runs beside them; a failure backs off and nobody sees it |
-//! | expired and the instance's own source is down | the held ones are served on for 5 to 15 minutes, then asked again, as the SDKs do (botocore, smithy-rs `imds`) |
-//! | keys from files, without expiry | the files are looked at every 30 s at most, and read again when changed |
+//! | nothing cached, or expired | one caller fetches, the others wait for that fetch and share its outcome |
+//! | within min(15 min, a quarter of the lifetime) before expiry | callers get the cached ones at once; one background refresh runs; a failure backs off and nobody sees it |
+//! | expired, and the source of the instance or container is down | the cached ones are used for 5 to 15 minutes more, then the source is asked again, as the SDKs do (botocore, smithy-rs `imds`) |
+//! | keys from files, without expiry | a call that finds the last check of the files 30 s or more ago checks them before it signs |
 //!
-//! The warm path is a load of one pointer: no lock, and the clock is read once.
+//! The wall clock can be wrong and be set right again. What lasts a number of seconds from now (back-offs, extensions,
+//! checks) goes by the monotonic clock alone. Credentials end when their expiration time has come or when they have been
+//! cached for as long as they were to live, whichever is first.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
-use arc_swap::ArcSwapOption;
+use aws_credential_types::Credentials;
 
-use crate::credentials::{Provided, SigningCredentials, Source};
+use crate::credentials::{Provided, Source};
 use crate::error::Error;
-use crate::sync::single_flight::{Poll, SingleFlight};
-use crate::time::{Deadline, unix_seconds};
+use crate::time::{Moment, unix_seconds};
 
-/// Seconds. A token lives as long, so a held credential that lasts longer cannot shorten one.
+// Seconds.
+/// As long as a token lives: credentials that last longer do not shorten one.
 const WIDEST_WINDOW: i64 = 900;
 const FIRST_BACK_OFF: i64 = 30;
 const LONGEST_BACK_OFF: i64 = 300;
-const FILES_LOOKED_AT_EVERY: i64 = 30;
+const FILES_CHECKED_EVERY: i64 = 30;
+/// For so long a caller that does not wait is sent away while a background thread checks the files. After that the file
+/// system hangs, and the cached keys are used.
+const CHECK_MAY_TAKE: i64 = 2;
 const EXTENSION: std::ops::Range<i64> = 300..901;
 
-/// Credentials with what is known of their time. Times are Unix seconds, `i64::MAX` for never.
-pub(crate) struct Held {
-    pub(crate) signing: SigningCredentials,
+/// Credentials with what is known about their time.
+pub(crate) struct CachedCredentials {
+    credentials: Credentials,
     source: Source,
-    /// When the credentials end, an extension counted in.
-    expires_at: i64,
-    /// When the next refresh is due. Moved ahead by whoever starts one, so that exactly one does.
-    refresh_at: AtomicI64,
+    identity: Option<String>,
+    expiry: Expiry,
+    /// Seconds before the end at which a background refresh is due.
+    window: i64,
+    /// Monotonic seconds before which no background refresh starts. Moved ahead by whoever starts one.
+    next_refresh: AtomicI64,
     failures: AtomicU32,
+    files: Option<FileCheck>,
 }
 
-impl Held {
-    fn new(provided: Provided, now: i64, before: Option<&Held>) -> Self {
-        let expiry = provided.credentials.expiry().map(unix_seconds);
-        let (expires_at, refresh_at) = match expiry {
-            None if provided.source == Source::Profile => (i64::MAX, now.saturating_add(FILES_LOOKED_AT_EVERY)),
-            None => (i64::MAX, i64::MAX),
-            // Handed out past their end: the source itself is cut off from what renews it. Served on, asked again later.
-            Some(expiry) if expiry <= now => {
-                let until = now + fastrand::i64(EXTENSION);
-                (until, until)
-            }
-            Some(expiry) => {
-                let window = WIDEST_WINDOW.min((expiry - now) / 4);
-                let due = expiry - window;
-                // The source gave nothing newer: asking again at once would not help.
-                let stale = before.is_some_and(|before| before.expires_at >= expiry);
-                (expiry, if stale { due.max(now + back_off(0, expiry - now)) } else { due })
+#[derive(Clone, Copy)]
+enum Expiry {
+    Never,
+    /// The time the source gave, and the monotonic time at which it comes if the wall clock was right at the fetch.
+    At {
+        unix_seconds: i64,
+        monotonic: i64,
+    },
+    /// Used beyond the expiration time, until a monotonic time.
+    Extended {
+        monotonic: i64,
+    },
+}
+
+/// When the files that static keys came from were checked, in monotonic seconds.
+struct FileCheck {
+    last: AtomicI64,
+    /// When the check that is running on a background thread was asked for; [`NOT_RUNNING`].
+    running_since: AtomicI64,
+}
+
+const NOT_RUNNING: i64 = i64::MIN;
+
+/// What to do with cached credentials at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Usability {
+    /// Sign.
+    Fresh,
+    /// Sign, and start a background refresh.
+    RefreshDue,
+    /// Check the files, then sign.
+    FilesUnchecked,
+    /// Fetch, then sign.
+    Expired,
+}
+
+impl CachedCredentials {
+    fn new(provided: Provided, now: Moment, before: Option<&Self>) -> Self {
+        let Provided { credentials, source, identity, .. } = provided;
+        let expiry = match credentials.expiry().map(unix_seconds) {
+            None => Expiry::Never,
+            // Handed out after their end: the source itself cannot reach what renews it.
+            Some(end) if end <= now.unix_seconds => extension(now),
+            Some(end) => {
+                let monotonic = now.monotonic_seconds.saturating_add(end.saturating_sub(now.unix_seconds));
+                Expiry::At { unix_seconds: end, monotonic }
             }
         };
+        let lifetime = expiry.remaining(now);
+        // The source had nothing newer: asking again at once would not help.
+        let is_stale = before.is_some_and(|before| before.expiry.is_not_before(expiry));
+        let wait = if is_stale { back_off(0, lifetime) } else { 0 };
+        // Keys of a profile that never end are static keys of a file, or the output of a process that a file names.
+        let from_files = source == Source::Profile && matches!(expiry, Expiry::Never);
         Self {
-            signing: SigningCredentials::new(provided.credentials),
-            source: provided.source,
-            expires_at,
-            refresh_at: AtomicI64::new(refresh_at),
+            credentials,
+            source,
+            identity,
+            expiry,
+            window: if matches!(expiry, Expiry::At { .. }) { WIDEST_WINDOW.min(lifetime / 4) } else { 0 },
+            next_refresh: AtomicI64::new(now.monotonic_seconds.saturating_add(wait)),
             failures: AtomicU32::new(0),
+            files: from_files.then(|| FileCheck::new(now)),
         }
     }
 
-    fn extended(&self, now: i64) -> Self {
-        let until = now + fastrand::i64(EXTENSION);
+    /// The same credentials, used for some minutes more.
+    fn extended(&self, now: Moment) -> Self {
         Self {
-            signing: SigningCredentials::new(self.signing.credentials().clone()),
+            credentials: self.credentials.clone(),
             source: self.source,
-            expires_at: until,
-            refresh_at: AtomicI64::new(until),
+            identity: self.identity.clone(),
+            expiry: extension(now),
+            window: 0,
+            next_refresh: AtomicI64::new(0),
             failures: AtomicU32::new(0),
+            files: None,
         }
     }
 
-    /// Unix seconds; `i64::MAX` for credentials without an end.
-    #[inline]
-    pub(crate) fn expires_at(&self) -> i64 {
-        self.expires_at
+    pub(crate) fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 
-    #[inline]
-    fn is_valid(&self, now: i64) -> bool {
-        now < self.expires_at
+    /// Whether they are static keys that a change of the profile files replaces.
+    pub(crate) fn are_from_files(&self) -> bool {
+        self.files.is_some()
     }
 
-    /// Whether this caller is the one to start the refresh that is due ([`Cache::refresh_beside`]). Moves the next one
-    /// ahead.
-    #[inline]
-    pub(crate) fn claim_refresh(&self, now: i64) -> bool {
-        let due = self.refresh_at.load(Ordering::Relaxed);
-        if now < due {
-            return false;
-        }
-        let wait = if self.expires_at == i64::MAX {
-            FILES_LOOKED_AT_EVERY
+    /// Whose they are, when the source said so.
+    pub(crate) fn identity(&self) -> Option<&str> {
+        self.identity.as_deref()
+    }
+
+    pub(crate) fn usability(&self, now: Moment) -> Usability {
+        let remaining = self.remaining(now);
+        if remaining <= 0 {
+            Usability::Expired
+        } else if self.files.as_ref().is_some_and(|files| files.is_due(now)) {
+            Usability::FilesUnchecked
+        } else if remaining <= self.window && self.next_refresh.load(Ordering::Relaxed) <= now.monotonic_seconds {
+            Usability::RefreshDue
         } else {
-            back_off(self.failures.load(Ordering::Relaxed), self.expires_at - now)
-        };
-        self.refresh_at.compare_exchange(due, now.saturating_add(wait), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+            Usability::Fresh
+        }
     }
+
+    /// Whether they can sign at once.
+    pub(crate) fn is_usable(&self, now: Moment) -> bool {
+        matches!(self.usability(now), Usability::Fresh | Usability::RefreshDue)
+    }
+
+    /// Seconds until they end; `i64::MAX` for never.
+    pub(crate) fn remaining(&self, now: Moment) -> i64 {
+        self.expiry.remaining(now)
+    }
+
+    /// Whether this caller is the one to start the refresh that is due. Moves the next one ahead.
+    pub(crate) fn claim_refresh(&self, now: Moment) -> bool {
+        let due = self.next_refresh.load(Ordering::Relaxed);
+        let wait = back_off(self.failures.load(Ordering::Relaxed), self.remaining(now));
+        let next = now.monotonic_seconds.saturating_add(wait);
+        due <= now.monotonic_seconds
+            && self.next_refresh.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Notes that the files were checked.
+    pub(crate) fn files_checked(&self, now: Moment) {
+        if let Some(files) = &self.files {
+            files.last.store(now.monotonic_seconds, Ordering::Relaxed);
+            files.running_since.store(NOT_RUNNING, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the check of the files that is running takes too long, so that a caller that does not wait uses these.
+    pub(crate) fn check_takes_too_long(&self, now: Moment) -> bool {
+        let Some(files) = &self.files else { return false };
+        let now = now.monotonic_seconds;
+        let since = match files.running_since.compare_exchange(NOT_RUNNING, now, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => now,
+            Err(since) => since,
+        };
+        now.saturating_sub(since) >= CHECK_MAY_TAKE
+    }
+}
+
+/// What is cached after a fetch. On failure what is cached stays, unless it is extended.
+pub(crate) fn after_fetch(
+    outcome: Result<Provided, Error>,
+    before: Option<&CachedCredentials>,
+    now: Moment,
+) -> Result<CachedCredentials, Error> {
+    match (outcome, before) {
+        (Ok(provided), before) => Ok(CachedCredentials::new(provided, now, before)),
+        // Never for fresh credentials, only for those that ended while the source is down.
+        (Err(error), Some(before))
+            if error.is_source_unavailable() && before.source.may_be_extended() && before.remaining(now) <= 0 =>
+        {
+            Ok(before.extended(now))
+        }
+        (Err(error), before) => {
+            if let Some(before) = before {
+                before.failures.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error)
+        }
+    }
+}
+
+impl Expiry {
+    fn remaining(self, now: Moment) -> i64 {
+        match self {
+            Self::Never => i64::MAX,
+            Self::At { unix_seconds, monotonic } => {
+                let by_wall_clock = unix_seconds.saturating_sub(now.unix_seconds);
+                by_wall_clock.min(monotonic.saturating_sub(now.monotonic_seconds))
+            }
+            Self::Extended { monotonic } => monotonic.saturating_sub(now.monotonic_seconds),
+        }
+    }
+
+    /// Whether both are times that a source gave, and the other is no later.
+    fn is_not_before(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::At { unix_seconds: own, .. }, Self::At { unix_seconds: other, .. }) => own >= other,
+            _ => false,
+        }
+    }
+}
+
+impl FileCheck {
+    fn new(now: Moment) -> Self {
+        Self { last: AtomicI64::new(now.monotonic_seconds), running_since: AtomicI64::new(NOT_RUNNING) }
+    }
+
+    fn is_due(&self, now: Moment) -> bool {
+        now.monotonic_seconds.saturating_sub(self.last.load(Ordering::Relaxed)) >= FILES_CHECKED_EVERY
+    }
+}
+
+fn extension(now: Moment) -> Expiry {
+    Expiry::Extended { monotonic: now.monotonic_seconds.saturating_add(fastrand::i64(EXTENSION)) }
 }
 
 /// Seconds until the next try after `failures` failures, jittered; sooner when little time is left.
@@ -111,100 +256,115 @@ fn back_off(failures: u32, left: i64) -> i64 {
     jittered.min((left / 2).max(5))
 }
 
-/// What the cache asks of its owner: the source of credentials.
-pub(crate) trait Fetch: Send + Sync + 'static {
-    /// Fetches, until the deadline.
-    fn fetch(&self, deadline: Deadline) -> Result<Provided, Error>;
-    /// By when a fetch that nobody waits for must be over.
-    fn new_deadline(&self) -> Deadline;
-    /// Whether the files that keys without expiry came from have changed.
-    fn files_changed(&self) -> bool;
-    /// Reads those files again; the next fetch uses them.
-    fn read_files_again(&self);
-    /// Unix seconds.
-    fn now(&self) -> i64;
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::time::system_time;
 
-/// The credentials of one client.
-pub(crate) struct Cache {
-    held: ArcSwapOption<Held>,
-    flight: Arc<SingleFlight<Arc<Held>>>,
-}
+    const START: i64 = 1_700_000_000;
+    const HOUR: i64 = 3600;
+    const YEAR: i64 = 365 * 24 * HOUR;
 
-impl Cache {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { held: ArcSwapOption::empty(), flight: Arc::new(SingleFlight::new()) })
+    /// `passed` seconds after the start, by a wall clock that is off by `off` seconds.
+    fn at(passed: i64, off: i64) -> Moment {
+        Moment { unix_seconds: START + passed + off, monotonic_seconds: 5000 + passed }
     }
 
-    fn valid(&self, now: i64) -> Option<Arc<Held>> {
-        self.held.load_full().filter(|held| held.is_valid(now))
+    fn provided(source: Source, end: Option<i64>) -> Provided {
+        let expiry = end.map(|end| system_time(START + end));
+        let credentials = Credentials::new("AKIDEXAMPLE", "secret", None, expiry, "test");
+        Provided { credentials, source, identity: None, by: "a test".into() }
     }
 
-    /// Calls `sign` with valid credentials if there are some.
-    #[inline]
-    pub(crate) fn warm<T>(&self, now: i64, sign: impl FnOnce(&Held) -> Option<T>) -> Option<T> {
-        let held = self.held.load();
-        sign(held.as_ref().filter(|held| held.is_valid(now))?)
+    fn fetched(source: Source, end: i64, now: Moment) -> CachedCredentials {
+        after_fetch(Ok(provided(source, Some(end))), None, now).unwrap()
     }
 
-    /// Valid credentials, waiting for them until the deadline if none are held.
-    pub(crate) fn wait(&self, source: &impl Fetch, now: i64, deadline: Deadline) -> Result<Arc<Held>, Error> {
-        self.flight.wait(deadline, || self.valid(now), || self.fetch(source, deadline))
+    fn source_down() -> Result<Provided, Error> {
+        Err(Error::new(ErrorKind::Provider, "down").source_unavailable())
     }
 
-    /// Credentials fetched beside, where none are held.
-    pub(crate) fn poll(self: &Arc<Self>, source: &Arc<impl Fetch>, now: i64) -> Poll<Arc<Held>> {
-        let (cache, fetcher) = (Arc::clone(self), Arc::clone(source));
-        self.flight.poll(|| self.valid(now), move || cache.fetch(&*fetcher, fetcher.new_deadline()))
-    }
+    const SOURCES: [Source; 4] = [Source::Environment, Source::Profile, Source::Container, Source::InstanceMetadata];
 
-    /// Fetches now, whatever is held. On failure the held credentials stay.
-    pub(crate) fn refresh(self: &Arc<Self>, source: &Arc<impl Fetch>, deadline: Deadline) -> Result<(), Error> {
-        self.flight
-            .anew(deadline, || {
-                let held = Arc::new(Held::new(source.fetch(deadline)?, source.now(), None));
-                self.held.store(Some(Arc::clone(&held)));
-                Ok(held)
-            })
-            .map(drop)
-    }
-
-    fn fetch(&self, source: &impl Fetch, deadline: Deadline) -> Result<Arc<Held>, Error> {
-        let before = self.held.load_full();
-        let outcome = source.fetch(deadline);
-        let now = source.now();
-        let held = match (outcome, before) {
-            (Ok(provided), before) => Held::new(provided, now, before.as_deref()),
-            // Static stability: never for fresh credentials, only for those past their end while the source is down.
-            (Err(error), Some(before))
-                if error.is_source_unavailable() && before.source.may_be_extended() && !before.is_valid(now) =>
-            {
-                before.extended(now)
+    #[test]
+    fn credentials_fetched_by_a_right_clock_end_in_time_however_the_clock_is_set() {
+        for source in SOURCES {
+            let cached = fetched(source, 6 * HOUR, at(0, 0));
+            for off in [-2 * HOUR, 7 * HOUR, YEAR, -YEAR] {
+                assert_eq!(cached.usability(at(6 * HOUR + 1, off)), Usability::Expired, "{source:?} {off}");
+                // Right again.
+                assert_eq!(cached.usability(at(HOUR, 0)), Usability::Fresh, "{source:?} {off}");
             }
-            (Err(error), before) => {
-                if let Some(before) = before {
-                    before.failures.fetch_add(1, Ordering::Relaxed);
-                }
-                return Err(error);
-            }
-        };
-        let held = Arc::new(held);
-        self.held.store(Some(Arc::clone(&held)));
-        Ok(held)
-    }
-
-    /// Starts the refresh that is due, beside the callers.
-    pub(crate) fn refresh_beside(self: &Arc<Self>, source: &Arc<impl Fetch>) {
-        let lasting = self.held.load().as_ref().is_some_and(|held| held.expires_at == i64::MAX);
-        if lasting && !source.files_changed() {
-            return;
         }
-        let (cache, source) = (Arc::clone(self), Arc::clone(source));
-        self.flight.beside(move || {
-            if source.files_changed() {
-                source.read_files_again();
+    }
+
+    #[test]
+    fn credentials_fetched_by_a_clock_that_is_behind_end_in_time_once_it_is_right() {
+        for source in SOURCES {
+            let cached = fetched(source, 6 * HOUR, at(0, -2 * HOUR));
+            assert_eq!(cached.usability(at(6 * HOUR - 600, 0)), Usability::RefreshDue, "{source:?}");
+            assert_eq!(cached.usability(at(6 * HOUR, 0)), Usability::Expired, "{source:?}");
+        }
+    }
+
+    #[test]
+    fn credentials_fetched_by_a_clock_that_is_ahead_are_renewed_within_fifteen_minutes() {
+        for source in [Source::Container, Source::InstanceMetadata] {
+            for off in [7 * HOUR, YEAR] {
+                let cached = fetched(source, 6 * HOUR, at(0, off));
+                assert!(cached.is_usable(at(1, off)), "handed out after their end by this clock: used for a while");
+                assert!((300..=900).contains(&cached.remaining(at(0, off))));
+                assert_eq!(cached.usability(at(901, 0)), Usability::Expired, "{source:?} {off}");
             }
-            cache.fetch(&*source, source.new_deadline())
-        });
+        }
+    }
+
+    #[test]
+    fn an_extension_ends_by_the_monotonic_clock_whatever_the_wall_clock_says() {
+        for source in [Source::Container, Source::InstanceMetadata] {
+            for off in [-2 * HOUR, 7 * HOUR, YEAR] {
+                let before = fetched(source, HOUR, at(0, 0));
+                let extended = after_fetch(source_down(), Some(&before), at(HOUR, off.max(0))).unwrap();
+                assert_eq!(extended.usability(at(HOUR + 1, 0)), Usability::Fresh);
+                assert_eq!(extended.usability(at(HOUR + 901, 0)), Usability::Expired, "{source:?} {off}");
+                assert_eq!(extended.usability(at(HOUR + 901, off)), Usability::Expired, "{source:?} {off}");
+            }
+        }
+    }
+
+    #[test]
+    fn fresh_credentials_and_those_of_other_sources_are_never_extended() {
+        for (source, passed) in [(Source::InstanceMetadata, 1), (Source::Profile, HOUR), (Source::Environment, HOUR)] {
+            let before = fetched(source, HOUR, at(0, 0));
+            assert!(after_fetch(source_down(), Some(&before), at(passed, 0)).is_err(), "{source:?}");
+        }
+    }
+
+    #[test]
+    fn one_caller_claims_a_refresh_and_the_next_comes_after_the_back_off_by_the_monotonic_clock() {
+        let cached = fetched(Source::Environment, HOUR, at(0, 0));
+        let in_window = HOUR - 800;
+        assert_eq!(cached.usability(at(in_window, 0)), Usability::RefreshDue);
+        assert!(cached.claim_refresh(at(in_window, 0)));
+        assert!(!cached.claim_refresh(at(in_window, 0)));
+        assert_eq!(cached.usability(at(in_window, 0)), Usability::Fresh);
+        assert_eq!(cached.usability(at(in_window, 60)), Usability::Fresh, "a wall clock set ahead changes nothing");
+        assert_eq!(cached.usability(at(in_window + 31, 0)), Usability::RefreshDue);
+    }
+
+    #[test]
+    fn keys_from_files_are_checked_every_thirty_seconds_and_a_check_that_hangs_is_not_waited_for() {
+        let cached = after_fetch(Ok(provided(Source::Profile, None)), None, at(0, 0)).unwrap();
+        assert_eq!(cached.usability(at(29, YEAR)), Usability::Fresh);
+        assert_eq!(cached.usability(at(30, 0)), Usability::FilesUnchecked);
+        assert!(!cached.check_takes_too_long(at(1000, 0)), "it has just begun");
+        assert!(!cached.check_takes_too_long(at(1001, 0)));
+        assert!(cached.check_takes_too_long(at(1002, 0)));
+        cached.files_checked(at(1003, 0));
+        assert_eq!(cached.usability(at(1004, 0)), Usability::Fresh);
+        assert!(!cached.check_takes_too_long(at(2000, 0)), "another one");
+        let never = after_fetch(Ok(provided(Source::Environment, None)), None, at(0, 0)).unwrap();
+        assert_eq!(never.usability(at(YEAR, 0)), Usability::Fresh, "keys of the environment have no files");
     }
 }

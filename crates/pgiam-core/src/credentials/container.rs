@@ -1,24 +1,24 @@
 //! The container endpoint of ECS and EKS Pod Identity.
 //!
-//! Rules: AWS SDKs and Tools Reference Guide, "Container credential provider". The relative address wins over the full
-//! one, the token's file over the token; the file is read at every fetch. Over plain http credentials are asked only
-//! from loopback and the link-local addresses of ECS and EKS, judged on what a name resolves to.
+//! Rules: AWS SDKs and Tools Reference Guide, "Container credential provider". The relative URI wins over the full one,
+//! and the token's file over the token; the file is read at every fetch. Plain http is used only to loopback and the
+//! link-local addresses of ECS and EKS; every address that a name resolves to is checked.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 use std::time::Duration;
 
-use aws_credential_types::Credentials;
-use serde_json::Value;
 use ureq::http::Uri;
 
 use crate::config::Config;
+use crate::credentials::document::{Document, METADATA};
 use crate::credentials::{Context, Outcome, Provided, Source};
-use crate::error::{Error, ErrorKind, invalid_configuration};
-use crate::net::http::{Failure, Http, Limits, Request};
-use crate::net::retry::{Attempt, retry};
+use crate::error::{Error, ErrorKind, invalid_configuration, reason};
+use crate::net::http::{self, Http, Limits, Request};
+use crate::net::retry::{self, Patience};
 use crate::net::tls;
 use crate::secret::Secret;
-use crate::time::{parse_rfc3339, system_time};
+use crate::sys;
 
 const RELATIVE: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
 const FULL: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
@@ -28,6 +28,8 @@ const ECS: &str = "http://169.254.170.2";
 const CONNECT: Duration = Duration::from_secs(2);
 const READ: Duration = Duration::from_secs(5);
 const ATTEMPTS: u32 = 3;
+/// Bytes. Tokens have a few KiB.
+const MAX_TOKEN_FILE: usize = 64 * 1024;
 
 pub(crate) fn provide(context: &Context<'_>) -> Outcome {
     provide_or_fail(context).into()
@@ -40,7 +42,7 @@ fn provide_or_fail(context: &Context<'_>) -> Result<Outcome, Error> {
     }
 }
 
-/// The address to ask, or `None` when the environment names none.
+/// The URL to request; `None` when the environment has none.
 fn endpoint(config: &Config) -> Result<Option<String>, Error> {
     if let Some(path) = config.environment.get(RELATIVE) {
         let url = format!("{ECS}{path}");
@@ -48,24 +50,24 @@ fn endpoint(config: &Config) -> Result<Option<String>, Error> {
         return if stays {
             Ok(Some(url))
         } else {
-            Err(invalid_configuration(format!("{RELATIVE}: {path:?} is not a path that begins with '/'")))
+            Err(invalid_configuration(format!("{RELATIVE}: {:?} is not a path that begins with '/'", shown(path))))
         };
     }
     let Some(url) = config.environment.get(FULL) else { return Ok(None) };
-    let refuse = |why: &str| Err(invalid_configuration(format!("{FULL}: {url:?} {why}")));
+    let refuse = |why: &str| Err(invalid_configuration(format!("{FULL}: {:?} {why}", shown(url))));
     let Ok(uri) = url.parse::<Uri>() else { return refuse("is not a URL") };
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-        return refuse("did not specify a scheme and a host, as in http://169.254.170.23/v1/credentials");
+        return refuse("has no scheme and host, as in http://169.254.170.23/v1/credentials");
     };
     if authority.as_str().contains('@') {
-        return refuse("has a user or password in it");
+        return refuse("contains a user name or password");
     }
     match scheme {
         "https" => Ok(Some(url.to_owned())),
         "http" => {
             let host = authority.host();
             let literal: Option<IpAddr> = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
-            // `2130706433`, `0x7f.1`, `127.1`: the resolver takes them for addresses; who writes them hides something.
+            // `2130706433`, `0x7f.1`, `127.1`: the resolver reads them as addresses, and only an attacker writes them.
             let last = host.rsplit('.').next().unwrap_or(host);
             let disguised = literal.is_none()
                 && (last.is_empty()
@@ -98,19 +100,19 @@ fn is_allowed(address: IpAddr) -> bool {
 
 fn authorization(config: &Config) -> Result<Option<Secret>, Error> {
     let (token, named_by) = if let Some(path) = config.environment.get(TOKEN_FILE) {
-        let text = std::fs::read_to_string(path)
-            .map(Secret::new)
-            .map_err(|error| invalid_configuration(format!("{TOKEN_FILE}: {path}: {}", error.kind())))?;
+        let text = sys::read_bounded(Path::new(path), MAX_TOKEN_FILE)
+            .and_then(Secret::from_utf8)
+            .map_err(|error| invalid_configuration(format!("{TOKEN_FILE}: {path}: {}", reason(&error))))?;
         (text, TOKEN_FILE)
     } else if let Some(token) = config.environment.get(TOKEN) {
         (Secret::new(token.to_owned()), TOKEN)
     } else {
         return Ok(None);
     };
-    // A token with a line break could add headers of its own.
+    // A line break in the token could add headers to the request.
     if token.expose().bytes().any(|byte| byte.is_ascii_control()) {
         return Err(invalid_configuration(format!(
-            "{named_by}: the token has a line break or control character in it"
+            "{named_by}: the token contains a line break or another control character"
         )));
     }
     if token.expose().is_empty() {
@@ -121,12 +123,12 @@ fn authorization(config: &Config) -> Result<Option<Secret>, Error> {
 
 fn fetch(context: &Context<'_>, url: &str) -> Result<Provided, Error> {
     let config = context.config;
-    let fault = |what: &str| Error::new(ErrorKind::Provider, format!("{url}: {what}"));
+    let place = shown(url).to_owned();
+    let fault = |what: &str| Error::new(ErrorKind::Provider, format!("{place}: {what}"));
     let token = authorization(config)?;
-    let http = if url.starts_with("https:") {
-        let bundle = config.variable_or_property("AWS_CA_BUNDLE", "ca_bundle")?;
-        let roots = tls::roots(bundle.map(std::path::Path::new)).map_err(invalid_configuration)?;
-        Http::over_tls(context.deadline, None, roots).map_err(|failure| fault(&failure.describe()))?
+    let http = if http::is_https(url) {
+        let roots = tls::roots(config.ca_bundle().as_deref()).map_err(invalid_configuration)?;
+        Http::over_tls(context.deadline, None, roots)
     } else {
         Http::to_addresses(context.deadline, is_allowed)
     };
@@ -135,55 +137,39 @@ fn fetch(context: &Context<'_>, url: &str) -> Result<Provided, Error> {
         headers.push(("authorization", token.expose()));
     }
     let request = Request { method: "GET", url, headers: &headers, body: b"" };
-    let response =
-        retry(ATTEMPTS, context.deadline, || match http.send(&request, Limits { connect: CONNECT, read: READ }) {
-            Ok(response) if response.status == 429 || response.status >= 500 => {
-                Attempt::Again(fault(&format!("HTTP {}", response.status)).source_unavailable())
-            }
-            Ok(response) => Attempt::Done(Ok(response)),
-            Err(failure @ (Failure::NotTrusted | Failure::TooLarge)) => Attempt::Done(Err(fault(&failure.describe()))),
-            Err(failure @ Failure::BadRequest(_)) => {
-                Attempt::Done(Err(invalid_configuration(format!("{url}: {}", failure.describe()))))
-            }
-            Err(failure @ (Failure::ConnectTimeout | Failure::AnswerTimeout)) => Attempt::Again(
-                Error::new(ErrorKind::Timeout, format!("{url}: {}", failure.describe())).source_unavailable(),
-            ),
-            Err(failure) => Attempt::Again(fault(&failure.describe()).source_unavailable()),
-        })?;
+    let limits = Limits { connect: CONNECT, read: READ };
+    let patience = Patience { attempts: ATTEMPTS, limits, deadline: context.deadline };
+    let response = retry::ask(&http, &request, patience, |_| false).map_err(|failure| failure.into_error(&place))?;
     match response.status {
         200 => {}
         401 | 403 => {
             return Err(fault(&format!(
-                "HTTP {}: the authorization token is not accepted ({TOKEN_FILE}, {TOKEN})",
-                response.status
+                "{}: the authorization token is not accepted ({TOKEN_FILE}, {TOKEN})",
+                response.describe()
             )));
         }
-        status => return Err(fault(&format!("HTTP {status}"))),
+        _ => return Err(fault(&response.describe())),
     }
-    let document: Value = serde_json::from_slice(&response.body).map_err(|_| fault("the answer is not JSON"))?;
-    let text = |name: &str| {
-        document[name]
-            .as_str()
-            .filter(|text| !text.is_empty())
-            .ok_or_else(|| fault(&format!("the answer has no {name}")))
-    };
-    let expiration = parse_rfc3339(text("Expiration")?).ok_or_else(|| fault("Expiration is not a time"))?;
+    let in_context = |error: Error| error.context(&place);
+    let document = Document::parse("the response", response.body).map_err(in_context)?;
     Ok(Provided {
-        credentials: Credentials::new(
-            text("AccessKeyId")?,
-            text("SecretAccessKey")?,
-            Some(text("Token")?.to_owned()),
-            Some(system_time(expiration)),
-            "container",
-        ),
+        credentials: document.credentials(&METADATA, "container").map_err(in_context)?,
         source: Source::Container,
-        identity: document["RoleArn"].as_str().filter(|arn| arn.starts_with("arn:")).map(str::to_owned),
-        by: url.to_owned(),
+        identity: document.text("RoleArn").filter(|arn| arn.starts_with("arn:")).map(str::to_owned),
+        by: place,
     })
+}
+
+/// A URL for messages: without user and query, which may be secrets.
+fn shown(url: &str) -> &str {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    url.rsplit_once('@').map_or(url, |(_, host)| host)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
     use crate::config::environment::Environment;
     use crate::config::settings::Settings;
@@ -226,6 +212,15 @@ mod tests {
             "ftp://127.0.0.1/x",
         ] {
             assert!(endpoint_of(&[(FULL, url)]).is_err(), "{url}");
+        }
+        for (name, url) in [
+            (FULL, "http://user:planted@127.0.0.1/x?planted"),
+            (FULL, "ftp://127.0.0.1/x?token=planted"),
+            (FULL, "http://192.0.2.1/x#planted"),
+            (RELATIVE, "user:planted@attacker.com/x"),
+        ] {
+            let error = endpoint_of(&[(name, url)]).unwrap_err();
+            assert!(!error.message().contains("planted"), "{error}");
         }
         for path in ["@attacker.com/x", "x", ".attacker.com/"] {
             assert!(endpoint_of(&[(RELATIVE, path)]).is_err(), "{path}");

@@ -1,24 +1,21 @@
-//! The instance role's credentials from EC2 metadata: session token, role, credentials, in three requests.
+//! The credentials of the instance's role from EC2 instance metadata, in three requests: session token, role name,
+//! credentials.
 
-use aws_credential_types::Credentials;
-use serde_json::Value;
-
+use crate::credentials::document::{Document, METADATA};
 use crate::credentials::{Context, Outcome, Provided, Source};
-use crate::error::{Error, ErrorKind};
-use crate::net::metadata_service::MetadataService;
-use crate::time::{parse_rfc3339, system_time};
+use crate::error::{Error, ErrorKind, service_words};
+use crate::net::metadata_service::{DISABLED, MetadataService};
 
 pub(crate) fn provide(context: &Context<'_>) -> Outcome {
     provide_or_fail(context).into()
 }
 
 fn provide_or_fail(context: &Context<'_>) -> Result<Outcome, Error> {
-    let service = match MetadataService::from_config(context.config)? {
-        Ok(service) => service,
-        Err(disabled) => return Ok(Outcome::NotConfigured(disabled.into())),
+    let Some(service) = MetadataService::from_config(context.config)? else {
+        return Ok(Outcome::NotConfigured(DISABLED.into()));
     };
     let session = match service.session(context.deadline) {
-        // Nobody listens there: this machine is no EC2 instance. The chain lists it with the rest.
+        // Nothing listens there: this is not an EC2 instance. The chain lists it with the other sources.
         Err(error) if error.kind() == ErrorKind::NoCredentials => return Err(error),
         other => other?,
     };
@@ -27,32 +24,18 @@ fn provide_or_fail(context: &Context<'_>) -> Result<Outcome, Error> {
             "no role is attached to this instance; attach an instance profile whose role allows rds-db:connect".into(),
         ));
     };
+    let in_context = |error: Error| error.context(&format!("the credentials of role {role}"));
     let response = session.role_credentials(&role)?;
-    let fault = |what: &str| Error::new(ErrorKind::Provider, format!("the credentials of role {role}: {what}"));
-    let document: Value = serde_json::from_slice(&response.body).map_err(|_| fault("the answer is not JSON"))?;
-    if let Some(code) = document["Code"].as_str()
+    let document = Document::parse("the response", response.body).map_err(in_context)?;
+    if let Some(code) = document.text("Code")
         && code != "Success"
     {
-        // The code is a fixed word such as AssumeRoleUnauthorizedAccess; anything else is not repeated.
-        let code =
-            if code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric()) { code } else { "an error" };
-        return Err(fault(&format!("the service answers {code}; check the role's trust policy")));
+        let words = service_words(&[code, document.text("Message").unwrap_or_default()].join(": "), &[]);
+        let advice = "check the role's trust policy";
+        return Err(in_context(document.fault(&format!("is an error: {}; {advice}", words.trim_end_matches(':')))));
     }
-    let text = |name: &str| {
-        document[name]
-            .as_str()
-            .filter(|value| !value.is_empty())
-            .ok_or_else(|| fault(&format!("the answer has no {name}")))
-    };
-    let expiration = parse_rfc3339(text("Expiration")?).ok_or_else(|| fault("Expiration is not a time"))?;
     Ok(Outcome::Provided(Provided {
-        credentials: Credentials::new(
-            text("AccessKeyId")?,
-            text("SecretAccessKey")?,
-            Some(text("Token")?.to_owned()),
-            Some(system_time(expiration)),
-            "instance metadata",
-        ),
+        credentials: document.credentials(&METADATA, "instance metadata").map_err(in_context)?,
         source: Source::InstanceMetadata,
         identity: Some(format!("instance role {role}")),
         by: "IMDSv2".into(),

@@ -1,118 +1,432 @@
 //! `credential_process`: a program that prints credentials as JSON.
 //!
 //! Rules: AWS SDKs and Tools Reference Guide, "Process credential provider". The command is split as the AWS CLI splits
-//! it (POSIX quoting, no shell). It runs in a process group of its own and is killed with all it started when the
-//! deadline passes. What it prints appears in no message: it is where the secrets are.
+//! it: POSIX quoting, no shell. Its standard output is never repeated in a message, because the secrets are there.
+//!
+//! The program may ask a person. When this process runs in the foreground of a terminal, the program stays in its process
+//! group, reads from the terminal and writes its standard error where this process does; Ctrl-C and Ctrl-Z reach both.
+//! Otherwise, and for a background refresh, which must not disturb whatever uses the terminal, it runs in a session of
+//! its own without a terminal, so that a question fails at once, and the end of its standard error becomes part of the
+//! error message.
+//!
+//! It is killed, with all that it started, at the deadline of the fetch. A person needs longer than a service: with a
+//! terminal, and when `timeout_ms` is not set, the limit is two minutes, and the rest of the fetch gets that time back.
+//!
+//! A program that runs with more rights than its caller never starts another: the caller chose the `PATH`, the
+//! environment and the working directory that it would run with.
 
-use std::io::Read;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::cell::Cell;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use aws_credential_types::Credentials;
-use serde_json::Value;
 use zeroize::Zeroizing;
 
+use crate::credentials::document::{Document, PROCESS};
 use crate::credentials::{Context, Provided, Source};
-use crate::error::{Error, ErrorKind, invalid_configuration};
-use crate::sys;
-use crate::time::{parse_rfc3339, system_time};
+use crate::error::{Error, ErrorKind, invalid_configuration, reason, service_words};
+use crate::sys::{self, Session, Terminal};
+use crate::time::Deadline;
 
-/// The most that is read of what the program prints.
+/// Bytes of standard output.
 const MAX_OUTPUT: usize = 1024 * 1024;
+/// Bytes at the end of standard error that are kept for the message.
+const MAX_ERRORS: usize = 2 * 1024;
+/// Lines of them in the message.
+const LAST_LINES: usize = 3;
+/// Bytes of standard output that are searched for words that standard error must not repeat.
+const MAX_SCANNED: usize = 128 * 1024;
+/// Characters of such a word. AWS has no shorter secrets.
+const SHORTEST_SECRET: usize = 12;
+/// How long a program that can ask a person may take when `timeout_ms` is not set.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long to wait for the end of a program that was killed: one that runs as another user cannot be.
+const FAREWELL: Duration = Duration::from_millis(500);
 
-/// `place` says where the command stands, for messages: file and profile.
+thread_local! {
+    static MAY_ASK: Cell<bool> = const { Cell::new(true) };
+}
+
+/// Runs `work`, a background refresh, in which no program may ask a person.
+pub(crate) fn without_asking<T>(work: impl FnOnce() -> T) -> T {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            MAY_ASK.set(self.0);
+        }
+    }
+    let _restore = Restore(MAY_ASK.replace(false));
+    work()
+}
+
+/// `place` says where the command was configured: file and profile.
 pub(crate) fn provide(context: &Context<'_>, command: &str, place: &str) -> Result<Provided, Error> {
-    let fault = |what: String| Error::new(ErrorKind::Provider, format!("{place}: credential_process: {what}"));
-    let words = shlex::split(command).filter(|words| !words.is_empty()).ok_or_else(|| {
-        invalid_configuration(format!("{place}: credential_process: a quote is not closed, or it is empty"))
-    })?;
-    let program = &words[0];
-    let mut child = Command::new(program);
-    child.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
-    sys::default_child_signal(&mut child);
-    let mut child = child.spawn().map_err(|error| fault(format!("cannot start {program:?}: {}", error.kind())))?;
-    let leader = child.id();
+    provide_with(context, command, sys::runs_privileged())
+        .map_err(|error| error.context(&format!("{place}: credential_process")))
+}
 
-    let mut output = Zeroizing::new(Vec::with_capacity(16 * 1024));
-    let mut pipe = child.stdout.take();
-    let ended = loop {
-        let Some(pipe) = pipe.as_mut() else { break false };
-        let Some(left) = context.deadline.remaining() else { break false };
-        if !sys::wait_readable(pipe, left) {
-            continue;
-        }
-        let mut chunk = Zeroizing::new([0_u8; 8192]);
-        match pipe.read(&mut *chunk) {
-            Ok(0) => break true,
-            Ok(read) if output.len() + read <= MAX_OUTPUT => output.extend_from_slice(&chunk[..read]),
-            Ok(_) => {
-                sys::kill_group(leader);
-                child.wait().ok();
-                return Err(fault(format!("{program:?} prints more than {} KiB", MAX_OUTPUT / 1024)));
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(_) => break true,
-        }
-    };
-    // The pipe is closed; the program has a moment more to end by itself.
-    let status = loop {
-        match child.try_wait() {
-            // A host that ignores SIGCHLD, or reaps every child itself, leaves no status to read.
-            Err(_) => break None,
-            Ok(Some(status)) => break Some(status),
-            Ok(None) if ended && context.deadline.remaining().is_some() => {
-                std::thread::sleep(std::time::Duration::from_millis(1));
-            }
-            Ok(None) => {
-                sys::kill_group(leader);
-                child.wait().ok();
-                return Err(Error::new(
-                    ErrorKind::Timeout,
-                    format!("{place}: credential_process: {program:?} did not end within the time-out and was killed"),
-                ));
-            }
-        }
-    };
-    if !ended {
-        // It ended and left something behind that holds the pipe open.
-        sys::kill_group(leader);
-        return Err(Error::new(
-            ErrorKind::Timeout,
-            format!("{place}: credential_process: {program:?} left its output open past the time-out"),
+fn provide_with(context: &Context<'_>, command: &str, is_privileged: bool) -> Result<Provided, Error> {
+    let words = words_of(command, is_privileged)?;
+    let by_name = |error: Error| error.context(&format!("{:?}", words[0]));
+    let terminal = if MAY_ASK.get() { Terminal::in_foreground() } else { None };
+    let deadline = context.deadline.at_least(patience(terminal.is_some(), context.config.settings.has_timeout()));
+    let limit = deadline.remaining().unwrap_or_default();
+    let started = Instant::now();
+    let mut running = Running::start(&words, terminal.as_ref()).map_err(by_name)?;
+    let end = running.run(deadline);
+    if !matches!(end, End::Ended(_)) {
+        running.kill(terminal.as_ref());
+    }
+    if terminal.is_some() {
+        context.asked.set(context.asked.get() + started.elapsed());
+    }
+    if let Some(failure) = failure(&end, limit, terminal.is_some()) {
+        let words = last_words(&running.errors, &running.output);
+        return Err(by_name(Error::new(failure.kind(), format!("{}{words}", failure.message()))));
+    }
+    let credentials = credentials(running.output).map_err(by_name)?;
+    Ok(Provided {
+        source: Source::Profile,
+        identity: credentials.account_id().map(|account| format!("account {}", account.as_str())),
+        by: format!("credential_process {:?}", words[0]),
+        credentials,
+    })
+}
+
+/// The program and its arguments.
+fn words_of(command: &str, is_privileged: bool) -> Result<Vec<String>, Error> {
+    if is_privileged {
+        return Err(invalid_configuration(
+            "not started, because this program runs with more rights than its caller (set-user-id, set-group-id or file \
+             capabilities), who chose the PATH and the environment; use another source of credentials",
         ));
     }
-    if let Some(status) = status
-        && !status.success()
-    {
-        return Err(fault(format!("{program:?} ended with {status}; run it by hand to see why")));
+    split(command)
+        .filter(|words| !words.is_empty())
+        .ok_or_else(|| invalid_configuration("the command is empty, or a quote or backslash in it has no end"))
+}
+
+/// Splits a command like the AWS CLI, which uses Python's `shlex.split`. `None`: a quote or backslash has no end.
+fn split(command: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut characters = command.chars();
+    while let Some(c) = characters.next() {
+        if matches!(c, ' ' | '\t' | '\r' | '\n') {
+            words.extend(word.take());
+            continue;
+        }
+        let word = word.get_or_insert_default();
+        match c {
+            '\\' => word.push(characters.next()?),
+            '\'' => loop {
+                match characters.next()? {
+                    '\'' => break,
+                    c => word.push(c),
+                }
+            },
+            '"' => loop {
+                match characters.next()? {
+                    '"' => break,
+                    '\\' => match characters.next()? {
+                        c @ ('"' | '\\') => word.push(c),
+                        c => word.extend(['\\', c]),
+                    },
+                    c => word.push(c),
+                }
+            },
+            c => word.push(c),
+        }
     }
-    let document: Value =
-        serde_json::from_slice(&output).map_err(|_| fault(format!("{program:?} printed no JSON object")))?;
-    if document["Version"] != 1 {
-        return Err(fault(format!("{program:?} printed no \"Version\": 1, the only one there is")));
+    words.extend(word);
+    Some(words)
+}
+
+/// The time that the program gets at least.
+fn patience(has_terminal: bool, has_timeout: bool) -> Duration {
+    if has_terminal && !has_timeout { PATIENCE } else { Duration::ZERO }
+}
+
+/// A program that was started, and what it has printed.
+struct Running {
+    child: Child,
+    session: Session,
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+    output: Zeroizing<Vec<u8>>,
+    /// The end of standard error, where that is not the terminal's.
+    errors: Zeroizing<Vec<u8>>,
+}
+
+/// How a run ended.
+enum End {
+    /// By itself, with its output closed. `None`: the host ignores or reaps its children, so that there is no status.
+    Ended(Option<ExitStatus>),
+    /// It printed more than [`MAX_OUTPUT`].
+    TooMuchOutput,
+    /// It was still running at the deadline.
+    Overran,
+    /// It ended, and something that it started had its output open at the deadline.
+    OutputLeftOpen,
+}
+
+impl Running {
+    fn start(words: &[String], terminal: Option<&Terminal>) -> Result<Self, Error> {
+        let fault = |error: io::Error| {
+            let why = match error.kind() {
+                io::ErrorKind::NotFound if words[0].contains('/') => {
+                    "the program or its interpreter is not there".into()
+                }
+                io::ErrorKind::NotFound => "it is in no directory of PATH".into(),
+                _ => reason(&error),
+            };
+            Error::new(ErrorKind::Provider, format!("cannot be started: {why}"))
+        };
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).stdout(Stdio::piped());
+        let session = match terminal {
+            Some(terminal) => {
+                command.stdin(terminal.input().map_err(fault)?).stderr(Stdio::inherit());
+                Session::Shared
+            }
+            None => {
+                command.stdin(Stdio::null()).stderr(Stdio::piped());
+                Session::Own
+            }
+        };
+        sys::prepare_child(&mut command, session);
+        let mut child = command.spawn().map_err(fault)?;
+        Ok(Self {
+            session,
+            stdout: child.stdout.take(),
+            stderr: child.stderr.take(),
+            output: Zeroizing::new(Vec::with_capacity(16 * 1024)),
+            errors: Zeroizing::new(Vec::with_capacity(2 * MAX_ERRORS)),
+            child,
+        })
     }
-    let text = |name: &str| {
-        document[name]
-            .as_str()
-            .filter(|text| !text.is_empty())
-            .ok_or_else(|| fault(format!("{program:?} printed no {name}")))
-    };
-    let expiry = match document["Expiration"].as_str() {
-        None => None,
-        Some(text) => Some(parse_rfc3339(text).map(system_time).ok_or_else(|| {
-            fault(format!("{program:?} printed an Expiration that is not like 2026-01-02T03:04:05Z"))
-        })?),
-    };
-    Ok(Provided {
-        credentials: Credentials::new(
-            text("AccessKeyId")?,
-            text("SecretAccessKey")?,
-            document["SessionToken"].as_str().filter(|token| !token.is_empty()).map(str::to_owned),
-            expiry,
-            "process",
-        ),
-        source: Source::Profile,
-        identity: document["AccountId"].as_str().map(|account| format!("account {account}")),
-        by: format!("credential_process {program:?}"),
-    })
+
+    fn run(&mut self, deadline: Deadline) -> End {
+        while self.stdout.is_some() {
+            let Some(left) = deadline.remaining() else {
+                return if matches!(self.child.try_wait(), Ok(None)) { End::Overran } else { End::OutputLeftOpen };
+            };
+            self.read(left);
+            if self.output.len() > MAX_OUTPUT {
+                return End::TooMuchOutput;
+            }
+        }
+        // The output is complete; the program has until the deadline to end by itself.
+        let status = loop {
+            match self.child.try_wait() {
+                Ok(None) if deadline.remaining().is_some() => {
+                    self.read(Duration::from_millis(1));
+                }
+                Ok(None) => return End::Overran,
+                Ok(status) => break status,
+                Err(_) => break None,
+            }
+        };
+        // What it wrote last. Not to the end: a service that it started may have inherited its standard error.
+        let _rounds = (0..16).take_while(|_| self.read(Duration::ZERO)).count();
+        End::Ended(status)
+    }
+
+    /// Waits until there is something to read, but no longer than `most`, and reads it. Tells whether something was read.
+    fn read(&mut self, most: Duration) -> bool {
+        let files = [self.stdout.as_ref().map(AsFd::as_fd), self.stderr.as_ref().map(AsFd::as_fd)];
+        let [stdout_ready, stderr_ready] = sys::wait_readable(files, most);
+        let mut chunk = Zeroizing::new([0_u8; 8 * 1024]);
+        let mut has_read = false;
+        if stdout_ready && let Some(read) = read_chunk(&mut self.stdout, &mut *chunk) {
+            append(&mut self.output, &chunk[..read]);
+            has_read = true;
+        }
+        if stderr_ready && let Some(read) = read_chunk(&mut self.stderr, &mut *chunk) {
+            self.errors.extend_from_slice(&chunk[read.saturating_sub(MAX_ERRORS)..read]);
+            let excess = self.errors.len().saturating_sub(MAX_ERRORS);
+            self.errors.drain(..excess);
+            has_read = true;
+        }
+        has_read
+    }
+
+    /// Kills the program and what it started.
+    fn kill(&mut self, terminal: Option<&Terminal>) {
+        match self.session {
+            Session::Own => sys::kill_session(self.child.id()),
+            Session::Shared => sys::kill_tree(self.child.id()),
+        }
+        if let Some(terminal) = terminal {
+            terminal.restore();
+        }
+        let farewell = Deadline::after(FAREWELL);
+        while matches!(self.child.try_wait(), Ok(None)) && farewell.remaining().is_some() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Reads once. At the end of the file, or when reading fails, the file is closed.
+fn read_chunk(file: &mut Option<impl Read>, chunk: &mut [u8]) -> Option<usize> {
+    match file.as_mut()?.read(chunk) {
+        Ok(read @ 1..) => return Some(read),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+        Ok(0) | Err(_) => *file = None,
+    }
+    None
+}
+
+/// Appends without leaving a copy behind where the buffer has to grow.
+fn append(buffer: &mut Zeroizing<Vec<u8>>, bytes: &[u8]) {
+    let needed = buffer.len() + bytes.len();
+    if needed > buffer.capacity() {
+        let mut larger = Zeroizing::new(Vec::with_capacity(2 * needed));
+        larger.extend_from_slice(buffer);
+        *buffer = larger;
+    }
+    buffer.extend_from_slice(bytes);
+}
+
+/// What is wrong with how a program ended, if anything. `limit` is the time that it had.
+fn failure(end: &End, limit: Duration, has_terminal: bool) -> Option<Error> {
+    let limit = rounded(limit);
+    let longer = "; if it needs longer, raise the setting timeout_ms (--timeout-ms)";
+    let asking = if has_terminal { "" } else { ", and it had no terminal to ask a question on" };
+    match end {
+        End::Ended(status) if status.is_none_or(|status| status.success()) => None,
+        End::Ended(status) => {
+            let status = status.map(|status| status.to_string()).unwrap_or_default();
+            Some(Error::new(ErrorKind::Provider, format!("ended with {status}")))
+        }
+        End::TooMuchOutput => {
+            Some(Error::new(ErrorKind::Provider, format!("prints more than {} KiB", MAX_OUTPUT / 1024)))
+        }
+        End::Overran => {
+            Some(Error::new(ErrorKind::Timeout, format!("did not end within {limit} and was killed{asking}{longer}")))
+        }
+        End::OutputLeftOpen => Some(Error::new(
+            ErrorKind::Timeout,
+            format!("ended, but something that it started had its standard output open after {limit}{longer}"),
+        )),
+    }
+}
+
+/// A time limit for people: `400 ms`, `10 s`. A little of it had passed before the program was started.
+fn rounded(limit: Duration) -> String {
+    let milliseconds = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX / 2);
+    match milliseconds.next_multiple_of(if milliseconds < 1000 { 10 } else { 100 }) {
+        milliseconds if milliseconds % 1000 == 0 => format!("{} s", milliseconds / 1000),
+        milliseconds => format!("{milliseconds} ms"),
+    }
+}
+
+/// The last lines of a program's standard error, as the end of a message. Words of its standard output are not repeated.
+fn last_words(errors: &[u8], output: &[u8]) -> String {
+    let errors = String::from_utf8_lossy(errors);
+    let mut lines: Vec<&str> = errors.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let last = lines.split_off(lines.len().saturating_sub(LAST_LINES)).join(" / ");
+    let output = Zeroizing::new(String::from_utf8_lossy(&output[..output.len().min(MAX_SCANNED)]).into_owned());
+    let is_word = |c: char| c.is_ascii_alphanumeric() || "+/=_.%~-".contains(c);
+    let secrets: Vec<&str> = output
+        .split(|c| !is_word(c))
+        .filter(|word| word.len() >= SHORTEST_SECRET && !["SecretAccessKey", "SessionToken"].contains(word))
+        .collect();
+    // One text for all: a separator that is in no line.
+    let secrets = Zeroizing::new(secrets.join("\n"));
+    match service_words(&last, &[&secrets]) {
+        words if words.is_empty() => words,
+        words => format!(": {words}"),
+    }
+}
+
+fn credentials(output: Zeroizing<Vec<u8>>) -> Result<Credentials, Error> {
+    let document = Document::parse("the output", output)?;
+    if document.number("Version") != Some(1) {
+        return Err(document.fault("has no \"Version\": 1, the only version there is"));
+    }
+    document.credentials(&PROCESS, "process")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_split_like_pythons_shlex() {
+        for (command, words) in [
+            ("aws-vault export --format=json dev", &["aws-vault", "export", "--format=json", "dev"][..]),
+            (r#""/opt/with space/tool" 'one two' a\ b"#, &["/opt/with space/tool", "one two", "a b"]),
+            (
+                r#"tool --x="a \"q\" \\ \$HOME \n" '' "" $HOME *"#,
+                &["tool", r#"--x=a "q" \ \$HOME \n"#, "", "", "$HOME", "*"],
+            ),
+            ("tool #1 # two", &["tool", "#1", "#", "two"]),
+            (" \t tool\r\nx ", &["tool", "x"]),
+            ("größe 'é'", &["größe", "é"]),
+            ("a'b'\"c\"d", &["abcd"]),
+            ("", &[]),
+        ] {
+            assert_eq!(split(command).unwrap(), words, "{command}");
+        }
+        for command in ["'", "tool \"x", "tool \\", "\"\\"] {
+            assert_eq!(split(command), None, "{command}");
+        }
+    }
+
+    #[test]
+    fn a_program_with_more_rights_than_its_caller_starts_no_other() {
+        let error = words_of("/usr/bin/env true", true).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidConfiguration);
+        assert!(error.message().contains("set-user-id"), "{error}");
+        words_of("/usr/bin/env true", false).unwrap();
+    }
+
+    #[test]
+    fn a_person_at_a_terminal_has_two_minutes_unless_timeout_ms_is_set() {
+        assert_eq!(patience(true, false), Duration::from_secs(120));
+        for (has_terminal, has_timeout) in [(true, true), (false, false), (false, true)] {
+            assert_eq!(patience(has_terminal, has_timeout), Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn an_overrun_names_the_limit_and_the_setting_that_raises_it() {
+        for (limit, said) in [(400, " 400 ms "), (399, " 400 ms "), (9999, " 10 s "), (120_000, " 120 s ")] {
+            for end in [End::Overran, End::OutputLeftOpen] {
+                let error = failure(&end, Duration::from_millis(limit), true).unwrap();
+                assert_eq!(error.kind(), ErrorKind::Timeout);
+                let message = format!("{} ", error.message().replace(';', " ;"));
+                assert!(message.contains(said) && message.contains("timeout_ms"), "{message}");
+            }
+        }
+        let without = failure(&End::Overran, Duration::from_secs(1), false).unwrap();
+        assert!(without.message().contains("no terminal"), "{without}");
+    }
+
+    #[test]
+    fn the_last_lines_of_standard_error_are_repeated_without_words_of_the_output() {
+        let errors =
+            b"starting\n\none\n  two  \n\x1b[31mError:\x1b[0m token \"planted-secret\" of 123456789012 has expired\n\n";
+        let output = br#"{"SecretAccessKey": "planted-secret", "x": "expired"}"#;
+        let words = last_words(errors, output);
+        assert!(words.starts_with(": one / two / "), "{words}");
+        assert!(words.ends_with("token \"[redacted]\" of 123456789012 has expired"), "{words}");
+        assert!(!words.contains('\x1b'), "{words}");
+        assert_eq!(last_words(b" \n", b""), "");
+        let words = last_words(&b"planted-secret ".repeat(1000), &b"planted-secret ".repeat(100_000));
+        assert!(words.len() < 1000 && !words.contains("planted"), "{words}");
+    }
+
+    #[test]
+    fn a_growing_buffer_keeps_its_content() {
+        let mut buffer = Zeroizing::new(Vec::new());
+        for byte in 0..200 {
+            append(&mut buffer, &[byte; 7]);
+        }
+        assert_eq!(buffer.len(), 1400);
+        assert!(buffer.chunks(7).zip(0..).all(|(chunk, byte)| chunk == [byte; 7]));
+    }
 }

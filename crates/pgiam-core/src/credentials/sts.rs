@@ -1,7 +1,8 @@
 //! Security Token Service: AssumeRole, signed with other credentials, and AssumeRoleWithWebIdentity, which needs none.
 //!
-//! Rules: the STS API reference. Throttling comes as HTTP 400 with the code `Throttling`.
+//! Rules: the STS API reference. Throttling is reported as HTTP 400 with the code `Throttling`.
 
+use std::path::Path;
 use std::time::SystemTime;
 
 use aws_credential_types::Credentials;
@@ -9,31 +10,68 @@ use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, si
 use aws_sigv4::sign::v4;
 use zeroize::Zeroizing;
 
-use crate::config::Config;
 use crate::config::profile_files::Profile;
-use crate::credentials::{Context, Outcome, Provided, Source};
-use crate::error::{Error, ErrorKind, invalid_configuration};
+use crate::credentials::{Context, Provided, Source};
+use crate::error::{Error, ErrorKind, invalid_configuration, reason};
 use crate::net::aws_endpoint::{AwsService, Endpoint};
 use crate::net::http::Response;
+use crate::net::partition::Partition;
+use crate::net::xml;
 use crate::percent_encoding::percent_encode;
 use crate::secret::Secret;
+use crate::sys;
 use crate::time::{parse_rfc3339, system_time};
 
-/// A role to become. Texts are as configured.
+/// The largest web identity token file that is read. STS takes 20,000 characters.
+const MAX_TOKEN_FILE: usize = 64 * 1024;
+
+/// A role to assume. Texts are as configured.
 pub(crate) struct Role<'a> {
     pub(crate) arn: &'a str,
     pub(crate) session_name: Option<&'a str>,
     pub(crate) external_id: Option<&'a str>,
     pub(crate) duration_seconds: Option<&'a str>,
-    /// The profile whose endpoint settings and region count.
+    /// The profile whose endpoint settings and region apply.
     pub(crate) profile: Option<&'a Profile>,
 }
 
-/// Becomes a role by the credentials of `base`.
+/// Checks all that can be checked of a role before any service is asked, the one with the source credentials included.
+pub(crate) fn check(context: &Context<'_>, role: &Role<'_>) -> Result<(), Error> {
+    let partition = partition_of_role(role.arn)?;
+    if let Some(name) = role.session_name {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_+=,.@-".contains(&byte);
+        if !(2..=64).contains(&name.len()) || !name.bytes().all(allowed) {
+            return Err(invalid_configuration(format!(
+                "role session name {name:?} is not 2 to 64 letters, digits and characters of _+=,.@-"
+            )));
+        }
+    }
+    if let Some(seconds) = role.duration_seconds
+        && !seconds.parse::<u32>().is_ok_and(|seconds| (900..=43_200).contains(&seconds))
+    {
+        return Err(invalid_configuration(format!(
+            "duration_seconds {seconds:?} is not a number of seconds from 900 to 43200"
+        )));
+    }
+    let region = region(context, role)?;
+    let of_region = Partition::of_region(&region.name).id;
+    match Partition::of_id(partition) {
+        Some(partition) if partition.id != of_region => Err(invalid_configuration(format!(
+            "role {} is in the partition {}, and STS would be asked in {} ({}), which is in {of_region}; correct the role \
+             or the region",
+            role.arn, partition.id, region.name, region.origin
+        ))),
+        // A partition newer than this table: STS will tell.
+        _ => Ok(()),
+    }
+}
+
+/// Assumes a role with the credentials of `base`.
 pub(crate) fn assume_role(context: &Context<'_>, role: &Role<'_>, base: &Credentials) -> Result<Provided, Error> {
-    let region = region(context.config, role.profile)?;
+    check(context, role)?;
+    let region = region(context, role)?;
     let endpoint = endpoint(context, role, &region)?;
-    let mut form = form("AssumeRole", role, context.now)?;
+    let mut form = form(Action::AssumeRole, role, context.now);
     if let Some(external_id) = role.external_id {
         push(&mut form, "ExternalId", external_id);
     }
@@ -41,103 +79,113 @@ pub(crate) fn assume_role(context: &Context<'_>, role: &Role<'_>, base: &Credent
     let headers: Vec<(&str, &str)> =
         headers.iter().map(|(name, value)| (name.as_str(), value.expose())).chain([CONTENT_TYPE]).collect();
     let response = endpoint.ask("POST", "/", &headers, form.as_bytes(), is_throttled)?;
-    read(&endpoint, role, "AssumeRole", &response)
+    read(&endpoint, role, Action::AssumeRole, &response)
 }
 
-/// Becomes a role by the token in a file, which is read at every fetch: whoever provides it renews it in place.
+/// Assumes a role with the token in a file, which is read at every fetch because other programs renew it.
 pub(crate) fn assume_role_with_web_identity(
     context: &Context<'_>,
     role: &Role<'_>,
     token_file: &str,
 ) -> Result<Provided, Error> {
-    let token = std::fs::read_to_string(token_file)
-        .map(Secret::new)
-        .map_err(|error| invalid_configuration(format!("web identity token file {token_file}: {}", error.kind())))?;
+    check(context, role)?;
+    let token = sys::read_bounded(Path::new(token_file), MAX_TOKEN_FILE)
+        .and_then(Secret::from_utf8)
+        .map_err(|error| invalid_configuration(format!("web identity token file {token_file}: {}", reason(&error))))?;
     let text = token.expose().trim();
     if text.is_empty() {
         return Err(invalid_configuration(format!("web identity token file {token_file} is empty")));
     }
-    let region = region(context.config, role.profile)?;
-    let endpoint = endpoint(context, role, &region)?;
-    let mut form = form("AssumeRoleWithWebIdentity", role, context.now)?;
+    let endpoint = endpoint(context, role, &region(context, role)?)?;
+    let mut form = form(Action::AssumeRoleWithWebIdentity, role, context.now);
     push(&mut form, "WebIdentityToken", text);
-    // The identity provider's own outage, as the API reference says of this code.
-    let busy =
+    // The API reference's code for an outage of the identity provider.
+    let is_outage =
         |response: &Response| is_throttled(response) || code_of(response).as_deref() == Some("IDPCommunicationError");
-    let response = endpoint.ask("POST", "/", &[CONTENT_TYPE], form.as_bytes(), busy)?;
-    read(&endpoint, role, "AssumeRoleWithWebIdentity", &response)
-}
-
-/// IAM roles for service accounts (EKS) and OIDC in CI: AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ROLE_ARN, AWS_ROLE_SESSION_NAME.
-pub(crate) fn web_identity_from_environment(context: &Context<'_>) -> Outcome {
-    let environment = &context.config.environment;
-    let Some(file) = environment.get("AWS_WEB_IDENTITY_TOKEN_FILE") else {
-        return Outcome::NotConfigured("AWS_WEB_IDENTITY_TOKEN_FILE not set".into());
-    };
-    let Some(arn) = environment.get("AWS_ROLE_ARN") else {
-        return Outcome::Failed(invalid_configuration(
-            "AWS_WEB_IDENTITY_TOKEN_FILE is set and AWS_ROLE_ARN is not; set it to the role to become",
-        ));
-    };
-    let role = Role {
-        arn,
-        session_name: environment.get("AWS_ROLE_SESSION_NAME"),
-        external_id: None,
-        duration_seconds: None,
-        profile: context.config.profile().ok().flatten(),
-    };
-    match assume_role_with_web_identity(context, &role, file) {
-        Ok(provided) => Outcome::Provided(Provided { source: Source::WebIdentity, ..provided }),
-        Err(error) => Outcome::Failed(error),
-    }
+    let response = endpoint.ask("POST", "/", &[CONTENT_TYPE], form.as_bytes(), is_outage)?;
+    read(&endpoint, role, Action::AssumeRoleWithWebIdentity, &response)
 }
 
 const CONTENT_TYPE: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 
-/// The region STS is asked in: the client's, the environment's or the profile's; else us-east-1, where the old global
-/// endpoint is.
-fn region(config: &Config, profile: Option<&Profile>) -> Result<String, Error> {
+#[derive(Clone, Copy)]
+enum Action {
+    AssumeRole,
+    AssumeRoleWithWebIdentity,
+}
+
+impl Action {
+    fn name(self) -> &'static str {
+        match self {
+            Self::AssumeRole => "AssumeRole",
+            Self::AssumeRoleWithWebIdentity => "AssumeRoleWithWebIdentity",
+        }
+    }
+}
+
+/// The partition in a role's ARN, `arn:PARTITION:iam::ACCOUNT:role/NAME`.
+fn partition_of_role(arn: &str) -> Result<&str, Error> {
+    let is_account = |account: &str| account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
+    match arn.splitn(6, ':').collect::<Vec<_>>()[..] {
+        ["arn", partition, "iam", "", account, resource]
+            if is_account(account)
+                && resource.strip_prefix("role/").is_some_and(|name| !name.is_empty() && !name.ends_with('/'))
+                && !arn.contains(|c: char| c.is_control() || c.is_whitespace()) =>
+        {
+            Ok(partition)
+        }
+        _ => Err(invalid_configuration(format!("role_arn {arn:?} is not like arn:aws:iam::123456789012:role/NAME"))),
+    }
+}
+
+/// The region STS is asked in, and what it was taken from.
+struct Region {
+    name: String,
+    origin: String,
+}
+
+/// The region that is configured, in the AWS CLI's order; else the region of the token; else the default of the role's
+/// partition.
+fn region(context: &Context<'_>, role: &Role<'_>) -> Result<Region, Error> {
+    let config = context.config;
     let environment = &config.environment;
-    let of_profile_in_use = || config.profile().ok().flatten().and_then(|profile| profile.get("region"));
-    Ok(config
+    fn of_profile(profile: &Profile) -> Option<(&str, String)> {
+        Some((profile.get("region")?, format!("region of profile {:?}", profile.name())))
+    }
+    let variable = |name: &'static str| environment.get(name).map(|region| (region, name.to_owned()));
+    let (name, origin) = config
         .settings
         .region()
-        .or_else(|| environment.get("AWS_REGION"))
-        .or_else(|| environment.get("AWS_DEFAULT_REGION"))
-        .or_else(|| profile?.get("region"))
-        .or_else(of_profile_in_use)
-        .unwrap_or("us-east-1")
-        .to_owned())
+        .map(|region| (region, "the region setting".to_owned()))
+        .or_else(|| variable("AWS_REGION"))
+        .or_else(|| variable("AWS_DEFAULT_REGION"))
+        .or_else(|| config.profile().ok().flatten().and_then(of_profile))
+        .or_else(|| role.profile.and_then(of_profile))
+        .or_else(|| context.token_region.map(|region| (region, "the region of the token".to_owned())))
+        .unwrap_or_else(|| {
+            let partition = partition_of_role(role.arn).ok().and_then(Partition::of_id);
+            (partition.map_or("us-east-1", |partition| partition.default_region), "the default".to_owned())
+        });
+    Ok(Region { name: name.to_ascii_lowercase(), origin })
 }
 
-fn endpoint(context: &Context<'_>, role: &Role<'_>, region: &str) -> Result<Endpoint, Error> {
-    Endpoint::new(AwsService::Sts, context.config, role.profile, region, context.deadline)
+fn endpoint(context: &Context<'_>, role: &Role<'_>, region: &Region) -> Result<Endpoint, Error> {
+    Endpoint::new(AwsService::Sts, context.config, role.profile, &region.name, context.deadline)
 }
 
-fn form(action: &str, role: &Role<'_>, now: i64) -> Result<Zeroizing<String>, Error> {
-    if !role.arn.starts_with("arn:") || role.arn.len() < 20 || role.arn.chars().any(|c| c.is_control() || c == ' ') {
-        return Err(invalid_configuration(format!(
-            "role_arn {:?} is not like arn:aws:iam::123456789012:role/NAME",
-            role.arn
-        )));
-    }
+fn form(action: Action, role: &Role<'_>, now: i64) -> Zeroizing<String> {
     let mut form = Zeroizing::new(String::with_capacity(4096));
     form.push_str("Version=2011-06-15");
-    push(&mut form, "Action", action);
+    push(&mut form, "Action", action.name());
     push(&mut form, "RoleArn", role.arn);
     match role.session_name {
         Some(name) => push(&mut form, "RoleSessionName", name),
         None => push(&mut form, "RoleSessionName", &format!("pgiam-{now}")),
     }
     if let Some(seconds) = role.duration_seconds {
-        if !seconds.parse::<u32>().is_ok_and(|seconds| (900..=43_200).contains(&seconds)) {
-            return Err(invalid_configuration(format!(
-                "duration_seconds {seconds:?} is not a number of seconds from 900 to 43200"
-            )));
-        }
         push(&mut form, "DurationSeconds", seconds);
     }
-    Ok(form)
+    form
 }
 
 fn push(form: &mut String, name: &str, value: &str) {
@@ -151,15 +199,17 @@ fn signed_headers(
     endpoint: &Endpoint,
     body: &str,
     base: &Credentials,
-    region: &str,
+    region: &Region,
     now: i64,
 ) -> Result<Vec<(String, Secret)>, Error> {
-    let internal = || Error::new(ErrorKind::Internal, "the request to STS cannot be signed; please report this");
+    let internal = || {
+        Error::new(ErrorKind::Internal, "internal error: the request to STS cannot be signed; please report this bug")
+    };
     let identity = base.clone().into();
     let time: SystemTime = system_time(now);
     let parameters = v4::SigningParams::builder()
         .identity(&identity)
-        .region(region)
+        .region(&region.name)
         .name("sts")
         .time(time)
         .settings(SigningSettings::default())
@@ -178,67 +228,73 @@ fn is_throttled(response: &Response) -> bool {
     response.status == 400 && code_of(response).is_some_and(|code| code.starts_with("Throttl"))
 }
 
-/// The error code of an answer: a fixed word, safe to repeat. Its message is not.
+/// The error code of a response.
 fn code_of(response: &Response) -> Option<String> {
     if response.status < 400 {
         return None;
     }
     let text = std::str::from_utf8(&response.body).ok()?;
-    let document = roxmltree::Document::parse(text).ok()?;
-    let code = document.descendants().find(|node| node.has_tag_name_anywhere("Code"))?.text()?;
-    (code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.')).then(|| code.to_owned())
+    let [code] = xml::texts(text, ["Code"]).ok()?;
+    code.map(|code| code.to_string())
 }
 
-/// Elements by local name, whatever their namespace.
-trait LocalName {
-    fn has_tag_name_anywhere(&self, name: &str) -> bool;
-}
-
-impl LocalName for roxmltree::Node<'_, '_> {
-    fn has_tag_name_anywhere(&self, name: &str) -> bool {
-        self.is_element() && self.tag_name().name() == name
+/// What to do after an error code of STS.
+fn advice(action: Action, code: &str) -> &'static str {
+    use Action::{AssumeRole, AssumeRoleWithWebIdentity};
+    match (action, code) {
+        (AssumeRole, "AccessDenied") => {
+            "; the role's trust policy must allow the caller (with the external id, if it requires one), and the caller's \
+             own policies must allow sts:AssumeRole for this role"
+        }
+        (AssumeRoleWithWebIdentity, "AccessDenied") => {
+            "; the role's trust policy must allow sts:AssumeRoleWithWebIdentity for the token's OIDC provider, and its \
+             conditions on aud and sub must match the token"
+        }
+        (AssumeRoleWithWebIdentity, "InvalidIdentityToken" | "IDPRejectedClaim") => {
+            "; IAM must have an OIDC provider for the token's issuer in the role's account, with the token's aud as an \
+             audience"
+        }
+        (AssumeRoleWithWebIdentity, "ExpiredToken" | "ExpiredTokenException") => {
+            "; the token in the file has expired, and the program that writes the file has not renewed it"
+        }
+        (AssumeRole, "ExpiredToken" | "ExpiredTokenException") => {
+            "; the credentials that the role is assumed with have expired"
+        }
+        (_, "InvalidClientTokenId" | "UnrecognizedClientException") => {
+            "; the access key is not known there: check key and region"
+        }
+        (_, "SignatureDoesNotMatch") => "; the secret access key or this machine's clock is wrong",
+        (_, "RegionDisabledException") => "; activate STS for this region in the account settings of IAM",
+        _ => "",
     }
 }
 
-fn read(endpoint: &Endpoint, role: &Role<'_>, action: &str, response: &Response) -> Result<Provided, Error> {
-    let what = format!("{action} for {}", role.arn);
+fn read(endpoint: &Endpoint, role: &Role<'_>, action: Action, response: &Response) -> Result<Provided, Error> {
+    let fault = |what: &str| endpoint.fault(&format!("{} for {}: {what}", action.name(), role.arn));
     if response.status != 200 {
-        let code = code_of(response).unwrap_or_else(|| "no code".into());
-        let advice = match code.as_str() {
-            "AccessDenied" => {
-                "; the role's trust policy must name who asks (and its external id, if it wants one), and \
-                               their own policy must allow sts:AssumeRole"
-            }
-            "ExpiredToken" | "ExpiredTokenException" => "; the credentials or the token it was asked with have expired",
-            "InvalidIdentityToken" => "; the token in the file is not for this role's identity provider",
-            "InvalidClientTokenId" | "UnrecognizedClientException" => {
-                "; the access key is not known there: check key and region"
-            }
-            "SignatureDoesNotMatch" => "; the secret access key is wrong, or this machine's clock is",
-            "RegionDisabledException" => "; switch STS on for this region in IAM's account settings",
-            _ => "",
-        };
-        return Err(endpoint.fault(&format!("{what}: HTTP {} ({code}){advice}", response.status)));
+        let code = code_of(response).unwrap_or_default();
+        return Err(fault(&format!("{}{}", response.describe(), advice(action, &code))));
     }
-    let fault = |why: &str| endpoint.fault(&format!("{what}: {why}"));
-    let text = std::str::from_utf8(&response.body).map_err(|_| fault("the answer is not UTF-8"))?;
-    let document = roxmltree::Document::parse(text).map_err(|_| fault("the answer is not XML"))?;
-    let found =
-        |name: &str| document.descendants().find(|node| node.has_tag_name_anywhere(name)).and_then(|node| node.text());
-    let need = |name: &str| {
-        found(name).filter(|text| !text.is_empty()).ok_or_else(|| fault(&format!("no {name} in the answer")))
+    let text = std::str::from_utf8(&response.body).map_err(|_| fault("the response is not UTF-8"))?;
+    const NAMES: [&str; 5] = ["AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration", "Arn"];
+    let texts = xml::texts(text, NAMES).map_err(fault)?;
+    let [id, secret, token, expiration, arn] = &texts;
+    let need = |text: &Option<Zeroizing<String>>, name: &str| {
+        let text = text.as_ref().map(|text| text.as_str()).filter(|text| !text.is_empty());
+        text.map(str::to_owned).ok_or_else(|| fault(&format!("the response is missing {name}")))
     };
-    let expiration = parse_rfc3339(need("Expiration")?).ok_or_else(|| fault("Expiration is not a time"))?;
+    let expiration = Zeroizing::new(need(expiration, "Expiration")?);
+    let expiration = parse_rfc3339(&expiration).ok_or_else(|| fault("the Expiration in the response is not a time"))?;
     Ok(Provided {
         credentials: Credentials::new(
-            need("AccessKeyId")?,
-            need("SecretAccessKey")?,
-            Some(need("SessionToken")?.to_owned()),
+            need(id, "AccessKeyId")?,
+            need(secret, "SecretAccessKey")?,
+            Some(need(token, "SessionToken")?),
             Some(system_time(expiration)),
             "sts",
         ),
         source: Source::Profile,
-        identity: Some(found("Arn").map_or_else(|| role.arn.to_owned(), str::to_owned)),
-        by: format!("{action} at {}", endpoint.url()),
+        identity: Some(arn.as_ref().map_or_else(|| role.arn.to_owned(), |arn| arn.to_string())),
+        by: format!("{} at {}", action.name(), endpoint.url()),
     })
 }

@@ -1,24 +1,25 @@
-//! Where STS, SSO and OIDC are, and how they are reached: partitions, FIPS and dual-stack names, configured endpoints,
-//! proxies and trust stores.
+//! Where STS, SSO and OIDC are, and how they are asked: host names, configured endpoints, proxies and trust stores.
 //!
-//! Rules: AWS SDKs and Tools Reference Guide, "Service-specific endpoints", "Dual-stack and FIPS endpoints", "AWS STS
-//! regional endpoints"; the partitions' DNS suffixes are those of the SDKs' `partitions.json`.
+//! Rules: AWS SDKs and Tools Reference Guide, "Service-specific endpoints", "Dual-stack and FIPS endpoints". STS is always
+//! asked at its regional endpoint, as is the default of the SDKs and the AWS CLI; `sts_regional_endpoints = legacy` is
+//! ignored, because the global endpoint cannot be reached from a private network.
 
 use std::net::IpAddr;
-use std::path::Path;
 
 use ureq::http::Uri;
+use ureq::{Proxy, ProxyProtocol};
 
 use crate::config::Config;
 use crate::config::profile_files::Profile;
 use crate::config::region_name;
 use crate::error::{Error, ErrorKind, invalid_configuration};
-use crate::net::http::{Failure, Http, Limits, Request, Response};
-use crate::net::retry::{Attempt, retry};
+use crate::net::http::{self, Http, Limits, Request, Response};
+use crate::net::partition::Partition;
+use crate::net::retry::{self, Patience};
 use crate::net::tls;
 use crate::time::Deadline;
 
-/// A service that hands out credentials.
+/// A service that issues credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AwsService {
     Sts,
@@ -60,7 +61,7 @@ impl AwsService {
     }
 }
 
-/// A service at its place, ready to be asked.
+/// A service at its endpoint, for one fetch.
 pub(crate) struct Endpoint {
     service: AwsService,
     url: String,
@@ -71,7 +72,7 @@ pub(crate) struct Endpoint {
 const ATTEMPTS: u32 = 3;
 
 impl Endpoint {
-    /// `profile` is the profile whose settings count, `region` where the service is asked.
+    /// `profile` is the profile whose endpoint settings apply, `region` the region of the endpoint.
     pub(crate) fn new(
         service: AwsService,
         config: &Config,
@@ -80,17 +81,15 @@ impl Endpoint {
         deadline: Deadline,
     ) -> Result<Self, Error> {
         let url = url(service, config, profile, region)?;
-        let http = if url.starts_with("https:") {
-            let bundle = setting(config, profile, "AWS_CA_BUNDLE", "ca_bundle");
-            let roots = tls::roots(bundle.map(Path::new)).map_err(invalid_configuration)?;
-            Http::over_tls(deadline, proxy(config, &url, "HTTPS_PROXY", "https_proxy"), roots)
+        let proxy = proxy(config, &url)?;
+        let needs_tls =
+            http::is_https(&url) || proxy.as_ref().is_some_and(|proxy| proxy.protocol() == ProxyProtocol::Https);
+        let http = if needs_tls {
+            let roots = tls::roots(config.ca_bundle().as_deref()).map_err(invalid_configuration)?;
+            Http::over_tls(deadline, proxy, roots)
         } else {
-            match proxy(config, &url, "HTTP_PROXY", "http_proxy") {
-                None => Ok(Http::without_proxy(deadline)),
-                Some(proxy) => Http::over_tls(deadline, Some(proxy), tls::roots(None).map_err(invalid_configuration)?),
-            }
+            Http::through_proxy(deadline, proxy)
         };
-        let http = http.map_err(|failure| invalid_configuration(format!("proxy: {}", failure.describe())))?;
         Ok(Self { service, url, http, deadline })
     }
 
@@ -98,53 +97,35 @@ impl Endpoint {
         &self.url
     }
 
-    /// Asks, and asks again when the service is busy or the connection breaks. `busy` tells an answer that is worth
-    /// another try besides 429 and 5xx. `path` begins with `/`.
+    /// Sends a request, again after an outage. `is_throttled` recognises the responses by which the service reports
+    /// throttling besides 429 and 5xx. `path` begins with `/`. The response is of any other status.
     pub(crate) fn ask(
         &self,
         method: &str,
         path: &str,
         headers: &[(&str, &str)],
         body: &[u8],
-        busy: impl Fn(&Response) -> bool,
+        is_throttled: impl Fn(&Response) -> bool,
     ) -> Result<Response, Error> {
         let url = format!("{}{path}", self.url);
         let request = Request { method, url: &url, headers, body };
-        retry(ATTEMPTS, self.deadline, || {
-            let left = self.deadline.remaining().unwrap_or_default();
-            let limits = Limits { connect: left, read: left };
-            match self.http.send(&request, limits) {
-                Ok(response) if response.status == 429 || response.status >= 500 || busy(&response) => Attempt::Again(
-                    self.fault(&format!("HTTP {}: the service is throttling or failing", response.status))
-                        .source_unavailable(),
-                ),
-                Ok(response) if (300..400).contains(&response.status) => Attempt::Done(Err(self.fault(&format!(
-                    "HTTP {}: a redirect, which is not followed; check the endpoint and the proxy",
-                    response.status
-                )))),
-                Ok(response) => Attempt::Done(Ok(response)),
-                Err(failure @ (Failure::NotTrusted | Failure::TooLarge | Failure::BadRequest(_))) => {
-                    Attempt::Done(Err(self.fault(&failure.describe())))
-                }
-                Err(failure @ (Failure::ConnectTimeout | Failure::AnswerTimeout)) => Attempt::Again(
-                    Error::new(
-                        ErrorKind::Timeout,
-                        format!("{} at {}: {}", self.service.name(), self.url, failure.describe()),
-                    )
-                    .source_unavailable(),
-                ),
-                Err(failure) => Attempt::Again(self.fault(&failure.describe()).source_unavailable()),
-            }
-        })
+        let left = self.deadline.remaining().unwrap_or_default();
+        let limits = Limits { connect: left, read: left };
+        let patience = Patience { attempts: ATTEMPTS, limits, deadline: self.deadline };
+        retry::ask(&self.http, &request, patience, is_throttled).map_err(|failure| failure.into_error(&self.name()))
     }
 
     /// An error of this service.
     pub(crate) fn fault(&self, what: &str) -> Error {
-        Error::new(ErrorKind::Provider, format!("{} at {}: {what}", self.service.name(), self.url))
+        Error::new(ErrorKind::Provider, format!("{}: {what}", self.name()))
+    }
+
+    fn name(&self) -> String {
+        format!("{} at {}", self.service.name(), self.url)
     }
 }
 
-/// A setting by environment variable, else by the profile's property.
+/// A setting from its environment variable, else from the profile's property.
 fn setting<'a>(config: &'a Config, profile: Option<&'a Profile>, variable: &str, property: &str) -> Option<&'a str> {
     config.environment.get(variable).or_else(|| profile?.get(property))
 }
@@ -158,7 +139,7 @@ fn url(service: AwsService, config: &Config, profile: Option<&Profile>, region: 
     if !ignored && let Some((named_by, url)) = configured(service, config, profile) {
         let valid = url.parse::<Uri>().ok().is_some_and(|uri| {
             matches!(uri.scheme_str(), Some("http" | "https"))
-                && uri.host().is_some()
+                && uri.host().is_some_and(|host| !host.is_empty())
                 && uri.query().is_none()
                 && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
         });
@@ -166,31 +147,22 @@ fn url(service: AwsService, config: &Config, profile: Option<&Profile>, region: 
             Ok(url.trim_end_matches('/').to_owned())
         } else {
             Err(invalid_configuration(format!(
-                "{named_by}: {url:?} is not a URL like https://host or http://host:port"
+                "{named_by}: {url:?} is not a URL like https://host or http://host:port, without a user name"
             )))
         };
     }
     region_name::check(region).map_err(|why| invalid_configuration(format!("region for {}: {why}", service.name())))?;
     let region = region.to_ascii_lowercase();
-    let partition = Partition::of(&region);
+    let partition = Partition::of_region(&region);
     let fips = is_on(config, profile, "AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint");
     let dual_stack = is_on(config, profile, "AWS_USE_DUALSTACK_ENDPOINT", "use_dualstack_endpoint");
-    let suffix = match (dual_stack, partition.dual_stack_suffix) {
-        (false, _) => partition.suffix,
-        (true, Some(suffix)) => suffix,
-        (true, None) => {
-            return Err(invalid_configuration(format!(
-                "AWS_USE_DUALSTACK_ENDPOINT: region {region} has no dual-stack endpoint of {}",
-                service.name()
-            )));
-        }
-    };
+    let suffix = if dual_stack { partition.dual_stack_dns_suffix } else { partition.dns_suffix };
     // GovCloud's ordinary names are FIPS endpoints themselves.
     let fips = if fips && (dual_stack || !region.starts_with("us-gov-")) { "-fips" } else { "" };
     Ok(format!("https://{}{fips}.{region}.{suffix}", service.host_prefix()))
 }
 
-/// An endpoint of one's own, in the SDKs' order, with who named it.
+/// A configured endpoint, in the SDKs' order, and the setting that names it.
 fn configured<'a>(
     service: AwsService,
     config: &'a Config,
@@ -212,51 +184,38 @@ fn configured<'a>(
     profile.get("endpoint_url").map(|url| ("endpoint_url of the profile", url))
 }
 
-struct Partition {
-    suffix: &'static str,
-    dual_stack_suffix: Option<&'static str>,
-}
-
-impl Partition {
-    fn of(region: &str) -> Self {
-        const PARTITIONS: [(&str, Partition); 7] = [
-            ("cn-", Partition { suffix: "amazonaws.com.cn", dual_stack_suffix: Some("api.amazonwebservices.com.cn") }),
-            ("eusc-", Partition { suffix: "amazonaws.eu", dual_stack_suffix: Some("api.amazonwebservices.eu") }),
-            ("us-isob-", Partition { suffix: "sc2s.sgov.gov", dual_stack_suffix: Some("api.aws.scloud") }),
-            ("us-isof-", Partition { suffix: "csp.hci.ic.gov", dual_stack_suffix: Some("api.aws.hci.ic.gov") }),
-            ("us-iso-", Partition { suffix: "c2s.ic.gov", dual_stack_suffix: Some("api.aws.ic.gov") }),
-            ("eu-isoe-", Partition { suffix: "cloud.adc-e.uk", dual_stack_suffix: Some("api.cloud-aws.adc-e.uk") }),
-            ("us-gov-", Partition { suffix: "amazonaws.com", dual_stack_suffix: Some("api.aws") }),
-        ];
-        const COMMERCIAL: Partition = Partition { suffix: "amazonaws.com", dual_stack_suffix: Some("api.aws") };
-        PARTITIONS
-            .into_iter()
-            .find_map(|(prefix, partition)| region.starts_with(prefix).then_some(partition))
-            .unwrap_or(COMMERCIAL)
+/// The proxy for a URL, unless NO_PROXY exempts its host. As in curl and botocore, a lower-case name wins.
+fn proxy(config: &Config, url: &str) -> Result<Option<Proxy>, Error> {
+    let names = if http::is_https(url) { ["https_proxy", "HTTPS_PROXY"] } else { ["http_proxy", "HTTP_PROXY"] };
+    let set = |names: [&'static str; 2]| {
+        names.into_iter().find_map(|name| config.environment.get(name).map(|value| (name, value)))
+    };
+    let Some((name, proxy)) = set(names) else { return Ok(None) };
+    let uri: Uri = url.parse().map_err(|_| invalid_configuration(format!("{url:?} is not a URL")))?;
+    if set(["no_proxy", "NO_PROXY"]).is_some_and(|(_, list)| is_exempt(uri.host().unwrap_or_default(), list)) {
+        return Ok(None);
     }
+    // The value may contain a password and is not repeated.
+    http::proxy(proxy).map(Some).ok_or_else(|| {
+        invalid_configuration(format!("{name} is not the URL of an HTTP proxy, as in http://proxy.example.com:3128"))
+    })
 }
 
-/// The proxy for an address, unless NO_PROXY exempts its host: `*`, a host, or a domain with all below it.
-fn proxy<'a>(config: &'a Config, url: &str, upper: &str, lower: &str) -> Option<&'a str> {
-    let either = |upper, lower| config.environment.get(lower).or_else(|| config.environment.get(upper));
-    let proxy = either(upper, lower)?;
-    let uri: Uri = url.parse().ok()?;
-    let host = uri.host()?.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-    let exempt = either("NO_PROXY", "no_proxy").is_some_and(|list| {
-        list.split(',').map(str::trim).any(|entry| {
-            let entry = entry.trim_start_matches('*').trim_start_matches('.').to_ascii_lowercase();
-            let bare = entry.trim_start_matches('[').trim_end_matches(']');
-            // A port behind the name; in an IPv6 address the colons are its own.
-            let entry = match bare.parse::<IpAddr>() {
-                Ok(_) => bare,
-                Err(_) => entry.split_once(':').map_or(entry.as_str(), |(host, _)| host),
-            };
-            list.trim() == "*"
-                || (!entry.is_empty()
-                    && (host == entry || host.strip_suffix(entry).is_some_and(|before| before.ends_with('.'))))
-        })
-    });
-    (!exempt).then_some(proxy)
+/// Whether a NO_PROXY list has this host: by `*`, by its name, or by a domain that it is in.
+fn is_exempt(host: &str, list: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+    list.split(',').map(str::trim).any(|entry| {
+        let name = entry.trim_start_matches('*').trim_start_matches('.').to_ascii_lowercase();
+        let bare = name.trim_start_matches('[').trim_end_matches(']');
+        // A port may follow the name; in an IPv6 address the colons are its own.
+        let name = match bare.parse::<IpAddr>() {
+            Ok(_) => bare,
+            Err(_) => name.split_once(':').map_or(name.as_str(), |(host, _)| host).trim_matches(['[', ']']),
+        };
+        entry == "*"
+            || (!name.is_empty()
+                && (host == name || host.strip_suffix(name).is_some_and(|before| before.ends_with('.'))))
+    })
 }
 
 #[cfg(test)]
@@ -272,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn every_partition_has_its_names() {
+    fn every_partition_has_its_host_names() {
         const FIPS: (&str, &str) = ("AWS_USE_FIPS_ENDPOINT", "true");
         const DUAL: (&str, &str) = ("AWS_USE_DUALSTACK_ENDPOINT", "true");
         for (region, variables, expected) in [
@@ -294,6 +253,23 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_or_a_proxy_that_makes_no_sense_is_named_without_its_password() {
+        for (name, value) in [
+            ("AWS_ENDPOINT_URL_STS", "https://jane:planted@sts.example.com"),
+            ("AWS_ENDPOINT_URL_STS", "https://:443"),
+            ("AWS_ENDPOINT_URL", "sts.example.com"),
+            ("HTTPS_PROXY", "socks5://jane:planted@proxy:1080"),
+            ("https_proxy", "jane:planted@"),
+        ] {
+            let config = config(&[(name, value)]);
+            let deadline = Deadline::after(std::time::Duration::from_secs(1));
+            let error = Endpoint::new(AwsService::Sts, &config, None, "eu-west-1", deadline).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::InvalidConfiguration);
+            assert!(error.message().starts_with(name) && !error.message().contains("planted"), "{error}");
+        }
+    }
+
+    #[test]
     fn a_region_cannot_name_another_host() {
         for region in ["x@attacker.com", "attacker.com/", "a.b", "a#", "", "eu central"] {
             let error = url(AwsService::Sts, &config(&[]), None, region).unwrap_err();
@@ -302,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn configured_endpoints_win_in_the_sdks_order_and_can_be_ignored() {
+    fn configured_endpoints_are_used_in_the_sdks_order_and_can_be_ignored() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("config");
         std::fs::write(
@@ -332,7 +308,7 @@ mod tests {
     fn no_proxy_exempts_hosts_and_domains() {
         let through = |no_proxy: &str| {
             let config = config(&[("HTTPS_PROXY", "http://proxy:3128"), ("NO_PROXY", no_proxy)]);
-            proxy(&config, "https://sts.eu-west-1.amazonaws.com", "HTTPS_PROXY", "https_proxy").is_some()
+            proxy(&config, "https://sts.eu-west-1.amazonaws.com").unwrap().is_some()
         };
         assert!(through(""));
         assert!(through("example.com,azonaws.com"));
@@ -341,7 +317,7 @@ mod tests {
         }
         let config = config(&[("HTTPS_PROXY", "http://proxy:3128"), ("NO_PROXY", "[::1],127.0.0.1:443")]);
         for (url, expected) in [("https://[::1]:8443", false), ("https://127.0.0.1", false), ("https://[::2]", true)] {
-            assert_eq!(proxy(&config, url, "HTTPS_PROXY", "https_proxy").is_some(), expected, "{url}");
+            assert_eq!(proxy(&config, url).unwrap().is_some(), expected, "{url}");
         }
     }
 }

@@ -1,9 +1,9 @@
-//! EC2's instance metadata service, version 2 only: a session token first, then reads under it. Credentials and region
-//! both stand on it.
+//! EC2's instance metadata service, version 2 only: a session token first, then reads with it. It has the credentials of
+//! the instance's role and the region.
 //!
-//! Rules: "Use IMDSv2" of the EC2 User Guide and the AWS SDKs and Tools Reference Guide. There is no fall-back to
-//! version 1, no proxy (it would answer with its own role) and no redirect. 401 brings a new session token once, 429 and
-//! 5xx are tried again with jitter, 403 means that the service is switched off.
+//! Rules: "Use IMDSv2" of the EC2 User Guide and the AWS SDKs and Tools Reference Guide. There is no fall-back to version 1,
+//! no proxy (it would answer with its own role) and no redirect. After 401 a new session token is fetched once; 403 means
+//! that the service is disabled.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use ureq::http::Uri;
 
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, invalid_configuration};
-use crate::net::http::{Failure, Http, Limits, Request, Response};
-use crate::net::retry::{Attempt, retry};
+use crate::net::http::{self, Failure, FailureClass, Http, Limits, Request, Response};
+use crate::net::retry::{self, Patience};
 use crate::secret::Secret;
 use crate::time::Deadline;
 
@@ -26,87 +26,93 @@ const DEFAULT_ATTEMPTS: u32 = 3;
 /// Off EC2 nothing answers; nobody should wait longer to learn that.
 const DEFAULT_TOTAL: Duration = Duration::from_secs(2);
 
-/// Where the service is and how patiently to ask it.
+/// Why the service is not asked, when it is disabled.
+pub(crate) const DISABLED: &str = "disabled by AWS_EC2_METADATA_DISABLED";
+
+/// Where the service is, and how long to wait for it.
 pub(crate) struct MetadataService {
     endpoint: String,
     timeout: Duration,
     attempts: u32,
-    total: Duration,
+    /// For all requests together; `None`: the client's deadline alone counts.
+    total: Option<Duration>,
 }
 
 impl MetadataService {
-    /// The inner `Err` says why the service is not to be asked at all.
-    pub(crate) fn from_config(config: &Config) -> Result<Result<Self, &'static str>, Error> {
+    /// `None`: the service is [`DISABLED`].
+    pub(crate) fn from_config(config: &Config) -> Result<Option<Self>, Error> {
         if config.environment.is_true("AWS_EC2_METADATA_DISABLED") {
-            return Ok(Err("disabled by AWS_EC2_METADATA_DISABLED"));
+            return Ok(None);
         }
-        let timeout = match config.variable_or_property("AWS_METADATA_SERVICE_TIMEOUT", "metadata_service_timeout")? {
-            None => None,
-            Some(text) => {
-                Some(seconds(text).filter(|time| !time.is_zero() && *time <= Duration::from_secs(3600)).ok_or_else(
-                    || {
-                        invalid_configuration(format!(
-                            "AWS_METADATA_SERVICE_TIMEOUT: {text:?} is not a number of seconds above 0"
-                        ))
-                    },
-                )?)
-            }
-        };
-        let attempts =
-            match config.variable_or_property("AWS_METADATA_SERVICE_NUM_ATTEMPTS", "metadata_service_num_attempts")? {
-                None => None,
-                Some(text) => Some(text.parse::<u32>().ok().filter(|n| (1..=100).contains(n)).ok_or_else(|| {
+        let timeout = config
+            .variable_or_property("AWS_METADATA_SERVICE_TIMEOUT", "metadata_service_timeout")?
+            .map(|text| {
+                seconds(text).filter(|time| !time.is_zero() && *time <= Duration::from_secs(3600)).ok_or_else(|| {
+                    invalid_configuration(format!(
+                        "AWS_METADATA_SERVICE_TIMEOUT: {text:?} is not a number of seconds above 0, 3600 at most"
+                    ))
+                })
+            })
+            .transpose()?;
+        let attempts = config
+            .variable_or_property("AWS_METADATA_SERVICE_NUM_ATTEMPTS", "metadata_service_num_attempts")?
+            .map(|text| {
+                text.parse::<u32>().ok().filter(|n| (1..=100).contains(n)).ok_or_else(|| {
                     invalid_configuration(format!(
                         "AWS_METADATA_SERVICE_NUM_ATTEMPTS: {text:?} is not a number from 1 to 100"
                     ))
-                })?),
-            };
-        Ok(Ok(Self {
-            endpoint: endpoint(config)?,
-            // Who sets either of the two has said how long is worth waiting; the client's deadline still holds.
-            total: if timeout.is_some() || attempts.is_some() { Duration::MAX } else { DEFAULT_TOTAL },
+                })
+            })
+            .transpose()?;
+        let endpoint = endpoint(config)?;
+        if http::is_https(&endpoint) {
+            return Err(invalid_configuration(format!(
+                "AWS_EC2_METADATA_SERVICE_ENDPOINT: {endpoint:?} is https, and the metadata service has plain HTTP only; \
+                 use one like http://169.254.169.254"
+            )));
+        }
+        Ok(Some(Self {
+            endpoint,
+            // Whoever sets one of the two has decided how long to wait.
+            total: (timeout.is_none() && attempts.is_none()).then_some(DEFAULT_TOTAL),
             timeout: timeout.unwrap_or(DEFAULT_TIMEOUT),
             attempts: attempts.unwrap_or(DEFAULT_ATTEMPTS),
         }))
     }
 
-    /// Opens a session: fetches the session token under which everything else is read.
+    /// Opens a session: fetches the session token with which everything else is read.
     pub(crate) fn session(&self, deadline: Deadline) -> Result<Session<'_>, Error> {
-        let deadline = if self.total == Duration::MAX { deadline } else { deadline.at_most(self.total) };
-        let http = Http::to_instance_metadata(deadline);
+        let deadline = self.total.map_or(deadline, |total| deadline.at_most(total));
+        let http = Http::without_proxy(deadline);
         let token = self.fetch_token(&http, deadline)?;
         Ok(Session { service: self, http, deadline, token: RefCell::new(token) })
     }
 
     fn fetch_token(&self, http: &Http, deadline: Deadline) -> Result<Secret, Error> {
-        let response = self.ask(
-            http,
-            deadline,
-            "PUT",
-            TOKEN_PATH,
-            &[("x-aws-ec2-metadata-token-ttl-seconds", TOKEN_TTL_SECONDS)],
-        )?;
-        match response.status {
-            200 => {
-                let token = String::from_utf8(response.body.to_vec()).map(Secret::new).unwrap_or_default();
-                if token.expose().is_empty() || !token.expose().bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
-                    return Err(self.fault("the session token in the answer is not text without spaces"));
-                }
-                Ok(token)
+        let ttl = [("x-aws-ec2-metadata-token-ttl-seconds", TOKEN_TTL_SECONDS)];
+        let response = self.ask(http, deadline, "PUT", TOKEN_PATH, &ttl)?;
+        if response.status == 200 {
+            let token = Secret::from_utf8(response.body).unwrap_or_default();
+            if token.expose().is_empty() || !token.expose().bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
+                return Err(self.fault("the response for the session token is not a token"));
             }
-            403 => Err(self.fault(
-                "HTTP 403 for the session token: the metadata service is switched off for this instance, or a firewall \
-                 or proxy stands between; enable it (aws ec2 modify-instance-metadata-options --http-endpoint enabled)",
-            )),
-            404 | 405 => Err(self.fault(&format!(
-                "HTTP {} for the session token: this is not an IMDSv2 service, and version 1 is never used",
-                response.status
+            return Ok(token);
+        }
+        let answer = response.describe();
+        match response.status {
+            403 => Err(self.fault(&format!(
+                "{answer} for the session token: the metadata service is disabled for this instance, or a proxy in front \
+                 of it refuses IMDSv2; enable it (aws ec2 modify-instance-metadata-options --http-endpoint enabled). \
+                 IMDSv1 is never used"
             ))),
-            status => Err(self.unexpected(status, "the session token")),
+            404 | 405 => Err(self.fault(&format!(
+                "{answer} for the session token: this service does not support IMDSv2, and IMDSv1 is never used"
+            ))),
+            _ => Err(self.fault(&format!("{answer} for the session token"))),
         }
     }
 
-    /// One request with retries. A transport failure is already an error; any status comes back.
+    /// Sends a request, again after an outage. The response is of any other status.
     fn ask(
         &self,
         http: &Http,
@@ -117,49 +123,34 @@ impl MetadataService {
     ) -> Result<Response, Error> {
         let url = format!("{}{path}", self.endpoint);
         let request = Request { method, url: &url, headers, body: b"" };
-        retry(self.attempts, deadline, || {
-            let limits = Limits { connect: self.timeout, read: self.timeout };
-            match http.send(&request, limits) {
-                Ok(response) if response.status == 429 || response.status >= 500 => {
-                    Attempt::Again(self.unexpected(response.status, path))
-                }
-                Ok(response) => Attempt::Done(Ok(response)),
-                Err(Failure::TooLarge) => Attempt::Done(Err(self.fault(&Failure::TooLarge.describe()))),
-                Err(Failure::BadRequest(why)) => Attempt::Done(Err(invalid_configuration(format!(
-                    "instance metadata endpoint {}: {why}",
-                    self.endpoint
-                )))),
-                // Nobody listens, or nothing routes there: asking again in the same second changes nothing.
-                Err(failure @ Failure::NotConnected(_)) => Attempt::Done(Err(self.unreachable(method, &failure))),
-                Err(failure) => Attempt::Again(self.unreachable(method, &failure)),
-            }
-        })
+        let limits = Limits { connect: self.timeout, read: self.timeout };
+        let patience = Patience { attempts: self.attempts, limits, deadline };
+        retry::ask(http, &request, patience, |_| false).map_err(|failure| self.explain(method, failure))
     }
 
-    fn unreachable(&self, method: &str, failure: &Failure) -> Error {
-        let (kind, hint) = match failure {
-            Failure::NotConnected(_) => {
-                (ErrorKind::NoCredentials, "this is no EC2 instance, or a firewall stands between")
+    /// What a failure without a response means here.
+    fn explain(&self, method: &str, failure: Failure) -> Error {
+        let (kind, hint) = match failure.class {
+            FailureClass::NotConnected => {
+                (ErrorKind::NoCredentials, "not an EC2 instance, or a firewall blocks the metadata service")
             }
-            Failure::ConnectTimeout => (
+            FailureClass::ConnectTimeout => (
                 ErrorKind::NoCredentials,
-                "this is no EC2 instance, or a container whose packets may not pass: set the instance's hop limit to 2 \
+                "not an EC2 instance, or a container that the hop limit of 1 keeps from the metadata service: set it to 2 \
                  (aws ec2 modify-instance-metadata-options --http-put-response-hop-limit 2)",
             ),
-            Failure::AnswerTimeout if method == "PUT" => (
+            FailureClass::AnswerTimeout if method == "PUT" => (
                 ErrorKind::Timeout,
-                "inside a container this usually means that the instance's hop limit is 1: set it to 2 \
+                "in a container this usually means that the instance's hop limit is 1: set it to 2 \
                  (aws ec2 modify-instance-metadata-options --http-put-response-hop-limit 2)",
             ),
-            Failure::AnswerTimeout => (ErrorKind::Timeout, "the service accepted the connection and did not answer"),
-            _ => (ErrorKind::Provider, "the service is restarting, or something else listens there"),
+            FailureClass::AnswerTimeout => {
+                (ErrorKind::Timeout, "the service accepted the connection and did not answer")
+            }
+            FailureClass::Broken => (ErrorKind::Provider, "the service is restarting, or another service is listening"),
+            _ => return failure.into_error(&self.endpoint),
         };
         Error::new(kind, format!("{}: {}; {hint}", self.endpoint, failure.describe())).source_unavailable()
-    }
-
-    fn unexpected(&self, status: u16, what: &str) -> Error {
-        let error = self.fault(&format!("HTTP {status} for {what}"));
-        if status == 429 || status >= 500 { error.source_unavailable() } else { error }
     }
 
     fn fault(&self, what: &str) -> Error {
@@ -167,7 +158,7 @@ impl MetadataService {
     }
 }
 
-/// Seconds with at most three decimals, `2` or `0.25`. Not by `f64`, whose reader would be 15 KB of the library.
+/// Seconds with at most three decimals, `2` or `0.25`.
 fn seconds(text: &str) -> Option<Duration> {
     let (whole, decimals) = text.trim().split_once('.').unwrap_or((text.trim(), "0"));
     let digits = |text: &str| !text.is_empty() && text.len() <= 9 && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -178,7 +169,7 @@ fn seconds(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(whole.parse().ok()?) + Duration::from_millis(milliseconds))
 }
 
-/// Reads under one session token and over one connection, if the server allows.
+/// Reads with one session token, over one connection if the server allows.
 pub(crate) struct Session<'a> {
     service: &'a MetadataService,
     http: Http,
@@ -199,12 +190,12 @@ impl Session<'_> {
                 }
                 // The IAM reference's characters for role names.
                 if !role.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+=,.@_-".contains(&byte)) {
-                    return Err(self.service.fault("the answer for the role list is not a role's name"));
+                    return Err(self.service.fault("the response for the role list is not the name of a role"));
                 }
                 Ok(Some(role.to_owned()))
             }
             404 => Ok(None),
-            status => Err(self.refused(status, "the role list")),
+            _ => Err(self.refused(&response, "the role list")),
         }
     }
 
@@ -213,7 +204,7 @@ impl Session<'_> {
         let response = self.get(&format!("{ROLES_PATH}{role}"))?;
         match response.status {
             200 => Ok(response),
-            status => Err(self.refused(status, &format!("the credentials of role {role}"))),
+            _ => Err(self.refused(&response, &format!("the credentials of role {role}"))),
         }
     }
 
@@ -222,7 +213,7 @@ impl Session<'_> {
         let response = self.get(REGION_PATH)?;
         match response.status {
             200 => Ok(String::from_utf8_lossy(&response.body).trim().to_owned()),
-            status => Err(self.refused(status, "the region")),
+            _ => Err(self.refused(&response, "the region")),
         }
     }
 
@@ -234,39 +225,45 @@ impl Session<'_> {
         if response.status != 401 {
             return Ok(response);
         }
-        // The service forgot the token (it was restarted, say). A new one, once.
+        // The service does not know the token any more, after a restart for example.
         let fresh = self.service.fetch_token(&self.http, self.deadline)?;
         let response = once(fresh.expose())?;
         self.token.replace(fresh);
         Ok(response)
     }
 
-    fn refused(&self, status: u16, what: &str) -> Error {
-        match status {
-            401 => self.service.fault(&format!("HTTP 401 for {what}, also with a new session token")),
-            403 => self.service.fault(&format!(
-                "HTTP 403 for {what}: the metadata service is switched off for this instance, or access to it is limited"
-            )),
-            status => self.service.unexpected(status, what),
-        }
+    fn refused(&self, response: &Response, what: &str) -> Error {
+        let why = match response.status {
+            401 => ", also with a new session token",
+            403 => {
+                ": the metadata service is disabled for this instance, or a proxy in front of it refuses access; IMDSv1 is \
+                 never used"
+            }
+            _ => "",
+        };
+        self.service.fault(&format!("{} for {what}{why}", response.describe()))
     }
 }
 
-/// Settings as in the AWS SDKs and Tools Reference Guide, "IMDS client": an endpoint wins over a mode, the environment
-/// over the profile.
+/// The endpoint's URL. Rules: AWS SDKs and Tools Reference Guide, "IMDS client": an endpoint wins over a mode, the
+/// environment over the profile.
 fn endpoint(config: &Config) -> Result<String, Error> {
     if let Some(url) =
         config.variable_or_property("AWS_EC2_METADATA_SERVICE_ENDPOINT", "ec2_metadata_service_endpoint")?
     {
-        let valid = url.parse::<Uri>().ok().is_some_and(|uri| {
-            matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some() && uri.query().is_none()
+        let uri = url.parse::<Uri>().ok().filter(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri.host().is_some_and(|host| !host.is_empty())
+                && uri.query().is_none()
         });
-        if !valid {
-            return Err(invalid_configuration(format!(
-                "AWS_EC2_METADATA_SERVICE_ENDPOINT: {url:?} is not a URL like http://169.254.169.254"
-            )));
-        }
-        return Ok(url.trim_end_matches('/').to_owned());
+        let wrong = match uri.as_ref().and_then(Uri::authority) {
+            Some(authority) if authority.as_str().contains('@') => "has a user name",
+            Some(_) => return Ok(url.trim_end_matches('/').to_owned()),
+            None => "is not a URL",
+        };
+        return Err(invalid_configuration(format!(
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT: {url:?} {wrong}; use one like http://169.254.169.254"
+        )));
     }
     let mode =
         config.variable_or_property("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "ec2_metadata_service_endpoint_mode")?;
@@ -288,8 +285,8 @@ mod tests {
     use crate::config::environment::Environment;
     use crate::config::settings::Settings;
 
-    /// The SDKs' shared cases. Two of them set the endpoint or the mode by an SDK's own client option, which this
-    /// library offers through the environment only: there the option is given as its variable.
+    /// The SDKs' shared cases. Two of them set the endpoint or the mode by an SDK's client option, which this library
+    /// does not have: there the environment variable is set.
     #[test]
     fn the_endpoint_is_found_as_the_sdks_find_it() {
         let text = include_str!("../../tests/data/imds-endpoint-tests.json");
@@ -325,6 +322,25 @@ mod tests {
                 Some(expected) => assert_eq!(format!("{}{TOKEN_PATH}", outcome.unwrap()), expected, "{docs}"),
                 None => assert_eq!(outcome.unwrap_err().kind(), ErrorKind::InvalidConfiguration, "{docs}"),
             }
+        }
+    }
+
+    #[test]
+    fn an_endpoint_that_is_not_plain_http_is_an_error_without_its_password() {
+        for (url, why) in [
+            ("https://169.254.169.254", "plain HTTP"),
+            ("HTTPS://169.254.169.254", "plain HTTP"),
+            ("http://jane:planted@169.254.169.254/", "user name"),
+            ("http://169.254.169.254?x", "not a URL"),
+            ("http://:80", "not a URL"),
+            ("169.254.169.254", "not a URL"),
+        ] {
+            let none = [("AWS_CONFIG_FILE", "/dev/null"), ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")];
+            let variables = [("AWS_EC2_METADATA_SERVICE_ENDPOINT", url)].into_iter().chain(none);
+            let config = Config::read(Settings::default(), Some(variables.collect()));
+            let error = MetadataService::from_config(&config).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::InvalidConfiguration);
+            assert!(error.message().contains(why) && !error.message().contains("planted"), "{error}");
         }
     }
 

@@ -1,8 +1,11 @@
-//! HTTP with one deadline, and the AWS services and the metadata service behind it.
+//! HTTP within one deadline, and the AWS services and the metadata service that are asked by it.
 
 pub(crate) mod aws_endpoint;
+mod bounded;
 pub(crate) mod http;
 pub(crate) mod metadata_service;
+pub(crate) mod partition;
+mod resolve;
 pub(crate) mod retry;
-mod socket;
 pub(crate) mod tls;
+pub(crate) mod xml;

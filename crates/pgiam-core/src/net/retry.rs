@@ -1,29 +1,49 @@
-//! Tries a request again, with back-off and jitter, inside one deadline.
+//! What is asked again, and when: the same for every source of credentials.
 //!
-//! Full jitter as the SDKs use it: a random part of 100 ms, 200 ms, 400 ms … so that many machines that failed together
-//! do not come back together.
+//! An outage is worth another try, a refusal is not: [`Failure::is_outage`] and [`Response::is_outage`]. Between two tries
+//! is a random part of 100 ms, 200 ms, 400 ms and so on (full jitter, as in the SDKs), so that many machines that failed
+//! together do not come back together. Everything is within one deadline.
 
 use std::time::Duration;
 
+use crate::net::http::{Failure, Http, Limits, Request, Response};
 use crate::time::Deadline;
 
-/// What one attempt came to.
-pub(crate) enum Attempt<T, E> {
-    /// Over, one way or the other.
+/// How often and how long to ask.
+#[derive(Clone, Copy)]
+pub(crate) struct Patience {
+    pub(crate) attempts: u32,
+    pub(crate) limits: Limits,
+    pub(crate) deadline: Deadline,
+}
+
+/// Sends a request, again after an outage. `is_throttled` recognises the responses by which a service reports throttling
+/// besides 429 and 5xx. The response may be of any other status.
+pub(crate) fn ask(
+    http: &Http,
+    request: &Request<'_>,
+    patience: Patience,
+    is_throttled: impl Fn(&Response) -> bool,
+) -> Result<Response, Failure> {
+    retry(patience.attempts, patience.deadline, || match http.send(request, patience.limits) {
+        Ok(response) if response.is_outage() || is_throttled(&response) => Attempt::Again(Failure::outage(&response)),
+        Err(failure) if failure.is_outage() => Attempt::Again(failure),
+        outcome => Attempt::Done(outcome),
+    })
+}
+
+/// The result of one attempt.
+enum Attempt<T, E> {
     Done(Result<T, E>),
-    /// Worth another try; `E` is the answer if there is none left.
+    /// Worth another try; `E` is the result if there is none left.
     Again(E),
 }
 
 const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
 
-/// Calls `attempt` up to `attempts` times. Between two calls it waits, but never past the deadline: when the wait would
-/// not leave time for another try, the last failure is the answer.
-pub(crate) fn retry<T, E>(
-    attempts: u32,
-    deadline: Deadline,
-    mut attempt: impl FnMut() -> Attempt<T, E>,
-) -> Result<T, E> {
+/// Calls `attempt` up to `attempts` times. When the wait would not leave time for another try, the last failure is the
+/// result.
+fn retry<T, E>(attempts: u32, deadline: Deadline, mut attempt: impl FnMut() -> Attempt<T, E>) -> Result<T, E> {
     let mut number = 1;
     loop {
         match attempt() {

@@ -1,52 +1,60 @@
-//! Things made once and found again by many threads at a time, without a lock.
+//! A bounded, lock-free cache that may lose entries.
 //!
-//! A small table of short lists. To find something is to load one list and look through it; to keep something is to put a
-//! new list in the place of one. A list that is full begins anew, so what is kept is bounded, and what is asked for all
-//! the time is soon kept again.
+//! A small table of short lists. A look-up loads one list and goes through it; an insertion replaces one list by a new one.
+//! A list that would grow over its bounds starts again with the new entry alone, so that both the number of entries and
+//! their bytes are bounded, and what is used all the time is soon there again.
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
 const LISTS: usize = 16;
-const LONGEST_LIST: usize = 16;
+const MOST_ENTRIES: usize = 16;
+/// Of one list. An entry that is larger is not kept at all.
+const MOST_BYTES: usize = 64 * 1024;
 
-/// Up to 256 things, found by a number that tells them apart well.
-pub(crate) struct LossyCache<T>([ArcSwapOption<Vec<Arc<T>>>; LISTS]);
+/// Up to 256 entries of together at most 1 MiB, found by a hash and a comparison.
+pub(crate) struct LossyCache<T>([ArcSwapOption<Vec<Entry<T>>>; LISTS]);
+
+struct Entry<T> {
+    value: Arc<T>,
+    size: usize,
+}
+
+impl<T> Clone for Entry<T> {
+    fn clone(&self) -> Self {
+        Self { value: Arc::clone(&self.value), size: self.size }
+    }
+}
 
 impl<T> LossyCache<T> {
     pub(crate) fn new() -> Self {
         Self(std::array::from_fn(|_| ArcSwapOption::empty()))
     }
 
-    #[inline]
-    fn list(&self, number: u64) -> &ArcSwapOption<Vec<Arc<T>>> {
-        // Fibonacci hashing (Knuth 6.4): the upper bits depend on all bits of the number.
-        let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60;
-        &self.0[usize::try_from(hash).unwrap_or(0) % LISTS]
+    fn list(&self, hash: u64) -> &ArcSwapOption<Vec<Entry<T>>> {
+        &self.0[usize::try_from(hash % LISTS as u64).unwrap_or(0)]
     }
 
-    /// Calls `see` with the first thing of this number that `is_it` accepts.
-    #[inline]
-    pub(crate) fn find<R>(&self, number: u64, is_it: impl Fn(&T) -> bool, see: impl FnOnce(&Arc<T>) -> R) -> Option<R> {
-        let list = self.list(number).load();
-        list.as_ref()?.iter().find(|thing| is_it(thing)).map(see)
+    /// What `look` returns for the first entry under this hash for which it returns something.
+    pub(crate) fn find<R>(&self, hash: u64, look: impl Fn(&T) -> Option<R>) -> Option<R> {
+        self.list(hash).load().as_ref()?.iter().find_map(|entry| look(&entry.value))
     }
 
-    /// The first thing of any number that `is_it` accepts.
-    pub(crate) fn find_anywhere<R>(&self, mut see: impl FnMut(&T) -> Option<R>) -> Option<R> {
-        self.0.iter().find_map(|list| list.load().as_ref()?.iter().find_map(|thing| see(thing)))
-    }
-
-    /// Keeps a thing, and of those of the same number only what `stays`.
-    pub(crate) fn keep(&self, number: u64, thing: &Arc<T>, stays: impl Fn(&T) -> bool) {
-        self.list(number).rcu(|kept| {
-            let mut list: Vec<_> =
-                kept.iter().flat_map(|list| list.iter()).filter(|kept| stays(kept)).cloned().collect();
-            if list.len() >= LONGEST_LIST {
+    /// Adds a value of so many bytes and drops those under the same hash that it `replaces`.
+    pub(crate) fn insert(&self, hash: u64, value: T, size: usize, replaces: impl Fn(&T) -> bool) {
+        if size > MOST_BYTES {
+            return;
+        }
+        let entry = Entry { value: Arc::new(value), size };
+        self.list(hash).rcu(|list| {
+            let kept = list.iter().flat_map(|list| list.iter()).filter(|kept| !replaces(&kept.value));
+            let mut list: Vec<_> = kept.cloned().collect();
+            let bytes: usize = list.iter().map(|kept| kept.size).sum();
+            if list.len() >= MOST_ENTRIES || bytes + size > MOST_BYTES {
                 list.clear();
             }
-            list.push(Arc::clone(thing));
+            list.push(entry.clone());
             Some(Arc::new(list))
         });
     }
@@ -56,37 +64,43 @@ impl<T> LossyCache<T> {
 mod tests {
     use super::*;
 
-    fn has(kept: &LossyCache<u64>, number: u64) -> bool {
-        kept.find(number, |thing| *thing == number, |_| ()).is_some()
+    fn has(cache: &LossyCache<u64>, number: u64) -> bool {
+        cache.find(number, |value| (*value == number).then_some(())).is_some()
+    }
+
+    fn count<T>(cache: &LossyCache<T>) -> usize {
+        cache.0.iter().map(|list| list.load().as_ref().map_or(0, |list| list.len())).sum()
     }
 
     #[test]
-    fn what_was_kept_is_found_and_the_last_always_is() {
-        let kept = LossyCache::new();
+    fn the_latest_entry_is_always_found_and_their_number_is_bounded() {
+        let cache = LossyCache::new();
         for number in 0..10_000 {
-            assert!(!has(&kept, number));
-            kept.keep(number, &Arc::new(number), |_| true);
-            assert!(has(&kept, number));
+            assert!(!has(&cache, number));
+            cache.insert(number, number, 8, |_| false);
+            assert!(has(&cache, number));
         }
-        let found = (0..10_000).filter(|number| has(&kept, *number)).count();
-        assert!((LISTS..=LISTS * LONGEST_LIST).contains(&found), "{found}");
+        assert!((LISTS..=LISTS * MOST_ENTRIES).contains(&count(&cache)));
     }
 
     #[test]
-    fn numbers_in_a_row_fill_all_lists_alike() {
-        let kept = LossyCache::new();
-        (0..200).for_each(|number| kept.keep(number, &Arc::new(number), |_| true));
-        assert_eq!((0..200).filter(|number| has(&kept, *number)).count(), 200);
-        assert_eq!(kept.find_anywhere(|thing| (*thing == 7).then_some(*thing)), Some(7));
-    }
-
-    #[test]
-    fn what_does_not_stay_makes_room() {
-        let kept = LossyCache::new();
+    fn the_bytes_of_all_entries_are_bounded() {
+        let cache = LossyCache::new();
         for number in 0..1000 {
-            kept.keep(1, &Arc::new(number), |thing| thing + 3 > number);
+            cache.insert(number, number, MOST_BYTES / 3, |_| false);
         }
-        assert_eq!(kept.find(1, |thing| *thing == 996, |_| ()), None);
-        assert_eq!(kept.find(1, |thing| *thing == 997, |thing| **thing), Some(997));
+        assert!(count(&cache) <= 3 * LISTS);
+        cache.insert(1, 7777, MOST_BYTES + 1, |_| false);
+        assert!(!cache.0.iter().any(|list| list.load().iter().any(|list| list.iter().any(|e| *e.value == 7777))));
+    }
+
+    #[test]
+    fn an_entry_that_is_replaced_makes_room() {
+        let cache = LossyCache::new();
+        for number in 0..1000_u64 {
+            cache.insert(1, number, 8, |value| value + 3 <= number);
+        }
+        assert_eq!(cache.find(1, |value| (*value == 996).then_some(())), None);
+        assert_eq!(cache.find(1, |value| (*value == 997).then_some(*value)), Some(997));
     }
 }

@@ -1,259 +1,261 @@
-//! One fetch at a time, shared by all who wait for it, and safe across `fork`.
+//! One fetch at a time, shared by all callers that wait for it, and safe across `fork`.
 //!
-//! A child of `fork` has one thread: a lock that another thread held in the parent stays locked in it for ever. So the
-//! state of a flight carries the id of the process that made it, and a child that finds another id puts a new state in
-//! its place by compare-and-swap and never touches the inherited lock. The swap itself takes no lock.
+//! A child of `fork` has one thread: a lock that another thread of the parent had locked stays locked in the child for
+//! ever. So the shared state carries the identity of the process that made it; a child that finds another identity puts a
+//! new state in its place by compare-and-swap and never touches the inherited lock. No lock is kept during a fetch.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
 use crate::error::{Error, ErrorKind};
-use crate::sys;
-use crate::test_hooks::passing;
+use crate::sys::{self, ProcessIdentity};
+use crate::test_hooks::reached;
 use crate::time::Deadline;
 
 type Outcome<T> = Result<T, Error>;
 
-/// What fetches a `T` that many wait for.
-pub(crate) struct SingleFlight<T> {
-    leg: ArcSwap<Leg<T>>,
-}
+/// Runs at most one fetch of a `T` at a time.
+pub(crate) struct SingleFlight<T>(ArcSwap<Shared<T>>);
 
-struct Leg<T> {
-    process: u32,
+struct Shared<T> {
+    process: ProcessIdentity,
     state: Mutex<State<T>>,
-    landed: Condvar,
+    finished: Condvar,
 }
 
 struct State<T> {
-    flying: bool,
-    /// Counts landings, so that a waiter knows its own flight's outcome from a later one's.
-    landings: u64,
+    running: bool,
+    /// How many fetches have finished. A waiter compares it to distinguish its own fetch from an earlier one.
+    finished: u64,
     outcome: Option<Outcome<T>>,
-    /// A failure of a flight beside, not yet told to anyone.
-    untold: Option<Error>,
+    /// A failure that the next poll reports.
+    unreported: Option<Error>,
     failures: u32,
     not_before: Option<Instant>,
 }
 
-impl<T> Leg<T> {
-    fn new() -> Self {
-        Self {
-            process: sys::process_id(),
-            state: Mutex::new(State {
-                flying: false,
-                landings: 0,
-                outcome: None,
-                untold: None,
-                failures: 0,
-                not_before: None,
-            }),
-            landed: Condvar::new(),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        // A panic while the lock is held leaves the state whole: every write below is a single assignment.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Lands the flight even if the fetch panics, so that no waiter hangs.
-struct Airborne<'a, T: Clone> {
-    leg: &'a Leg<T>,
-    outcome: Option<Outcome<T>>,
-    beside: bool,
-}
-
-impl<T: Clone> Drop for Airborne<'_, T> {
-    fn drop(&mut self) {
-        let outcome = self.outcome.take().unwrap_or_else(|| {
-            Err(Error::new(ErrorKind::Internal, "a fetch of credentials ended by a panic; please report this"))
-        });
-        let mut state = self.leg.lock();
-        passing("landing: locked");
-        match &outcome {
-            Ok(_) => {
-                state.failures = 0;
-                state.not_before = None;
-                state.untold = None;
-            }
-            Err(error) => {
-                state.failures = state.failures.saturating_add(1);
-                if self.beside {
-                    state.untold = Some(error.clone());
-                }
-            }
-        }
-        state.outcome = Some(outcome);
-        state.landings += 1;
-        state.flying = false;
-        drop(state);
-        self.leg.landed.notify_all();
-    }
-}
-
-/// The answer of a caller who does not wait.
+/// What a caller that does not wait gets.
+#[derive(Debug)]
 pub(crate) enum Poll<T> {
     Ready(T),
     Pending,
     Failed(Error),
 }
 
+/// What becomes of a failure.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OnFailure {
+    Return,
+    /// The next poll reports it.
+    KeepForPoll,
+}
+
 impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
     pub(crate) fn new() -> Self {
-        Self { leg: ArcSwap::from_pointee(Leg::new()) }
+        Self(ArcSwap::from_pointee(Shared::new()))
     }
 
-    /// The state of this very process.
-    fn leg(&self) -> Arc<Leg<T>> {
-        let leg = self.leg.load_full();
-        if leg.process == sys::process_id() {
-            return leg;
-        }
-        // Whoever wins, the state now there belongs to this process.
-        self.leg.compare_and_swap(&leg, Arc::new(Leg::new()));
-        self.leg.load_full()
-    }
-
-    /// Waits for the flight under way or flies itself; all who wait get the same outcome. `ready` is asked again under
-    /// the lock, since a flight may have landed just before.
-    pub(crate) fn wait(
+    /// The value if it is `ready`; else the outcome of the fetch that is running, or of `fetch`, run on this thread. All
+    /// callers that wait for one fetch get the same outcome. `ready` is asked under the lock, since a fetch may have just
+    /// finished.
+    pub(crate) fn run(
         &self,
         deadline: Deadline,
         ready: impl Fn() -> Option<T>,
         fetch: impl FnOnce() -> Outcome<T>,
     ) -> Outcome<T> {
-        let leg = self.leg();
-        let mut state = leg.lock();
-        passing("wait: locked");
+        let shared = self.shared();
+        let mut state = shared.lock();
+        reached("run: locked");
         if let Some(value) = ready() {
             return Ok(value);
         }
-        if state.flying {
-            return Self::await_landing(&leg, state, deadline);
+        if state.running {
+            return shared.wait(state, deadline);
         }
-        state.flying = true;
+        state.running = true;
         drop(state);
-        Self::fly(&leg, false, fetch)
+        shared.run(OnFailure::Return, fetch)
     }
 
-    /// Flies anew: a flight under way is waited for, its outcome ignored.
-    pub(crate) fn anew(&self, deadline: Deadline, fetch: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
-        let leg = self.leg();
-        let mut state = leg.lock();
-        passing("anew: locked");
-        while state.flying {
-            let Some(left) = deadline.remaining() else { return Err(waited_too_long()) };
-            state = leg.landed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        state.flying = true;
-        drop(state);
-        Self::fly(&leg, false, fetch)
-    }
-
-    /// Never waits. Starts a flight beside when none is under way and none has failed a moment ago; a failure is told
-    /// once.
+    /// Never waits: where the value is not `ready`, starts `fetch` on a background thread, unless one is running or one
+    /// has just failed. A failure is reported once.
     pub(crate) fn poll(
-        self: &Arc<Self>,
+        &self,
         ready: impl Fn() -> Option<T>,
         fetch: impl FnOnce() -> Outcome<T> + Send + 'static,
     ) -> Poll<T> {
-        let leg = self.leg();
-        let mut state = leg.lock();
-        passing("poll: locked");
+        let shared = self.shared();
+        // Another thread keeps the lock for a moment only, but it may be interrupted in that moment.
+        let Some(mut state) = shared.try_lock() else { return Poll::Pending };
+        reached("poll: locked");
         if let Some(value) = ready() {
             return Poll::Ready(value);
         }
-        if let Some(error) = state.untold.take() {
+        if let Some(error) = state.unreported.take() {
             let back_off = Duration::from_secs(1 << state.failures.clamp(1, 6).saturating_sub(1));
             state.not_before = Some(Instant::now() + back_off.mul_f64(0.5 + fastrand::f64() / 2.0));
             return Poll::Failed(error);
         }
-        if state.flying || state.not_before.is_some_and(|moment| Instant::now() < moment) {
+        if state.running || state.not_before.is_some_and(|moment| Instant::now() < moment) {
             return Poll::Pending;
         }
-        state.flying = true;
+        state.running = true;
         drop(state);
-        match Self::fly_beside(&leg, true, fetch) {
+        match shared.start(OnFailure::KeepForPoll, fetch) {
             Ok(()) => Poll::Pending,
             Err(error) => Poll::Failed(error),
         }
     }
 
-    /// Starts a flight beside the callers, who go on with what they hold. Its failure is told to nobody. When a flight
-    /// is under way already nothing is done; when there is no thread to be had, `fetch` runs right here.
-    pub(crate) fn beside(self: &Arc<Self>, fetch: impl FnOnce() -> Outcome<T> + Send + 'static) {
-        let leg = self.leg();
-        let mut state = leg.lock();
-        passing("beside: locked");
-        if state.flying {
+    /// Starts `fetch` on a background thread, unless a fetch is running or no thread can be started. Its failure is not
+    /// reported.
+    pub(crate) fn spawn(&self, fetch: impl FnOnce() -> Outcome<T> + Send + 'static) {
+        let shared = self.shared();
+        let Some(mut state) = shared.try_lock() else { return };
+        reached("spawn: locked");
+        if state.running {
             return;
         }
-        state.flying = true;
+        state.running = true;
         drop(state);
-        let once = Arc::new(Mutex::new(Some(fetch)));
-        let theirs = Arc::clone(&once);
-        let take = move |from: &Mutex<Option<_>>| {
-            let mut place = from.lock().unwrap_or_else(PoisonError::into_inner);
-            passing("beside: taking the work");
-            place.take()
-        };
-        let taken = {
-            let leg = Arc::clone(&leg);
-            sys::spawn_without_signals(move || {
-                if let Some(fetch) = take(&theirs) {
-                    drop(Self::fly(&leg, false, fetch));
-                }
-            })
-        };
-        if taken.is_err()
-            && let Some(fetch) = take(&once)
-        {
-            drop(Self::fly(&leg, false, fetch));
+        // Without a thread the caller goes on with what is cached; a later call tries again.
+        shared.start(OnFailure::Return, fetch).ok();
+    }
+
+    /// The state that belongs to this process.
+    fn shared(&self) -> Arc<Shared<T>> {
+        let shared = self.0.load_full();
+        if shared.process == sys::process_identity() {
+            return shared;
+        }
+        // Whichever thread wins, the state that is there now belongs to this process.
+        self.0.compare_and_swap(&shared, Arc::new(Shared::new()));
+        self.0.load_full()
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Shared<T> {
+    fn new() -> Self {
+        let state =
+            State { running: false, finished: 0, outcome: None, unreported: None, failures: 0, not_before: None };
+        Self { process: sys::process_identity(), state: Mutex::new(state), finished: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        // A panic while it is locked leaves a usable state: every write is a single assignment.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn try_lock(&self) -> Option<MutexGuard<'_, State<T>>> {
+        match self.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(state)) => Some(state.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
         }
     }
 
-    fn fly_beside(leg: &Arc<Leg<T>>, beside: bool, fetch: impl FnOnce() -> Outcome<T> + Send + 'static) -> Outcome<()> {
-        let theirs = Arc::clone(leg);
-        sys::spawn_without_signals(move || drop(Self::fly(&theirs, beside, fetch))).map_err(|error| {
-            let error = Error::new(ErrorKind::Internal, format!("cannot start a thread to fetch beside: {error}"));
-            drop(Airborne { leg, outcome: Some(Err(error.clone())), beside: false });
+    fn start(
+        self: Arc<Self>,
+        on_failure: OnFailure,
+        fetch: impl FnOnce() -> Outcome<T> + Send + 'static,
+    ) -> Result<(), Error> {
+        let shared = Arc::clone(&self);
+        sys::spawn_without_signals(move || drop(shared.run(on_failure, fetch))).map_err(|error| {
+            let error = Error::new(ErrorKind::Internal, format!("cannot start a background thread: {error}"));
+            self.finish(Err(error.clone()), OnFailure::Return);
             error
         })
     }
 
-    fn fly(leg: &Leg<T>, beside: bool, fetch: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
-        let mut airborne = Airborne { leg, outcome: None, beside };
-        passing("in the air");
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(fetch)).unwrap_or_else(|_| {
-            Err(Error::new(ErrorKind::Internal, "a fetch of credentials ended by a panic; please report this"))
+    /// Runs a fetch and ends it for all who wait, also when it panics.
+    fn run(&self, on_failure: OnFailure, fetch: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+        reached("fetching");
+        let outcome = catch_unwind(AssertUnwindSafe(fetch)).unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::Internal, "internal error: pgiam panicked; please report this bug"))
         });
-        airborne.outcome = Some(outcome.clone());
+        self.finish(outcome.clone(), on_failure);
         outcome
     }
 
-    fn await_landing(leg: &Leg<T>, mut state: MutexGuard<'_, State<T>>, deadline: Deadline) -> Outcome<T> {
-        let boarded = state.landings;
-        passing("wait: boarded");
+    fn finish(&self, outcome: Outcome<T>, on_failure: OnFailure) {
+        let mut state = self.lock();
+        reached("finish: locked");
+        match &outcome {
+            Ok(_) => {
+                state.failures = 0;
+                state.not_before = None;
+                state.unreported = None;
+            }
+            Err(error) => {
+                state.failures = state.failures.saturating_add(1);
+                if on_failure == OnFailure::KeepForPoll {
+                    state.unreported = Some(error.clone());
+                }
+            }
+        }
+        state.outcome = Some(outcome);
+        state.finished += 1;
+        state.running = false;
+        drop(state);
+        self.finished.notify_all();
+    }
+
+    fn wait(&self, mut state: MutexGuard<'_, State<T>>, deadline: Deadline) -> Outcome<T> {
+        let finished_before = state.finished;
+        reached("run: waiting");
         loop {
-            if state.landings != boarded
+            if state.finished != finished_before
                 && let Some(outcome) = &state.outcome
             {
                 return outcome.clone();
             }
-            let Some(left) = deadline.remaining() else { return Err(waited_too_long()) };
-            state = leg.landed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            let Some(left) = deadline.remaining() else {
+                return Err(Error::new(
+                    ErrorKind::Timeout,
+                    "another thread's fetch did not finish within this call's time-out (setting timeout_ms)",
+                )
+                .source_unavailable());
+            };
+            state = self.finished.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
 
-fn waited_too_long() -> Error {
-    Error::new(
-        ErrorKind::Timeout,
-        "another thread's fetch did not end within this call's time-out (setting timeout_ms)",
-    )
-    .source_unavailable()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn soon() -> Deadline {
+        Deadline::after(Duration::from_secs(10))
+    }
+
+    #[test]
+    fn a_fetch_that_panics_is_an_error_and_the_next_one_runs() {
+        let flight = SingleFlight::<u32>::new();
+        let error = flight.run(soon(), || None, || panic!("planted")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Internal);
+        assert_eq!(flight.run(soon(), || None, || Ok(7)), Ok(7));
+    }
+
+    #[test]
+    fn polling_does_not_wait_for_a_lock() {
+        let flight = SingleFlight::<u32>::new();
+        let shared = flight.shared();
+        let locked = shared.lock();
+        assert!(matches!(flight.poll(|| None, || Ok(1)), Poll::Pending));
+        flight.spawn(|| Ok(1));
+        drop(locked);
+        assert!(!shared.lock().running);
+    }
+
+    #[test]
+    fn a_value_that_is_ready_is_not_fetched() {
+        let flight = SingleFlight::new();
+        assert_eq!(flight.run(soon(), || Some(1), || unreachable!()), Ok(1));
+        assert!(matches!(flight.poll(|| Some(1), || unreachable!()), Poll::Ready(1)));
+    }
 }

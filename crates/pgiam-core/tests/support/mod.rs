@@ -1,6 +1,8 @@
 //! A client in surroundings of its own: no file, no variable and no clock of whoever runs the tests.
 #![allow(dead_code)]
 
+pub(crate) mod tls;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +12,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use aws_simulator::{Credentials, Simulator, SimulatorOptions};
-use pgiam_core::{Client, Clock, Environment, Error, Settings, Token, TokenRequest};
+use pgiam_core::{Client, Clock, Environment, Error, Moment, Settings, Token, TokenRequest};
 use tempfile::TempDir;
 
 pub(crate) const HOST: &str = "mypg.c9akciq32rpa.eu-central-1.rds.amazonaws.com";
@@ -56,12 +58,16 @@ pub(crate) fn access_key_id(token: &Token) -> String {
 
 /// A clock that tests move.
 #[derive(Clone)]
-pub(crate) struct Hands(Arc<AtomicI64>);
+pub(crate) struct Hands {
+    time: Arc<AtomicI64>,
+    /// Seconds that the wall clock is ahead of the right time.
+    error: Arc<AtomicI64>,
+}
 
 impl Hands {
     /// Set to the simulator's time, so that its credentials make sense.
     pub(crate) fn at(unix_seconds: i64) -> Self {
-        Self(Arc::new(AtomicI64::new(unix_seconds)))
+        Self { time: Arc::new(AtomicI64::new(unix_seconds)), error: Arc::default() }
     }
 
     pub(crate) fn of(simulator: &Simulator) -> Self {
@@ -71,15 +77,25 @@ impl Hands {
 
     pub(crate) fn clock(&self) -> Clock {
         let hands = self.clone();
-        Clock::from_fn(move || hands.now())
+        Clock::from_moments(move || Moment {
+            unix_seconds: hands.now() + hands.error.load(Ordering::Relaxed),
+            monotonic_seconds: hands.now(),
+        })
     }
 
+    /// The right time.
     pub(crate) fn now(&self) -> i64 {
-        self.0.load(Ordering::Relaxed)
+        self.time.load(Ordering::Relaxed)
     }
 
+    /// Lets time pass.
     pub(crate) fn forward(&self, seconds: i64) {
-        self.0.fetch_add(seconds, Ordering::Relaxed);
+        self.time.fetch_add(seconds, Ordering::Relaxed);
+    }
+
+    /// Sets the wall clock so many seconds ahead of the right time; no time passes.
+    pub(crate) fn set_wrong_by(&self, seconds: i64) {
+        self.error.store(seconds, Ordering::Relaxed);
     }
 }
 
@@ -141,7 +157,7 @@ impl Machine {
         self.home.path().join(name)
     }
 
-    /// Writes a file below the home directory and tells its path.
+    /// Writes a file below the home directory and returns its path.
     pub(crate) fn file(&self, name: &str, text: &str) -> String {
         let path = self.path(name);
         fs::write(&path, text).unwrap();
@@ -228,7 +244,7 @@ pub(crate) fn rfc3339(unix_seconds: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", time.hour(), time.minute(), time.second())
 }
 
-/// Tells whether a thing took at most its time-out and 100 ms. A busy machine may hold a thread up once: the best of
+/// Checks that something took at most its time-out and 100 ms. A busy machine may delay a thread once: the best of
 /// three counts, and a wait that is not bounded is over each time.
 pub(crate) fn within(time_out: Duration, mut attempt: impl FnMut()) -> Result<(), Duration> {
     let mut best = Duration::MAX;

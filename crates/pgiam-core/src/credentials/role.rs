@@ -1,0 +1,203 @@
+//! The profile in use, and its `role_arn`: the chain of profiles down to the first credentials, and then one role assumed
+//! after the other.
+//!
+//! Rules: botocore's `AssumeRoleProvider`; AWS SDKs and Tools Reference Guide, "Assume role credential provider". A profile
+//! that names itself as its source means its own keys, and so does a source profile that has both keys and a role. A
+//! circle is an error that prints it. The chain is followed by iteration, so that a long one cannot exhaust the stack of
+//! a small thread.
+
+use crate::config::profile_files::Profile;
+use crate::credentials::profile::{self, Own, Setting};
+use crate::credentials::sts::{self, Role};
+use crate::credentials::{Context, Outcome, Provided, container, environment, imds, web_identity};
+use crate::error::{Error, ErrorKind, invalid_configuration};
+
+/// The most profiles that one chain may have. Each role is a request to STS.
+const LONGEST_CHAIN: usize = 100;
+
+/// Credentials of the profile in use. A web identity of the environment comes after the profile's role and before all
+/// else that a profile can have.
+pub(crate) fn provide(context: &Context<'_>) -> Outcome {
+    provide_or_fail(context).into()
+}
+
+fn provide_or_fail(context: &Context<'_>) -> Result<Outcome, Error> {
+    let files = context.config.files()?;
+    let (name, named_by) = context.config.profile_name();
+    let Some(profile) = files.profile(name) else {
+        let looked_at = files.looked_at_for_profile(name);
+        return match named_by {
+            Some(named_by) => {
+                Err(invalid_configuration(format!("profile {name:?}, named by {named_by}, is not in {looked_at}")))
+            }
+            None => Ok(Outcome::NotConfigured(format!("no profile {name:?} in {looked_at}"))),
+        };
+    };
+    match Setting::of(profile, false) {
+        Setting::Nothing => Ok(Outcome::NotConfigured(format!("profile {name:?} has no credential settings"))),
+        Setting::Role => assume_chain(context, profile).map(Outcome::Provided),
+        Setting::Own(_) if web_identity::is_in_environment(context.config) => Ok(Outcome::NotConfigured(format!(
+            "profile {name:?} has no role to assume with other credentials, and AWS_WEB_IDENTITY_TOKEN_FILE wins over the \
+             rest of it"
+        ))),
+        Setting::Own(own) => profile::provide(context, profile, own).map(Outcome::Provided),
+    }
+}
+
+/// The credentials of a profile with `role_arn`.
+fn assume_chain(context: &Context<'_>, profile: &Profile) -> Result<Provided, Error> {
+    let chain = Chain::of(context, profile)?;
+    let mut provided = chain.base.provide(context)?;
+    for profile in chain.roles.into_iter().rev() {
+        let assumed = sts::assume_role(&context.after_asking(), &role_of(profile)?, &provided.credentials)?;
+        // The whole chain, the last role first.
+        provided = Provided { by: format!("{}, with {}", assumed.by, provided.by), ..assumed };
+    }
+    Ok(provided)
+}
+
+/// The profiles whose roles are assumed, the one in use first, and where the first credentials come from.
+struct Chain<'a> {
+    roles: Vec<&'a Profile>,
+    base: Base<'a>,
+}
+
+enum Base<'a> {
+    Profile(&'a Profile, Own),
+    /// `credential_source` of a profile.
+    Named(&'a str, &'a Profile),
+}
+
+impl<'a> Chain<'a> {
+    fn of(context: &Context<'a>, profile: &'a Profile) -> Result<Self, Error> {
+        let mut roles = Vec::new();
+        let mut current = profile;
+        loop {
+            sts::check(context, &role_of(current)?)?;
+            roles.push(current);
+            let next = match source_of(current)? {
+                RoleSource::Named(source) => return Ok(Self { roles, base: Base::Named(source, current) }),
+                RoleSource::Profile(name) => source_profile(context, &roles, current, name)?,
+            };
+            match Setting::of(next, true) {
+                Setting::Role if std::ptr::eq(next, current) => {
+                    return Err(invalid_configuration(format!(
+                        "{} names itself as source_profile and has no aws_access_key_id",
+                        current.place("role_arn")
+                    )));
+                }
+                Setting::Role => current = next,
+                Setting::Nothing => {
+                    return Err(invalid_configuration(format!(
+                        "{} names the source_profile {:?}, which has no credential settings",
+                        current.place("source_profile"),
+                        next.name()
+                    )));
+                }
+                Setting::Own(own) => return Ok(Self { roles, base: Base::Profile(next, own) }),
+            }
+        }
+    }
+}
+
+/// The profile that another names as its source.
+fn source_profile<'a>(
+    context: &Context<'a>,
+    before: &[&'a Profile],
+    profile: &'a Profile,
+    name: &str,
+) -> Result<&'a Profile, Error> {
+    let files = context.config.files()?;
+    let next = files.profile(name).ok_or_else(|| {
+        invalid_configuration(format!(
+            "{} names the source_profile {name:?}, which is not in {}",
+            profile.place("source_profile"),
+            files.looked_at_for_profile(name)
+        ))
+    })?;
+    let names = |most: usize| before.iter().take(most).map(|profile| profile.name()).collect::<Vec<_>>().join(" -> ");
+    if name != profile.name() && before.iter().any(|profile| profile.name() == name) {
+        return Err(invalid_configuration(format!(
+            "{}: source_profile goes in a circle: {} -> {name}",
+            profile.file_of("source_profile"),
+            names(LONGEST_CHAIN)
+        )));
+    }
+    if before.len() >= LONGEST_CHAIN {
+        return Err(invalid_configuration(format!(
+            "{}: more than {LONGEST_CHAIN} profiles are chained by source_profile, beginning with {}",
+            profile.file_of("source_profile"),
+            names(3)
+        )));
+    }
+    Ok(next)
+}
+
+enum RoleSource<'a> {
+    Profile(&'a str),
+    Named(&'a str),
+}
+
+fn source_of(profile: &Profile) -> Result<RoleSource<'_>, Error> {
+    let here = || profile.place("role_arn");
+    match (profile.get("source_profile"), profile.get("credential_source")) {
+        (Some(name), None) => Ok(RoleSource::Profile(name)),
+        (None, Some(source)) => Ok(RoleSource::Named(source)),
+        (None, None) => Err(invalid_configuration(format!(
+            "{} has role_arn and none of source_profile, credential_source and web_identity_token_file; add the one \
+             whose credentials may assume the role",
+            here()
+        ))),
+        (Some(_), Some(_)) => Err(invalid_configuration(format!(
+            "{} has more than one of source_profile and credential_source; keep one",
+            here()
+        ))),
+    }
+}
+
+/// The role of a profile that has one.
+fn role_of(profile: &Profile) -> Result<Role<'_>, Error> {
+    if profile.get("mfa_serial").is_some() {
+        return Err(invalid_configuration(format!(
+            "{} has mfa_serial: a library cannot ask for a one-time code; get a session by hand (aws sts get-session-token) \
+             or let the AWS CLI print its credentials: credential_process = aws configure export-credentials \
+             --profile {} --format process",
+            profile.place("mfa_serial"),
+            profile.name()
+        )));
+    }
+    Ok(Role {
+        arn: profile.get("role_arn").unwrap_or_default(),
+        session_name: profile.get("role_session_name"),
+        external_id: profile.get("external_id"),
+        duration_seconds: profile.get("duration_seconds"),
+        profile: Some(profile),
+    })
+}
+
+impl Base<'_> {
+    fn provide(&self, context: &Context<'_>) -> Result<Provided, Error> {
+        let (source, profile) = match self {
+            Self::Profile(profile, own) => return profile::provide(context, profile, *own),
+            Self::Named(source, profile) => (*source, *profile),
+        };
+        let here = profile.place("credential_source");
+        let outcome = match source {
+            "Environment" => environment::keys(context.config),
+            "Ec2InstanceMetadata" => imds::provide(context),
+            "EcsContainer" => container::provide(context),
+            other => {
+                return Err(invalid_configuration(format!(
+                    "{here}: credential_source {other:?} is not one of Environment, Ec2InstanceMetadata, EcsContainer"
+                )));
+            }
+        };
+        match outcome {
+            Outcome::Provided(provided) => Ok(provided),
+            Outcome::Failed(error) => Err(error.context(&format!("credential_source {source}"))),
+            Outcome::NotConfigured(why) => {
+                Err(Error::new(ErrorKind::NoCredentials, format!("{here}: credential_source {source}: {why}")))
+            }
+        }
+    }
+}
