@@ -15,6 +15,7 @@ mod exports;
 mod header;
 mod layering;
 mod libpq_header;
+mod linking;
 mod logins;
 mod preload;
 mod preload_support;

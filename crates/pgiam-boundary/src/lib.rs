@@ -64,14 +64,24 @@ struct Errno(i32);
 impl Errno {
     fn keep() -> Self {
         // SAFETY: each thread has its own errno; the pointer is valid for the thread's life.
-        Self(unsafe { *libc::__errno_location() })
+        Self(unsafe { *Self::location() })
+    }
+
+    fn location() -> *mut i32 {
+        // SAFETY: without preconditions.
+        #[cfg(target_os = "linux")]
+        let location = unsafe { libc::__errno_location() };
+        // SAFETY: without preconditions.
+        #[cfg(not(target_os = "linux"))]
+        let location = unsafe { libc::__error() };
+        location
     }
 }
 
 impl Drop for Errno {
     fn drop(&mut self) {
         // SAFETY: as above; this is the same thread.
-        unsafe { *libc::__errno_location() = self.0 };
+        unsafe { *Errno::location() = self.0 };
     }
 }
 
@@ -81,12 +91,12 @@ mod tests {
 
     fn errno() -> i32 {
         // SAFETY: as above.
-        unsafe { *libc::__errno_location() }
+        unsafe { *Errno::location() }
     }
 
     fn set_errno(value: i32) {
         // SAFETY: as above.
-        unsafe { *libc::__errno_location() = value };
+        unsafe { *Errno::location() = value };
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::output;
 'pgiam COMMAND --help' shows the options of a command and examples. In most commands -h is the host, as in psql.
 'psql-iam' is short for 'pgiam exec -- psql'. Environment variables: docs/settings.md."
 )]
-struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
 

@@ -14,6 +14,12 @@
 //!   only.
 #![deny(unsafe_code)]
 
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "the program pgiam is for Linux: it keeps passwords in files in memory that only Linux has. Other systems can use \
+     the crate pgiam-core or the C library."
+);
+
 mod args;
 mod cli;
 mod command_line;
@@ -22,6 +28,8 @@ mod connection;
 mod failure;
 mod getopt_long;
 mod libpq_version;
+#[cfg(feature = "manual")]
+mod manual;
 mod memory_file;
 mod os;
 mod output;
@@ -41,6 +49,12 @@ use crate::connection::{Environment, Surroundings};
 use crate::failure::Failure;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "manual")]
+    if let Some(status) =
+        manual::asked_for(&std::env::args_os().collect::<Vec<_>>(), <cli::Cli as clap::CommandFactory>::command)
+    {
+        return status.into();
+    }
     let status = match cli::parse() {
         Ok(command) => run(command).unwrap_or_else(|failure| {
             output::error(&failure.to_string());
