@@ -9,6 +9,7 @@ use crate::support::root;
 const LAYERS: &[&[&str]] = &[
     &["lib"],
     &["client"],
+    &["aws_api"],
     &["token::template"],
     &["region"],
     &["credentials::cache", "credentials::chain"],
@@ -35,7 +36,7 @@ const LAYERS: &[&[&str]] = &[
     &["net::retry"],
     &["net::http"],
     &["net::bounded", "net::resolve"],
-    &["net::partition", "net::tls", "net::xml"],
+    &["net::aws_signature", "net::partition", "net::tls", "net::xml"],
     &["net", "sync::single_flight", "sync::lossy_cache", "sync"],
     &["credentials::document"],
     &["time"],

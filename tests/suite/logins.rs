@@ -12,16 +12,16 @@ use serde_json::json;
 
 use crate::support::{ENDPOINT, REGION, Server, clean_command, expect_success, python, server};
 
-const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+pub(crate) const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 
 /// An access key that the server knows, of this test's own.
-struct Key {
-    id: String,
+pub(crate) struct Key {
+    pub(crate) id: String,
     session_token: Option<String>,
 }
 
 impl Key {
-    fn new(server: &Server, session_token: Option<&str>) -> Self {
+    pub(crate) fn new(server: &Server, session_token: Option<&str>) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let id = format!("AKIALOGIN{:07}{:08}", NUMBER.fetch_add(1, Ordering::Relaxed), std::process::id());
         let entry = json!({
@@ -35,14 +35,14 @@ impl Key {
 }
 
 /// What goes into a token; each test changes one field.
-struct Parts {
-    host: String,
-    port: i32,
-    region: String,
-    user: String,
+pub(crate) struct Parts {
+    pub(crate) host: String,
+    pub(crate) port: i32,
+    pub(crate) region: String,
+    pub(crate) user: String,
     secret: String,
     session_token: Option<String>,
-    seconds_ago: i64,
+    pub(crate) seconds_ago: i64,
     service: &'static str,
 }
 
@@ -51,7 +51,7 @@ fn now() -> i64 {
 }
 
 impl Parts {
-    fn right(server: &Server, key: &Key) -> Self {
+    pub(crate) fn right(server: &Server, key: &Key) -> Self {
         Self {
             host: ENDPOINT.into(),
             port: server.port.into(),
@@ -64,7 +64,7 @@ impl Parts {
         }
     }
 
-    fn sign(&self, key: &Key) -> String {
+    pub(crate) fn sign(&self, key: &Key) -> String {
         let mut environment = vec![
             ("AWS_ACCESS_KEY_ID", key.id.as_str()),
             ("AWS_SECRET_ACCESS_KEY", &self.secret),

@@ -1,15 +1,14 @@
 //! One login to the real server for each source of credentials, through the core; and moto as an independent witness.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::process::Stdio;
 
 use aws_simulator::{Credentials, Route, Simulator, SimulatorOptions};
 use pgiam_core::{Client, Environment, Settings, TokenRequest};
 use tempfile::TempDir;
 
-use crate::support::{ENDPOINT, REGION, clean_command, python, run, server, temporary_directory};
+use crate::moto::Moto;
+use crate::support::{ENDPOINT, REGION, run, server, temporary_directory};
 
 /// A machine of its own: a home directory, a simulator whose credentials the server knows, an environment.
 struct Machine {
@@ -192,64 +191,26 @@ fn the_instance_role_logs_in() {
     assert_eq!(machine.simulator.requests().len(), 3, "session token, role, credentials");
 }
 
-/// moto, an AWS stand-in that others wrote: what our own simulator may have misunderstood, it has not.
-struct Moto {
-    url: String,
-    process: std::process::Child,
-}
-
-impl Moto {
-    fn start() -> Self {
-        let script = "
-import sys
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer(ip_address='127.0.0.1', port=0, verbose=False)
-server.start()
-print('ready', server.get_host_and_port()[1], flush=True)
-sys.stdin.read()
-server.stop()
-";
-        let mut process = clean_command(python())
-            .args(["-c", script])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let port = line.trim().strip_prefix("ready ").unwrap_or_else(|| panic!("moto said {line:?}"));
-        Self { url: format!("http://127.0.0.1:{port}"), process }
-    }
-
-    fn token(&self, variables: &[(&str, &str)]) -> String {
-        let none = [("AWS_CONFIG_FILE", "/dev/null"), ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")];
-        let environment: Environment = variables.iter().copied().chain(none).collect();
-        let client = Client::builder().environment(environment).build();
-        let request = TokenRequest { host: ENDPOINT, port: 5432, region: None, user: "app_user" };
-        client.generate_token(&request).unwrap_or_else(|error| panic!("{error}")).as_str().to_owned()
-    }
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        drop(self.process.stdin.take());
-        self.process.wait().ok();
-    }
+fn token_with(variables: &[(&str, &str)]) -> String {
+    let none = [("AWS_CONFIG_FILE", "/dev/null"), ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")];
+    let environment: Environment = variables.iter().copied().chain(none).collect();
+    let client = Client::builder().environment(environment).build();
+    let request = TokenRequest { host: ENDPOINT, port: 5432, region: None, user: "app_user" };
+    client.generate_token(&request).unwrap_or_else(|error| panic!("{error}")).as_str().to_owned()
 }
 
 #[test]
 fn the_metadata_service_and_sts_of_moto_give_tokens() {
     let moto = Moto::start();
-    let token = moto.token(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &moto.url)]);
+    let token = token_with(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", moto.url())]);
     assert!(token.starts_with(&format!("{ENDPOINT}:5432/?Action=connect&DBUser=app_user")), "{token}");
     assert!(token.contains("X-Amz-Security-Token="));
 
     let directory = temporary_directory();
     let file = directory.path().join("token");
     fs::write(&file, "eyJhbGciOiJub25lIn0.e30.").unwrap();
-    let token = moto.token(&[
-        ("AWS_ENDPOINT_URL_STS", &moto.url),
+    let token = token_with(&[
+        ("AWS_ENDPOINT_URL_STS", moto.url()),
         ("AWS_REGION", REGION),
         ("AWS_WEB_IDENTITY_TOKEN_FILE", file.to_str().unwrap()),
         ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/app"),

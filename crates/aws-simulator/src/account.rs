@@ -145,6 +145,7 @@ pub struct Statement {
     /// Resources, the same way.
     pub resource: Vec<String>,
     /// A statement with a condition applies never here: IAM database authentication supports none.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub condition: Option<serde_json::Value>,
 }
 

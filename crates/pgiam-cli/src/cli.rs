@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Parser, Subcommand};
 
-use crate::commands::{credentials, exec, passfile, pgbouncer, token};
+use crate::commands::{credentials, doctor, exec, passfile, pgbouncer, token};
 use crate::output;
 
 /// AWS IAM tokens as passwords for PostgreSQL on Amazon RDS, Aurora and Aurora DSQL
@@ -39,6 +39,7 @@ pub(crate) enum Command {
     Passfile(passfile::Arguments),
     Pgbouncer(pgbouncer::Arguments),
     Credentials(credentials::Arguments),
+    Doctor(doctor::Arguments),
 }
 
 /// Parses the arguments of this process. If there is nothing to run, it prints why and returns the exit status.

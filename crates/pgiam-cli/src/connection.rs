@@ -173,6 +173,14 @@ pub(crate) struct Connection {
     pub(crate) asks_for_token: Option<Source>,
     /// Where a password file is given that would be read instead of ours.
     pub(crate) passfile: Option<Source>,
+    /// The database; libpq's default is the user's name.
+    pub(crate) dbname: Option<Given>,
+    /// `channel_binding`, if it is given anywhere.
+    pub(crate) channel_binding: Option<Given>,
+    /// `require_auth`, if it is given anywhere.
+    pub(crate) require_auth: Option<Given>,
+    /// `replication`, which has no variable.
+    pub(crate) replication: Option<Given>,
     /// pgiam's own settings, from keywords and variables.
     pub(crate) own: OwnSettings,
 }
@@ -212,12 +220,16 @@ pub(crate) fn resolve(explicit: Explicit, surroundings: &Surroundings<'_>) -> Re
     let user = take("user", "PGUSER")?.map(|given| given.value).filter(|user| !user.is_empty());
     let sslmode = take("sslmode", "PGSSLMODE")?;
     let sslrootcert = take("sslrootcert", "PGSSLROOTCERT")?;
+    let dbname = take("dbname", "PGDATABASE")?.filter(|dbname| !dbname.value.is_empty());
+    let channel_binding = take("channel_binding", "PGCHANNELBINDING")?;
+    let require_auth = take("require_auth", "PGREQUIREAUTH")?;
     let (mut password, mut asks_for_token) = (None, None);
     if let Some(given) = given.remove("password") {
         let place = if given.value == SENTINEL { &mut asks_for_token } else { &mut password };
         *place = Some(given.source);
     }
     let passfile = given.remove("passfile").map(|given| given.source);
+    let replication = given.remove("replication");
 
     Ok(Connection {
         host,
@@ -235,6 +247,10 @@ pub(crate) fn resolve(explicit: Explicit, surroundings: &Surroundings<'_>) -> Re
         password,
         asks_for_token,
         passfile,
+        dbname,
+        channel_binding,
+        require_auth,
+        replication,
         own: own_settings(given, environment)?,
     })
 }
@@ -348,6 +364,16 @@ impl Connection {
             )));
         }
         Ok(host)
+    }
+
+    /// The address to connect to instead of looking up the name, if the only host has one.
+    pub(crate) fn only_address(&self) -> Option<&str> {
+        self.address.as_ref().map(|given| given.value.as_str())
+    }
+
+    /// `sslmode` as given.
+    pub(crate) fn given_sslmode(&self) -> Option<&Given> {
+        self.sslmode.as_ref()
     }
 
     /// Whether a flag of pgiam names the host, which is then the endpoint itself.

@@ -10,7 +10,7 @@
 //! * [`connection`]: where a program would connect, from its arguments ([`programs`], [`getopt_long`]), the service file
 //!   ([`service_file`]) and the environment.
 //! * [`args`]: the groups of flags that commands share.
-//! * [`written_file`], [`libpq_version`], [`output`], [`suggest`], [`os`], [`failure`]: utilities. `unsafe` is in [`os`]
+//! * [`written_file`], [`libpq_version`], [`output`], [`shell`], [`suggest`], [`os`], [`failure`]: utilities. `unsafe` is in [`os`]
 //!   only.
 #![deny(unsafe_code)]
 
@@ -36,6 +36,7 @@ mod output;
 mod programs;
 mod refresher;
 mod service_file;
+mod shell;
 mod suggest;
 mod supervise;
 mod targets;
@@ -80,5 +81,6 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Passfile(arguments) => commands::passfile::run(&arguments, &surroundings),
         Command::Pgbouncer(arguments) => commands::pgbouncer::run(&arguments, &surroundings),
         Command::Credentials(arguments) => commands::credentials::run(&arguments),
+        Command::Doctor(arguments) => commands::doctor::run(&arguments, &surroundings),
     }
 }

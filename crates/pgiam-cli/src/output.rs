@@ -14,6 +14,11 @@ pub(crate) fn warn(text: &str) {
     let _ = writeln!(io::stderr(), "pgiam: warning: {text}");
 }
 
+/// Prints a note.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "pgiam: {text}");
+}
+
 /// Writes a result to standard output, in one write.
 pub(crate) fn result(text: &str) -> Result<(), Failure> {
     write_to_stdout(text).map_err(|error| Failure::failed(format!("cannot write to standard output: {error}")))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use crate::aws_api::AwsSession;
 use crate::config::Config;
 use crate::config::environment::Environment;
 use crate::config::region_name;
@@ -224,6 +225,18 @@ impl Client {
             outcome: outcome.map(FoundCredentials::from),
             region: region.map(|region| (region.name, region.source)),
         }
+    }
+
+    /// Calls of AWS services in a region, with the credentials that tokens for that region are signed with.
+    #[must_use]
+    pub fn aws_session(&self, region: &str) -> AwsSession {
+        let (inner, credentials_region) = (Arc::clone(&self.inner), region.to_owned());
+        let credentials = move || {
+            let waiting = Waiting::Until(inner.new_deadline());
+            let found = inner.credentials(&credentials_region, waiting)?;
+            found.map(|found| found.credentials().clone()).ok_or_else(|| internal("a call that waits was not answered"))
+        };
+        AwsSession::new(self.inner.current_config(), self.inner.clock.clone(), region, credentials)
     }
 
     /// Reads the environment and the profile files again and fetches credentials now. If that fails, the cached

@@ -1,6 +1,7 @@
 //! `pgiam exec`: runs a command that finds fresh tokens as its passwords.
 
 use std::ffi::OsString;
+use std::io::{self, IsTerminal};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,9 +12,10 @@ use pgiam_libpq::tls;
 
 use crate::args::{ConnectionArguments, LongHelp, RefreshArguments, SigningArguments};
 use crate::command_line::CommandLine;
+use crate::commands::doctor::hint;
 use crate::connection::{self, Connection, Surroundings};
 use crate::failure::Failure;
-use crate::output::warn;
+use crate::output::{note, warn};
 use crate::supervise;
 use crate::targets::{self, Target};
 use crate::tokens::{self, TokenMaker};
@@ -287,7 +289,9 @@ fn run_with_tokens(
     process.env_remove("PGPASSWORD");
     if way == Delivery::PasswordFile {
         let refresh_every = arguments.refresh.refresh_every;
-        return supervise::run(&mut process, maker, made, refresh_every, users_passfile(surroundings)?);
+        let status = supervise::run(&mut process, maker, made, refresh_every, users_passfile(surroundings)?)?;
+        name_doctor(status, arguments, command);
+        return Ok(status);
     }
     let [token] = made.tokens.as_slice() else { return Err(several_tokens(way, command)) };
     if way == Delivery::VariableForOldLibpq {
@@ -299,6 +303,24 @@ fn run_with_tokens(
     }
     process.env("PGPASSWORD", token.as_str());
     Ok(replace_self(&mut process))
+}
+
+/// The exit status of psql if it cannot connect.
+const PSQL_CANNOT_CONNECT: u8 = 2;
+
+/// Names `pgiam doctor` on a terminal if psql could not connect.
+fn name_doctor(status: u8, arguments: &Arguments, command: &CommandLine) {
+    let Some(psql) =
+        command.arguments.as_ref().filter(|_| command.program.is_some_and(|program| program.name == "psql"))
+    else {
+        return;
+    };
+    if status == PSQL_CANNOT_CONNECT
+        && io::stderr().is_terminal()
+        && let Some(line) = hint::command_line(psql, &arguments.connections, &arguments.signing)
+    {
+        note(&format!("if the login failed, this explains why: {line}"));
+    }
 }
 
 fn several_tokens(way: Delivery, command: &CommandLine) -> Failure {

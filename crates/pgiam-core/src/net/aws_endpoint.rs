@@ -1,4 +1,4 @@
-//! Where STS, SSO and OIDC are, and how they are asked: host names, configured endpoints, proxies and trust stores.
+//! Where the AWS services are, and how they are asked: host names, configured endpoints, proxies and trust stores.
 //!
 //! Rules: AWS SDKs and Tools Reference Guide, "Service-specific endpoints", "Dual-stack and FIPS endpoints". STS is always
 //! asked at its regional endpoint, as is the default of the SDKs and the AWS CLI; `sts_regional_endpoints = legacy` is
@@ -19,12 +19,16 @@ use crate::net::retry::{self, Patience};
 use crate::net::tls;
 use crate::time::Deadline;
 
-/// A service that issues credentials.
+/// An AWS service that is asked here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AwsService {
     Sts,
     Sso,
     SsoOidc,
+    Rds,
+    Iam,
+    CloudWatch,
+    Logs,
 }
 
 impl AwsService {
@@ -33,6 +37,10 @@ impl AwsService {
             Self::Sts => "sts",
             Self::Sso => "portal.sso",
             Self::SsoOidc => "oidc",
+            Self::Rds => "rds",
+            Self::Iam => "iam",
+            Self::CloudWatch => "monitoring",
+            Self::Logs => "logs",
         }
     }
 
@@ -41,6 +49,10 @@ impl AwsService {
             Self::Sts => "AWS_ENDPOINT_URL_STS",
             Self::Sso => "AWS_ENDPOINT_URL_SSO",
             Self::SsoOidc => "AWS_ENDPOINT_URL_SSO_OIDC",
+            Self::Rds => "AWS_ENDPOINT_URL_RDS",
+            Self::Iam => "AWS_ENDPOINT_URL_IAM",
+            Self::CloudWatch => "AWS_ENDPOINT_URL_CLOUDWATCH",
+            Self::Logs => "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS",
         }
     }
 
@@ -49,6 +61,10 @@ impl AwsService {
             Self::Sts => "sts",
             Self::Sso => "sso",
             Self::SsoOidc => "sso_oidc",
+            Self::Rds => "rds",
+            Self::Iam => "iam",
+            Self::CloudWatch => "cloudwatch",
+            Self::Logs => "cloudwatch_logs",
         }
     }
 
@@ -57,7 +73,24 @@ impl AwsService {
             Self::Sts => "STS",
             Self::Sso => "the SSO portal",
             Self::SsoOidc => "SSO OIDC",
+            Self::Rds => "Amazon RDS",
+            Self::Iam => "IAM",
+            Self::CloudWatch => "CloudWatch",
+            Self::Logs => "CloudWatch Logs",
         }
+    }
+
+    /// The region that a request's signature names. IAM is one service for a whole partition.
+    pub(crate) fn signing_region(self, region: &str) -> &str {
+        match self {
+            Self::Iam => Partition::of_region(region).default_region,
+            _ => region,
+        }
+    }
+
+    /// The service that a request's signature names.
+    pub(crate) fn signing_name(self) -> &'static str {
+        self.host_prefix()
     }
 }
 
@@ -159,7 +192,21 @@ fn url(service: AwsService, config: &Config, profile: Option<&Profile>, region: 
     let suffix = if dual_stack { partition.dual_stack_dns_suffix } else { partition.dns_suffix };
     // GovCloud's ordinary names are FIPS endpoints themselves.
     let fips = if fips && (dual_stack || !region.starts_with("us-gov-")) { "-fips" } else { "" };
-    Ok(format!("https://{}{fips}.{region}.{suffix}", service.host_prefix()))
+    let place = match service {
+        AwsService::Iam => iam_place(partition, dual_stack),
+        _ => format!(".{region}"),
+    };
+    Ok(format!("https://{}{fips}{place}.{suffix}", service.host_prefix()))
+}
+
+/// What follows `iam` in a host name, as in botocore's endpoint rules.
+fn iam_place(partition: &Partition, dual_stack: bool) -> String {
+    match partition.id {
+        "aws-us-gov" => ".us-gov".to_owned(),
+        "aws" | "aws-cn" if dual_stack => ".global".to_owned(),
+        "aws" => String::new(),
+        _ => format!(".{}", partition.default_region),
+    }
 }
 
 /// A configured endpoint, in the SDKs' order, and the setting that names it.
@@ -246,6 +293,21 @@ mod tests {
             ("eusc-de-east-1", &[], "https://sts.eusc-de-east-1.amazonaws.eu"),
         ] {
             assert_eq!(url(AwsService::Sts, &config(variables), None, region).unwrap(), expected);
+        }
+        // As botocore's endpoint rules resolve them.
+        for (service, region, variables, expected) in [
+            (AwsService::Rds, "us-east-1", &[FIPS][..], "https://rds-fips.us-east-1.amazonaws.com"),
+            (AwsService::CloudWatch, "eu-central-1", &[], "https://monitoring.eu-central-1.amazonaws.com"),
+            (AwsService::Logs, "cn-north-1", &[DUAL], "https://logs.cn-north-1.api.amazonwebservices.com.cn"),
+            (AwsService::Iam, "eu-central-1", &[], "https://iam.amazonaws.com"),
+            (AwsService::Iam, "us-east-1", &[FIPS], "https://iam-fips.amazonaws.com"),
+            (AwsService::Iam, "us-east-1", &[DUAL], "https://iam.global.api.aws"),
+            (AwsService::Iam, "us-gov-east-1", &[FIPS], "https://iam.us-gov.amazonaws.com"),
+            (AwsService::Iam, "cn-northwest-1", &[], "https://iam.cn-north-1.amazonaws.com.cn"),
+            (AwsService::Iam, "us-iso-east-1", &[], "https://iam.us-iso-east-1.c2s.ic.gov"),
+            (AwsService::Iam, "eusc-de-east-1", &[], "https://iam.eusc-de-east-1.amazonaws.eu"),
+        ] {
+            assert_eq!(url(service, &config(variables), None, region).unwrap(), expected);
         }
         let sso = |service| url(service, &config(&[]), None, "eu-west-1").unwrap();
         assert_eq!(sso(AwsService::Sso), "https://portal.sso.eu-west-1.amazonaws.com");
