@@ -149,6 +149,9 @@ fn doctor(host: &str, user: &str, keys: &Credentials, url: &str, variables: &[(&
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
+    for secret in [Some(&keys.secret_access_key), keys.session_token.as_ref()].into_iter().flatten() {
+        assert!(secret.is_empty() || !text.contains(secret), "no secret is printed: {text}");
+    }
     let report: Value = serde_json::from_str(&text)
         .unwrap_or_else(|error| panic!("{error}: {text}{}", String::from_utf8_lossy(&output.stderr)));
     Findings(report["findings"].as_array().unwrap().clone())
@@ -456,8 +459,8 @@ fn refused_logins_in_the_metrics_are_counted_by_reason() {
     for (name, cause, words, command) in [
         ("FailureThrottling", "throttling", "use a connection pool", "IamDbAuthConnectionFailureThrottling"),
         ("FailureServerError", "server-error", "300 to 1,000 MiB", "FreeableMemory"),
-        ("FailureInvalidToken", "log-invalid-token", "invalid or has expired", "InvalidToken"),
-        ("FailureInsufficientPermissions", "log-not-authorized", "no policy allows", "InsufficientPermissions"),
+        ("FailureInvalidToken", "invalid-token", "invalid or has expired", "InvalidToken"),
+        ("FailureInsufficientPermissions", "not-authorized", "no policy allows", "InsufficientPermissions"),
     ] {
         world.account.metrics = vec![metric("Requests", 9.0), metric(name, 4.0)];
         world.doctor(INSTANCE).fails("metrics", cause, &["4 times", words, "9 requests"], command);
@@ -476,7 +479,7 @@ fn the_last_lines_of_the_log_about_this_user_are_shown() {
     ];
     let words = ["no policy allows the login", "ExpiredToken: the token of app_user has expired | NotAuthorized"];
     let found = world.doctor(INSTANCE);
-    found.fails("log", "log-not-authorized", &words, "aws logs tail /aws/rds/instance/orders-prod/iam-db-auth-error");
+    found.fails("log", "not-authorized", &words, "aws logs tail /aws/rds/instance/orders-prod/iam-db-auth-error");
     assert!(!found.of("log")["text"].to_string().contains("someone_else"));
     world.account.log_events.truncate(1);
     world.doctor(INSTANCE).says("log", "ok", &["no line about app_user"]);
@@ -502,6 +505,31 @@ fn what_may_not_be_asked_names_the_missing_permission() {
     assert!(found.of("policy")["remedy"].to_string().contains("aws iam simulate-principal-policy"));
     found.lacks("metrics", "cloudwatch:GetMetricStatistics");
     found.lacks("log", "logs:FilterLogEvents");
+}
+
+#[test]
+fn policies_that_may_be_read_are_judged_where_they_may_not_be_simulated() {
+    let mut world = World::new(&[&resource("db-OLD000000000000000", USER)]);
+    let deny = |action: &str| Statement { effect: "Deny".into(), ..Statement::allow(action, "*") };
+    world.statements().push(deny("iam:SimulatePrincipalPolicy"));
+    let words = ["policy inline allows", "the resource id is db-OLD000000000000000, but it must be db-ABC"];
+    world.doctor(INSTANCE).fails("policy", "policy-resource-id", &words, "aws iam put-user-policy");
+    world.statements().push(Statement::allow("rds-db:connect", &resource(RIGHT_ID, USER)));
+    let found = world.doctor(INSTANCE);
+    found.says("policy", "unknown", &["the policies of user jane allow", "missing permission iam:Simulate"]);
+    world.statements().push(deny("rds-db:*"));
+    world.doctor(INSTANCE).fails("policy", "explicit-deny", &["policy inline denies user jane"], "list-user-policies");
+}
+
+#[test]
+fn when_sts_cannot_be_reached_no_other_service_is_asked() {
+    let world = World::new(&[]);
+    let closed = aws_simulator::refused_port().unwrap();
+    let found = world.doctor_with(INSTANCE, USER, &[("AWS_ENDPOINT_URL_STS", &closed.url())]);
+    found.says("clock", "unknown", &["STS at", "cannot connect"]);
+    found.says("identity", "unknown", &["STS cannot be reached"]);
+    found.says("database", "unknown", &["STS cannot be reached"]);
+    assert!(world.simulator.requests().is_empty());
 }
 
 // --- pgiam credentials --verify ---
@@ -560,7 +588,7 @@ print(database['Endpoint']['Address'])
     let found = doctor(&host, USER, &keys, moto.url(), &[]);
     found.says("identity", "ok", &["arn:aws:sts::123456789012:user/moto"]);
     found.fails("database", "iam-off", &["instance orders-prod (postgres"], "modify-db-instance");
-    found.fails("metrics", "log-invalid-token", &["2 times the token is invalid"], "InvalidToken");
+    found.fails("metrics", "invalid-token", &["2 times the token is invalid"], "InvalidToken");
 
     moto.python(&format!(
         "
@@ -580,5 +608,48 @@ logs.put_log_events(logGroupName=group, logStreamName='s', logEvents=[
     ));
     let found = doctor(&host, USER, &keys, moto.url(), &[]);
     found.says("database", "ok", &["IAM authentication is on", "resource id db-"]);
-    found.fails("log", "log-invalid-token", &["ExpiredToken for app_user"], "aws logs tail");
+    found.says("policy", "unknown", &["not simulated", "SimulatePrincipalPolicy"]);
+    found.fails("log", "invalid-token", &["ExpiredToken for app_user"], "aws logs tail");
+}
+
+#[test]
+fn policies_of_a_role_are_read_from_moto_too() {
+    let moto = Moto::start();
+    let keys = moto.python(&format!(
+        "
+import boto3, json
+def client(service):
+    return boto3.client(service, endpoint_url='{url}', region_name='{REGION}',
+        aws_access_key_id='AKIAIOSFODNN7EXAMPLE', aws_secret_access_key='x')
+rds, iam, sts = client('rds'), client('iam'), client('sts')
+rds.create_db_instance(DBInstanceIdentifier='orders-prod', Engine='postgres', DBInstanceClass='db.t3.micro',
+    AllocatedStorage=20, MasterUsername='postgres', MasterUserPassword='secret-password', Port=5432,
+    EnableIAMDatabaseAuthentication=True)
+def document(resource):
+    return json.dumps(dict(Version='2012-10-17', Statement=[
+        dict(Effect='Allow', Action='rds-db:connect', Resource=resource)]))
+trust = json.dumps(dict(Version='2012-10-17', Statement=[
+    dict(Effect='Allow', Action='sts:AssumeRole', Principal=dict(AWS='*'))]))
+iam.create_role(Path='/apps/', RoleName='orders', AssumeRolePolicyDocument=trust)
+managed = iam.create_policy(PolicyName='orders-db', PolicyDocument=document(
+    'arn:aws:rds-db:{REGION}:123456789012:dbuser:orders-prod/*'))['Policy']['Arn']
+iam.attach_role_policy(RoleName='orders', PolicyArn=managed)
+keys = sts.assume_role(RoleArn='arn:aws:iam::123456789012:role/apps/orders', RoleSessionName='pod')['Credentials']
+host = rds.describe_db_instances()['DBInstances'][0]['Endpoint']['Address']
+print(host, keys['AccessKeyId'], keys['SecretAccessKey'], keys['SessionToken'])
+",
+        url = moto.url()
+    ));
+    let [host, id, secret, token] = keys.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{keys}") };
+    let keys = Credentials {
+        access_key_id: id.into(),
+        secret_access_key: secret.into(),
+        session_token: Some(token.into()),
+        ..Credentials::of_user("moto")
+    };
+    let found = doctor(host, USER, &keys, moto.url(), &[]);
+    found.says("identity", "ok", &["assumed-role/orders/pod"]);
+    let words =
+        ["policy arn:aws:iam::123456789012:policy/orders-db", "the resource id is orders-prod, but it must be db-"];
+    found.fails("policy", "policy-resource-id", &words, "aws iam put-role-policy --role-name orders");
 }

@@ -28,13 +28,13 @@ struct Reason {
 const REASONS: [Reason; 4] = [
     Reason {
         metric: "IamDbAuthConnectionFailureInsufficientPermissions",
-        cause: "log-not-authorized",
+        cause: "not-authorized",
         meaning: "no policy allows the login",
         word: "NotAuthorized",
     },
     Reason {
         metric: "IamDbAuthConnectionFailureInvalidToken",
-        cause: "log-invalid-token",
+        cause: "invalid-token",
         meaning: "the token is invalid or has expired",
         word: "Token",
     },
@@ -138,7 +138,7 @@ fn log(session: &AwsSession, server: &DbServer, user: &str) -> Finding {
     let shown = lines[lines.len().saturating_sub(LINES)..].join(" | ");
     let meaning = reason.map(|reason| format!("{}: ", reason.meaning)).unwrap_or_default();
     let command = format!("aws logs tail {group} --since {HOURS}h --region {}", session.region());
-    Finding::fail("log", reason.map_or("log-refused", |reason| reason.cause), format!("{meaning}{shown}"), command)
+    Finding::fail("log", reason.map_or("refused", |reason| reason.cause), format!("{meaning}{shown}"), command)
 }
 
 fn group(server: &DbServer) -> String {

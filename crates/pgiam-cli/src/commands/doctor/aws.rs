@@ -33,24 +33,40 @@ pub(crate) fn clock(context: &Context<'_>, report: &mut Report) {
     let Some(session) = session("clock", context, report) else { return };
     report.add(match session.clock_ahead() {
         Ok(ahead) => judge_clock(ahead),
-        Err(error) => Finding::unknown("clock", error.message()),
+        Err(error) => Finding { cause: Some(UNREACHABLE), ..Finding::unknown("clock", error.message()) },
     });
+}
+
+/// The cause of a `?` after which no other service of AWS is asked: each would take as long to fail.
+const UNREACHABLE: &str = "aws-unreachable";
+
+/// Why AWS services cannot be asked; a phrase.
+fn why_not_asked(report: &Report) -> Option<&'static str> {
+    if report.has_cause("no-credentials") {
+        Some("because there are no credentials")
+    } else if report.has_cause(UNREACHABLE) {
+        Some("because STS cannot be reached")
+    } else {
+        None
+    }
 }
 
 fn judge_clock(ahead: i64) -> Finding {
     let direction = if ahead > 0 { "ahead of" } else { "behind" };
     let text = format!("this machine's clock is {} seconds {direction} that of AWS", ahead.unsigned_abs());
-    match ahead.abs() {
-        ..=EXACT => Finding::ok("clock", "this machine's clock agrees with that of AWS"),
-        ..REFUSED => Finding::ok("clock", text),
-        _ => Finding::fail("clock", "clock", format!("{text}; tokens are not valid"), "sudo timedatectl set-ntp true"),
+    if ahead.abs() >= REFUSED {
+        Finding::fail("clock", "clock", format!("{text}; tokens are not valid"), "sudo timedatectl set-ntp true")
+    } else if ahead.abs() > EXACT {
+        Finding::ok("clock", text)
+    } else {
+        Finding::ok("clock", "this machine's clock agrees with that of AWS")
     }
 }
 
 /// Asks STS whose credentials these are.
 pub(crate) fn identity(context: &Context<'_>, report: &mut Report) {
-    if report.has_cause("no-credentials") {
-        return report.add(Finding::unknown("identity", "not asked, because there are no credentials"));
+    if let Some(why) = why_not_asked(report) {
+        return report.add(Finding::unknown("identity", format!("not asked, {why}")));
     }
     let Some(session) = session("identity", context, report) else { return };
     report.add(match session.caller_identity() {
@@ -114,8 +130,8 @@ pub(crate) fn explain_refusal(failure: &AwsFailure, clock_is_wrong: bool) -> Opt
 /// Looks for the reason of a failed login.
 pub(crate) fn check(context: &Context<'_>, report: &mut Report) {
     report.begin("asking AWS about the database");
-    if report.has_cause("no-credentials") {
-        return report.add(Finding::unknown("database", "not looked up, because there are no credentials"));
+    if let Some(why) = why_not_asked(report) {
+        return report.add(Finding::unknown("database", format!("not looked up, {why}")));
     }
     let Some(session) = session("database", context, report) else { return };
     let identity = match session.caller_identity() {
@@ -164,7 +180,7 @@ fn examine(subject: &Subject<'_>, host: &str, found: Found, report: &mut Report)
         }
         Found::Member { instance, cluster } => {
             report.add(judge_server(subject, &cluster, Some(&instance)));
-            check_server(subject, &cluster, std::slice::from_ref(&instance), report);
+            check_server(subject, &cluster, std::slice::from_ref(&*instance), report);
         }
         Found::Proxy(proxy) => {
             report.add(judge_proxy(subject, &proxy));

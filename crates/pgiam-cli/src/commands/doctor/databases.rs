@@ -89,11 +89,11 @@ pub(crate) struct ProxyTarget {
 /// What an endpoint's name leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    Server(DbServer),
+    Server(Box<DbServer>),
     /// An instance of a cluster: policies and settings are the cluster's.
     Member {
-        instance: DbServer,
-        cluster: DbServer,
+        instance: Box<DbServer>,
+        cluster: Box<DbServer>,
     },
     Proxy(DbProxy),
     /// The account has no such resource in this region, or one of this name with another endpoint.
@@ -126,10 +126,11 @@ pub(crate) fn find(session: &AwsSession, host: &str) -> Result<Found, AwsFailure
 
 fn find_instance(session: &AwsSession, host: &str, identifier: &str) -> Result<Found, AwsFailure> {
     let found = found_at(host, format!("instance {identifier}"), instance(session, identifier)?);
-    let Found::Server(DbServer { cluster: Some(name), .. }) = &found else { return Ok(found) };
-    Ok(match (cluster(session, name)?, found) {
-        (Some(cluster), Found::Server(instance)) => Found::Member { instance, cluster },
-        (_, found) => found,
+    let Found::Server(instance) = found else { return Ok(found) };
+    let Some(name) = &instance.cluster else { return Ok(Found::Server(instance)) };
+    Ok(match cluster(session, name)? {
+        Some(cluster) => Found::Member { instance, cluster: Box::new(cluster) },
+        None => Found::Server(instance),
     })
 }
 
@@ -138,7 +139,7 @@ fn found_at(host: &str, what: String, found: Option<DbServer>) -> Found {
     match found {
         None => Found::Missing(format!("there is no {what}")),
         Some(server) if server.endpoints.is_empty() || server.endpoints.iter().any(|name| name == host) => {
-            Found::Server(server)
+            Found::Server(Box::new(server))
         }
         Some(server) => {
             Found::Missing(format!("the endpoint of {what} is {}, not {host}", server.endpoints.join(" or ")))
@@ -233,7 +234,8 @@ fn find_custom_endpoint(session: &AwsSession, host: &str, identifier: &str) -> R
     let Some(endpoint) = endpoints.into_iter().find(|endpoint| endpoint.text("Endpoint") == Some(host)) else {
         return Ok(missing());
     };
-    Ok(cluster(session, &text(endpoint, "DBClusterIdentifier"))?.map_or_else(missing, Found::Server))
+    Ok(cluster(session, &text(endpoint, "DBClusterIdentifier"))?
+        .map_or_else(missing, |cluster| Found::Server(Box::new(cluster))))
 }
 
 fn find_proxy(session: &AwsSession, host: &str, identifier: &str) -> Result<Found, AwsFailure> {

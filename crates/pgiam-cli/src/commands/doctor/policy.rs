@@ -203,7 +203,7 @@ pub(crate) fn check(
     };
     let verdict = match simulate(session, &principal, need.action, std::slice::from_ref(&need.resource)) {
         Ok(verdicts) => verdicts.into_iter().next(),
-        Err(failure) => return report.add(not_simulated(&failure, &principal, need)),
+        Err(failure) => return report.add(without_simulation(session, &failure, &principal, need)),
     };
     let Some(verdict) = verdict else {
         return report.add(Finding::unknown("policy", "IAM returned no result of the simulation"));
@@ -215,7 +215,7 @@ pub(crate) fn check(
         Some(Refusal::Implicit) => {
             let mistakes = near_misses();
             near_miss(session, &principal, need, mistakes)
-                .or_else(|| mistake_in_policies(session, &principal, need))
+                .or_else(|| mistake(&statements(session, &principal), &principal, need))
                 .unwrap_or_else(|| missing(&principal, need))
         }
         Some(refusal) => refused(refusal, &verdict, &principal, need, &identity.account),
@@ -322,16 +322,42 @@ fn simulate(
     Ok(specific.chain(results.iter().map(|result| Verdict::read(result, "EvalDecision"))).collect())
 }
 
+/// Judges the principal's own policies, if they may be read. They are not all that counts: groups, boundaries and the
+/// organization may allow or deny more.
+fn without_simulation(session: &AwsSession, failure: &AwsFailure, principal: &Principal, need: &Need) -> Finding {
+    let statements = statements(session, principal);
+    let covering = || statements.iter().filter(|statement| statement.covers(need) && statement.is_unconditional());
+    if let Some(statement) = covering().find(|statement| !statement.allows) {
+        return denied(&format!("policy {}", statement.policy), principal, need);
+    }
+    if covering().next().is_some() {
+        let text = format!(
+            "the policies of {} allow {} on {}; whether a permissions boundary or the organization denies it was not \
+             simulated: {}",
+            described(principal),
+            need.action,
+            need.resource,
+            why(failure)
+        );
+        return Finding { remedy: Some(simulation(principal, need)), ..Finding::unknown("policy", text) };
+    }
+    mistake(&statements, principal, need).unwrap_or_else(|| not_simulated(failure, principal, need))
+}
+
 fn not_simulated(failure: &AwsFailure, principal: &Principal, need: &Need) -> Finding {
     let text =
         format!("not simulated: {}; {} needs {} on {}", why(failure), described(principal), need.action, need.resource);
-    let command = format!(
+    Finding { remedy: Some(simulation(principal, need)), ..Finding::unknown("policy", text) }
+}
+
+/// The command that simulates, for somebody who may.
+fn simulation(principal: &Principal, need: &Need) -> String {
+    format!(
         "aws iam simulate-principal-policy --policy-source-arn {} --action-names {} --resource-arns {}",
         shell::quoted(&principal.arn),
         need.action,
         shell::quoted(&need.resource)
-    );
-    Finding { remedy: Some(command), ..Finding::unknown("policy", text) }
+    )
 }
 
 fn missing(principal: &Principal, need: &Need) -> Finding {
@@ -361,17 +387,23 @@ fn refused(refusal: Refusal, verdict: &Verdict, principal: &Principal, need: &Ne
                 names if names.is_empty() => "a policy".to_owned(),
                 names => format!("policy {names}"),
             };
-            Finding::fail(
-                "policy",
-                "explicit-deny",
-                format!("{policies} denies {who} to {action} on {resource}"),
-                format!(
-                    "aws iam list-attached-{kind}-policies --{kind}-name {name}\n\
-                     aws iam list-{kind}-policies --{kind}-name {name}"
-                ),
-            )
+            denied(&policies, principal, need)
         }
     }
+}
+
+/// `policies` is the subject of the sentence.
+fn denied(policies: &str, principal: &Principal, need: &Need) -> Finding {
+    let (kind, name) = (principal.kind.lower(), shell::quoted(&principal.name));
+    Finding::fail(
+        "policy",
+        "explicit-deny",
+        format!("{policies} denies {} to {} on {}", described(principal), need.action, need.resource),
+        format!(
+            "aws iam list-attached-{kind}-policies --{kind}-name {name}\n\
+             aws iam list-{kind}-policies --{kind}-name {name}"
+        ),
+    )
 }
 
 /// Simulates the mistakes; the first that is allowed is reported.
@@ -404,6 +436,10 @@ impl Statement {
         self.actions.iter().any(|pattern| matches(&pattern.to_lowercase(), &action.to_lowercase()))
     }
 
+    fn is_unconditional(&self) -> bool {
+        self.condition_keys.is_empty()
+    }
+
     fn covers(&self, need: &Need) -> bool {
         self.has_action(need.action) && self.resources.iter().any(|pattern| matches(pattern, &need.resource))
     }
@@ -415,8 +451,8 @@ fn conditions(session: &AwsSession, principal: &Principal, need: &Need) -> Optio
     let statements = statements(session, principal);
     let covering: Vec<&Statement> =
         statements.iter().filter(|statement| statement.allows && statement.covers(need)).collect();
-    let conditional = covering.iter().find(|statement| !statement.condition_keys.is_empty())?;
-    if covering.iter().any(|statement| statement.condition_keys.is_empty()) {
+    let conditional = covering.iter().find(|statement| !statement.is_unconditional())?;
+    if covering.iter().any(|statement| statement.is_unconditional()) {
         return None;
     }
     let keys = conditional.condition_keys.join(", ");
@@ -428,12 +464,11 @@ fn conditions(session: &AwsSession, principal: &Principal, need: &Need) -> Optio
     Some(Finding { remedy: Some(need.attach(principal)), cause: Some("condition"), ..Finding::unknown("policy", text) })
 }
 
-/// What is wrong in the policies themselves, if they may be read.
-fn mistake_in_policies(session: &AwsSession, principal: &Principal, need: &Need) -> Option<Finding> {
-    let statements = statements(session, principal);
+/// What is wrong in the policies themselves.
+fn mistake(statements: &[Statement], principal: &Principal, need: &Need) -> Option<Finding> {
     let allowing = || statements.iter().filter(|statement| statement.allows && statement.has_action(need.action));
     let fail = |cause, text: String| Some(Finding::fail("policy", cause, text, need.attach(principal)));
-    let conditional = allowing().find(|statement| statement.covers(need) && !statement.condition_keys.is_empty());
+    let conditional = allowing().find(|statement| statement.covers(need) && !statement.is_unconditional());
     if let Some(Statement { policy, condition_keys, .. }) = conditional {
         let keys = condition_keys.join(", ");
         return fail(
