@@ -1,9 +1,10 @@
 //! Link options that the products share: a module of their build scripts. It is here because this crate is published
 //! and must bring it along.
 
+#![allow(dead_code, reason = "no product needs all of it")]
+
 use std::env;
 
-#[allow(dead_code, reason = "the program is no shared library")]
 /// Links a shared library under a SONAME and keeps it loaded: a background fetch may still run when the host program
 /// calls `dlclose`.
 pub(crate) fn shared_library(soname: &str) {
