@@ -1,7 +1,7 @@
 //! Link options that the products share: a module of their build scripts. It is here because this crate is published
 //! and must bring it along.
 
-#![allow(dead_code, reason = "no product uses all of them")]
+#![allow(dead_code, reason = "no product needs all of it")]
 
 use std::env;
 
