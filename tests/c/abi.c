@@ -54,7 +54,7 @@ static void arguments_are_checked(void)
     fails(HOST, 0, NULL, "app_user", invalid, "port 0");
     fails(HOST, -1, NULL, "app_user", invalid, "port -1");
     fails(HOST, 70968, NULL, "app_user", invalid, "port 70968");
-    fails(HOST ":5432", 5432, NULL, "app_user", invalid, "port apart");
+    fails(HOST ":5432", 5432, NULL, "app_user", invalid, "includes a port");
     fails(HOST, 5432, "eu-west-1", "app_user", invalid, "contradicts");
     fails(HOST, 5432, "eu west", "app_user", invalid, "region");
     fails(HOST, 5432, NULL, "", invalid, "user is empty");

@@ -7,6 +7,8 @@ mod c_programs;
 #[path = "../suite/examples_support.rs"]
 mod examples;
 mod exec;
+mod packages_python;
+mod packages_ruby;
 mod pgbouncer;
 mod preload;
 #[allow(dead_code)]

@@ -95,16 +95,16 @@ impl Pooler {
         pooler
     }
 
-    /// Connects for every transaction, for some seconds; none may fail. But a RELOAD with a new password also ends a login of
-    /// the pooler's that is under way, and a client that comes in this moment, when the pool is empty, is turned away with
-    /// the pooler's word for it: that is PgBouncer's own, met about once in a hundred reloads, and the load begins anew.
-    /// That no login was refused is seen at the server ([`accepted_logins`]).
+    /// Connects for every transaction for some seconds, without failures. A RELOAD with a new password also aborts a login of
+    /// PgBouncer that is in progress, and a client that connects at this moment, when the pool is empty, gets an error: that
+    /// is PgBouncer's behavior, in about one of a hundred reloads, and the load starts again. [`accepted_logins`] checks in
+    /// the server's log that no login was refused.
     fn load(&self, server: &Server, seconds: &str) {
         let script = self.place("one.sql");
         fs::write(&script, "select 1;\n").unwrap();
         let bin = run("pg_config", ["--bindir"], None::<&str>);
-        let beside = Path::new(bin.trim()).join("pgbench");
-        let program = if beside.exists() { beside } else { "pgbench".into() };
+        let path = Path::new(bin.trim()).join("pgbench");
+        let program = if path.exists() { path } else { "pgbench".into() };
         for attempt in 1.. {
             let mut pgbench = clean_command(&program);
             pgbench.args(["-n", "-C", "-c", "4", "-R", "200", "-T", seconds, "-f", script.to_str().unwrap()]);
@@ -115,12 +115,12 @@ impl Pooler {
                 return;
             }
             let cut_off_by_reload = err.contains("server login has been failing") && !refused_logins(server);
-            let told = |log: &Path| fs::read_to_string(log).unwrap_or_default();
+            let text = |log: &Path| fs::read_to_string(log).unwrap_or_default();
             assert!(
                 cut_off_by_reload && attempt < 3,
                 "{out}{err}\nthe server:\n{}\nthe pooler:\n{}",
-                told(&server.log),
-                told(&self.place("log"))
+                text(&server.log),
+                text(&self.place("log"))
             );
         }
     }

@@ -22,7 +22,9 @@ const NAMES: &[(&str, bool)] = &[
     ("orders-prod.c9akciq32rpa.rds.cn-north-1.amazonaws.com.cn", true),
     ("app.proxy-c9akciq32rpa.eu-central-1.rds.amazonaws.com", true),
     ("abcdefghijklmnopqrstuvwxyz.dsql.us-east-1.on.aws", true),
+    ("orders-prod.global-abcd1234.global.rds.amazonaws.com", true),
     // Look-alikes.
+    ("mypg.global.rds.amazonaws.com", false),
     ("mypg.c9ak.eu_central_1.rds.amazonaws.com", false),
     ("mypg..eu-central-1.rds.amazonaws.com", false),
     ("mypg.cluster-.eu-central-1.rds.amazonaws.com", false),

@@ -148,22 +148,41 @@ fn make_install_puts_everything_in_place_and_make_uninstall_takes_it_away() {
     let version = env!("CARGO_PKG_VERSION");
     let major = version.split('.').next().unwrap();
     let usr = directory.path().join("usr");
-    let mut expected: Vec<String> = [
+    let expected = [
         "bin/pgiam",
         "bin/psql-iam",
         "include/pgiam-libpq.h",
         "include/pgiam.h",
+        "lib/cmake/pgiam/pgiamConfig.cmake",
+        "lib/cmake/pgiam/pgiamConfigVersion.cmake",
         "lib/libpgiam.a",
         "lib/libpgiam.so",
         &format!("lib/libpgiam.so.{major}"),
         &format!("lib/libpgiam.so.{version}"),
         "lib/libpgiam_preload.so",
+        "lib/pkgconfig/pgiam-libpq.pc",
         "lib/pkgconfig/pgiam.pc",
+        "lib/systemd/system/pgiam-passfile@.service",
+        "share/bash-completion/completions/pgiam",
+        "share/fish/vendor_completions.d/pgiam.fish",
+        "share/man/man1/pgiam-exec.1",
+        "share/man/man1/pgiam-token.1",
+        "share/man/man1/pgiam.1",
+        "share/man/man1/psql-iam.1",
+        "share/man/man3/libpgiam.3",
+        "share/man/man3/pgiam_generate_token.3",
+        "share/zsh/site-functions/_pgiam",
     ]
-    .map(|name| usr.join(name).display().to_string())
-    .into();
-    expected.sort();
-    assert_eq!(files_below(directory.path()), expected);
+    .map(|name| usr.join(name).display().to_string());
+    // A page for each command and function: those are counted elsewhere.
+    let page = |path: &String| path.contains("/share/man/");
+    let files = files_below(directory.path());
+    let missing: Vec<_> = expected.iter().filter(|path| !files.contains(path)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    let unknown: Vec<_> = files.iter().filter(|path| !page(path) && !expected.contains(path)).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+    let symbols = crate::support::run("readelf", ["-SW"], Some(usr.join("bin/pgiam")));
+    assert!(!symbols.contains(".symtab"), "it is stripped: {symbols}");
     let link = |name: &str| fs::read_link(usr.join("lib").join(name)).unwrap().display().to_string();
     assert_eq!(link("libpgiam.so"), format!("libpgiam.so.{major}"));
     assert_eq!(link(&format!("libpgiam.so.{major}")), format!("libpgiam.so.{version}"));

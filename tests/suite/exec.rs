@@ -72,8 +72,8 @@ fn pg_dump_and_pg_restore_work_in_parallel() {
 /// pgbench is not on PATH everywhere.
 fn server_program(name: &str) -> String {
     let directory = run("pg_config", ["--bindir"], None::<&str>);
-    let beside = Path::new(directory.trim()).join(name);
-    if beside.exists() { beside.to_str().unwrap().to_owned() } else { name.to_owned() }
+    let path = Path::new(directory.trim()).join(name);
+    if path.exists() { path.to_str().unwrap().to_owned() } else { name.to_owned() }
 }
 
 #[test]

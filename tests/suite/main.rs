@@ -17,6 +17,7 @@ mod exports;
 mod header;
 mod layering;
 mod libpq_header;
+mod linking;
 mod logins;
 mod moto;
 mod preload;

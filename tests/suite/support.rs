@@ -28,6 +28,14 @@ pub(crate) fn run<S: AsRef<OsStr>>(
 ) -> String {
     let mut command = Command::new(&program);
     command.args(arguments);
+    // Cargo sets these for a test. A build within one would take them for changes and compile ring and all that needs it
+    // again.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_"].iter().any(|start| text.starts_with(start)) {
+            command.env_remove(&name);
+        }
+    }
     if let Some(last) = last {
         command.arg(last);
     }

@@ -284,6 +284,7 @@ fn for_a_command_whose_arguments_are_not_read_the_message_says_what_to_write() {
     for (command, parts) in [
         (&["env", "A=b", "psql", "-h", HOST][..], &["arguments of env", "env A=b pgiam exec -- psql"][..]),
         (&["setsid", "psql", "-h", HOST], &["arguments of setsid", "setsid pgiam exec -- psql", "-h HOST"]),
+        (&["nohup", "setsid", "psql"], &["arguments of setsid", "nohup setsid pgiam exec -- psql", "-- nohup setsid"]),
         (&["sh", "-c", "psql"], &["arguments of sh", "pgiam exec -h HOST -U USER -- sh", "PGHOST"]),
     ] {
         let message = refused(&mut exec(&[], command), 2);

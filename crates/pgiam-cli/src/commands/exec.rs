@@ -1,6 +1,6 @@
 //! `pgiam exec`: runs a command that finds fresh tokens as its passwords.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -8,15 +8,14 @@ use std::process::Command;
 
 use clap::Args;
 use pgiam_libpq::own_settings::{Mode, SENTINEL};
-use pgiam_libpq::{conninfo, tls};
+use pgiam_libpq::tls;
 
 use crate::args::{ConnectionArguments, LongHelp, RefreshArguments, SigningArguments};
+use crate::command_line::CommandLine;
 use crate::commands::doctor::hint;
-use crate::connection::{self, Connection, Explicit, Surroundings};
+use crate::connection::{self, Connection, Surroundings};
 use crate::failure::Failure;
-use crate::libpq_version;
 use crate::output::{note, warn};
-use crate::programs::{self, Action, Program};
 use crate::supervise;
 use crate::targets::{self, Target};
 use crate::tokens::{self, TokenMaker};
@@ -139,67 +138,6 @@ fn delivery(facts: Facts) -> Delivery {
     }
 }
 
-/// The command, and what is known about its connection.
-struct CommandLine {
-    words: Vec<OsString>,
-    /// The index of the program that connects, after `nohup` and the like.
-    at: usize,
-    program: Option<&'static Program>,
-    /// What its arguments say; `None` for programs whose arguments are not read.
-    arguments: Option<programs::Arguments>,
-}
-
-impl CommandLine {
-    /// `None`: it is known that the command does not connect.
-    fn read(words: &[OsString], posixly_correct: bool) -> Result<Option<Self>, Failure> {
-        let at = programs::command_index(words);
-        let program = words.get(at).and_then(|name| Program::find(name));
-        let arguments = match program.map(|program| program.read(&words[at + 1..], posixly_correct)).transpose()? {
-            Some(Action::DoesNotConnect) => return Ok(None),
-            Some(Action::Connects(arguments)) => Some(arguments),
-            None => None,
-        };
-        Ok(Some(Self { words: words.to_vec(), at, program, arguments }))
-    }
-
-    /// The program that connects.
-    fn name(&self) -> &OsStr {
-        self.words.get(self.at).map_or(OsStr::new(""), OsString::as_os_str)
-    }
-
-    fn explicit(&self) -> Result<Explicit, Failure> {
-        self.arguments.as_ref().map_or_else(
-            || Ok(Explicit::new()),
-            |arguments| connection::explicit_of_program(arguments.clone()), //
-        )
-    }
-
-    /// Removes pgiam's own keywords, which libpq does not know, and the password `rds-iam` from the connection string.
-    fn remove_own_keywords(&mut self) -> Result<(), Failure> {
-        let Some(arguments) = &self.arguments else { return Ok(()) };
-        let Some(text) = arguments.dbname.as_deref().filter(|text| conninfo::is_connection_string(text)) else {
-            return Ok(());
-        };
-        let (own, rest) = conninfo::split_own(text).map_err(Failure::usage)?;
-        let mut parameters = conninfo::parse(&rest).map_err(Failure::usage)?;
-        let asks_for_token = parameters.get("password").is_some_and(|password| password == SENTINEL);
-        if asks_for_token {
-            parameters.remove("password");
-        }
-        if asks_for_token || !own.is_empty() {
-            arguments.replace_connection_string(&mut self.words[self.at + 1..], &conninfo::write(&parameters));
-        }
-        Ok(())
-    }
-
-    fn process(&self) -> Command {
-        let (name, arguments) = self.words.split_first().map_or((OsStr::new(""), &[][..]), |(name, rest)| (name, rest));
-        let mut process = Command::new(name);
-        process.args(arguments);
-        process
-    }
-}
-
 /// The connections of the command.
 struct Connections {
     /// Those of the options.
@@ -244,7 +182,7 @@ pub(crate) fn run(arguments: &Arguments, surroundings: &Surroundings<'_>) -> Res
         Facts { env: arguments.env, preload: arguments.preload, off: connections.are_off(), truncates_lines: false };
     let mut way = delivery(facts);
     if way == Delivery::PasswordFile {
-        way = delivery(Facts { truncates_lines: truncates_lines(&command, surroundings)?, ..facts });
+        way = delivery(Facts { truncates_lines: command.truncates_lines(surroundings)?, ..facts });
     }
     if way != Delivery::Preload {
         command.remove_own_keywords()?;
@@ -328,7 +266,10 @@ fn run_with_tokens(
     surroundings: &Surroundings<'_>,
 ) -> Result<u8, Failure> {
     if command.program.is_none() && connections.by_flags.is_empty() && !connections.own.names_a_host() {
-        return no_host(command, surroundings);
+        if command.is_found(surroundings)? {
+            return Err(command.no_host());
+        }
+        return Ok(supervise::cannot_run(command.name(), &std::io::ErrorKind::NotFound.into()));
     }
     check_password(command, surroundings)?;
     let sslmode = check_connections(connections)?;
@@ -394,40 +335,6 @@ fn several_tokens(way: Delivery, command: &CommandLine) -> Failure {
     })
 }
 
-/// The command's arguments are not read and nothing else names a host: says what to write instead.
-fn no_host(command: &CommandLine, surroundings: &Surroundings<'_>) -> Result<u8, Failure> {
-    let name = command.words.first().map_or(OsStr::new(""), OsString::as_os_str);
-    if !is_found(name, surroundings)? {
-        return Ok(supervise::cannot_run(name, &std::io::ErrorKind::NotFound.into()));
-    }
-    let or_inside = match inner_program(&command.words) {
-        Some((wrapper, program)) => format!(", or run pgiam inside: {wrapper} pgiam exec -- {program} ..."),
-        None => ", or set PGHOST and PGUSER".to_owned(),
-    };
-    Err(Failure::usage(format!(
-        "no host: pgiam does not read the arguments of {name}. Name the host before --: pgiam exec -h HOST -U USER -- \
-         {name} ...{or_inside}",
-        name = name.display()
-    )))
-}
-
-/// The words before a PostgreSQL program among the arguments of another command, and that program. A word after `-c` is a
-/// script.
-fn inner_program(words: &[OsString]) -> Option<(String, String)> {
-    let at = (1..words.len()).find(|at| Program::find(&words[*at]).is_some() && words[at - 1] != "-c")?;
-    let text = |word: &OsString| word.display().to_string();
-    Some((words[..at].iter().map(text).collect::<Vec<_>>().join(" "), text(&words[at])))
-}
-
-fn is_found(command: &OsStr, surroundings: &Surroundings<'_>) -> Result<bool, Failure> {
-    if Path::new(command).components().count() > 1 {
-        return Ok(Path::new(command).exists());
-    }
-    let path = surroundings.environment.get("PATH")?;
-    // Without PATH the system has a default.
-    Ok(path.is_none_or(|list| std::env::split_paths(&list).any(|directory| directory.join(command).exists())))
-}
-
 /// An error if the command would use a password instead of the token.
 fn check_password(command: &CommandLine, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
     let name = command.program.map_or("the command", |program| program.name);
@@ -467,17 +374,6 @@ fn targets(connections: &Connections) -> Result<Vec<Target>, Failure> {
         targets::add(&mut targets, connection)?;
     }
     Ok(targets)
-}
-
-/// Whether the libpq of the command truncates the lines of a password file.
-fn truncates_lines(command: &CommandLine, surroundings: &Surroundings<'_>) -> Result<bool, Failure> {
-    if command.program.is_none() {
-        return Ok(false);
-    }
-    let library_path = surroundings.environment.get("LD_LIBRARY_PATH")?.map(OsString::from);
-    let path = surroundings.environment.get("PATH")?.map(OsString::from);
-    let version = libpq_version::of_program(Path::new(command.name()), library_path.as_deref(), path.as_deref());
-    Ok(version.is_some_and(|version| version < libpq_version::READS_LONG_LINES))
 }
 
 /// The password file that the command would have read.

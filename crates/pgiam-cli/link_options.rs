@@ -1,10 +1,13 @@
-//! Link options that the products share, for their build scripts.
+//! Link options that the products share: a module of their build scripts. It is here because this crate is published
+//! and must bring it along.
+
+#![allow(dead_code, reason = "no product needs all of it")]
 
 use std::env;
 
 /// Links a shared library under a SONAME and keeps it loaded: a background fetch may still run when the host program
 /// calls `dlclose`.
-pub fn shared_library(soname: &str) {
+pub(crate) fn shared_library(soname: &str) {
     println!("cargo:rerun-if-changed=build.rs");
     if is_linux() {
         println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,{soname}");
@@ -14,7 +17,7 @@ pub fn shared_library(soname: &str) {
 
 /// Links the unwinder from the compiler's archive, so that loading the product does not load libgcc_s as well, which
 /// takes longer than loading the product itself. Only with the default linker: others bring an unwinder of their own.
-pub fn link_unwinder_statically() {
+pub(crate) fn link_unwinder_statically() {
     println!("cargo:rerun-if-changed=build.rs");
     if is_linux() && env::var("HOST") == env::var("TARGET") && linker_is_the_default() {
         println!("cargo:rustc-link-lib=static:-bundle,+verbatim=libgcc_eh.a");
