@@ -1,7 +1,7 @@
 """Completes the parameters of a libpq connection: tokens for its hosts, and TLS.
 
-A connection that has a password of its own keeps it, in its parameters or in PGPASSWORD; the password "rds-iam" stands
-for a token. sslmode becomes verify-full where none is given, and modes that could send a token in clear are refused.
+A connection that has a password of its own keeps it, in its parameters or in PGPASSWORD; the password "rds-iam" is
+replaced by a token. sslmode becomes verify-full where none is given, and modes that could send a token in clear are refused.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The tests run against the installed wheel, on a made-up EC2 instance whose metadata service is a thread of the tests."""
+"""The tests run against the installed wheel, on a simulated EC2 instance whose metadata service is a thread of the tests."""
 
 import os
 import sys

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# The tests run against the installed gem, on a made-up EC2 instance whose metadata service is a thread of the tests.
+# The tests run against the installed gem, on a simulated EC2 instance whose metadata service is a thread of the tests.
 
 require "minitest/autorun"
 require "pgiam"
@@ -31,7 +31,7 @@ class Metadata
     @server.addr[1]
   end
 
-  # A closed queue lets everybody pass.
+  # `pop` of a closed queue returns at once.
   def answer
     @gate.close
   end

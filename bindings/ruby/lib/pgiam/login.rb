@@ -41,7 +41,7 @@ module Pgiam
   end
 
   # Which connections get a token, and with which sslmode. A connection that has a password of its own keeps it, in its
-  # parameters or in PGPASSWORD; the password "rds-iam" stands for a token.
+  # parameters or in PGPASSWORD; the password "rds-iam" is replaced by a token.
   module Login # :nodoc:
     IN_CLEAR = %w[disable allow prefer].freeze
 
