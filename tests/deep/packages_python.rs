@@ -17,9 +17,9 @@ use crate::support::{
 struct Wheel {
     _directory: tempfile::TempDir,
     file: PathBuf,
-    /// Has the wheel only.
+    /// With the wheel only.
     clean: PathBuf,
-    /// Has the wheel, the drivers and the frameworks.
+    /// With the wheel, the drivers and the frameworks.
     drivers: PathBuf,
 }
 
@@ -71,7 +71,7 @@ fn python(client: &Client) -> Command {
     command
 }
 
-/// What the scripts below use. A driver without libpq has no `hostaddr`, so the endpoint's name resolves to this machine.
+/// Used by the scripts below. A driver without libpq has no `hostaddr`, so the endpoint's name resolves to this computer.
 const BEFORE: &str = "
 import os, socket, sys
 host, port = os.environ['HOST'], int(os.environ['PORT'])
@@ -94,7 +94,7 @@ fn logs_in_again(script: &str) {
 }
 
 #[test]
-fn the_wheel_needs_nothing_else_and_puts_the_programs_on_the_path() {
+fn the_wheel_has_no_dependencies_and_installs_the_programs() {
     let client = Client::new(server());
     let bin = wheel().clean.join("bin");
     let script = format!(
@@ -112,7 +112,7 @@ fn the_wheel_needs_nothing_else_and_puts_the_programs_on_the_path() {
 }
 
 #[test]
-fn the_wheel_is_the_same_when_it_is_built_again() {
+fn building_the_wheel_is_reproducible() {
     let directory = temporary_directory();
     let built = build_wheel(&installed().prefix, &platform(), directory.path()).output().unwrap();
     let again = expect_success("build-wheel", &built);
@@ -120,7 +120,7 @@ fn the_wheel_is_the_same_when_it_is_built_again() {
 }
 
 #[test]
-fn a_wheel_for_another_machine_or_an_older_c_library_than_its_files_need_is_refused() {
+fn a_wheel_for_another_platform_or_an_older_c_library_than_its_files_need_is_not_built() {
     let out = temporary_directory();
     let other = if cfg!(target_arch = "x86_64") { "linux_aarch64" } else { "linux_x86_64" };
     let output = build_wheel(&installed().prefix, other, out.path()).output().unwrap();
@@ -241,7 +241,7 @@ fn psycopg_3_with_several_hosts_logs_in_again() {
     logs_in_again(
         "
 import pgiam.psycopg, pgiam.psycopg2
-# Nobody listens at the first.
+# No server listens at the first.
 several = f'host={host},{host} port=1,{port} hostaddr=127.0.0.1,127.0.0.1 user=app_user dbname=app'
 with pgiam.psycopg.connect(several) as connection:
     say(connection.execute('select current_user').fetchone()[0])
@@ -323,7 +323,7 @@ with engine.connect():
 ";
         logs_in_again(&script.replace("DRIVER", driver));
     }
-    // A driver without libpq, the event function and a client of one's own.
+    // A driver without libpq, with the event function and an explicit client.
     logs_in_again(
         "
 import pgiam, pgiam.sqlalchemy, sqlalchemy, ssl
@@ -449,7 +449,7 @@ call_command('dbshell', '--', '-XAtc', 'select current_user')
 }
 
 #[test]
-fn a_connection_with_a_password_of_its_own_keeps_it() {
+fn a_connection_with_its_own_password_keeps_it() {
     let client = Client::new(server());
     let mut command = python(&client);
     let script = "

@@ -43,7 +43,7 @@ fn gem() -> &'static Gem {
     })
 }
 
-/// A program that finds the gem, on an EC2 instance.
+/// A program with access to the gem, on an EC2 instance.
 fn command(client: &Client, program: impl AsRef<OsStr>) -> Command {
     let mut command = client.command_without_library(program);
     command
@@ -65,7 +65,7 @@ fn logs_in_again(script: &str) {
 }
 
 #[test]
-fn the_gem_puts_the_programs_on_the_path() {
+fn the_gem_installs_the_programs() {
     let client = Client::new(server());
     let bin = gem().home.join("bin");
     let query = ["-XAtc", "select current_user", &client.conninfo()];
@@ -77,14 +77,14 @@ fn the_gem_puts_the_programs_on_the_path() {
 }
 
 #[test]
-fn the_gem_is_the_same_when_it_is_built_again() {
+fn building_the_gem_is_reproducible() {
     let directory = temporary_directory();
     let again = expect_success("build-gem", &build_gem(&platform(), directory.path()).output().unwrap());
     assert!(std::fs::read(again.trim()).unwrap() == std::fs::read(&gem().file).unwrap());
 }
 
 #[test]
-fn a_gem_for_another_machine_than_its_files_is_refused() {
+fn a_gem_for_another_platform_than_its_files_is_not_built() {
     let out = temporary_directory();
     let other = if cfg!(target_arch = "x86_64") { "aarch64-linux" } else { "x86_64-linux" };
     let output = build_gem(other, out.path()).output().unwrap();
@@ -292,7 +292,7 @@ end
 }
 
 #[test]
-fn a_connection_with_a_password_of_its_own_keeps_it() {
+fn a_connection_with_its_own_password_keeps_it() {
     let client = Client::new(server());
     let script = "
 require 'pgiam'

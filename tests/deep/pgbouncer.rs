@@ -22,7 +22,7 @@ impl Drop for Running {
     }
 }
 
-/// PgBouncer does not run as root; if the tests do, it runs as the user postgres.
+/// PgBouncer does not run as root. If the tests run as root, it runs as the user postgres.
 fn unprivileged(program: &Path) -> Command {
     if run("id", ["-u"], None::<&str>).trim() != "0" {
         return clean_command(program);
@@ -151,7 +151,7 @@ fn pgbouncer_logs_in_under_load_across_many_token_lifetimes_and_a_restart() {
     let running = pooler.start();
     pooler.load(&server, "16");
     drop(running);
-    // The pidfile of PgBouncer names no process any more; new tokens are written all the same.
+    // PgBouncer's pidfile no longer names a running process; new tokens are still written.
     let before = fs::metadata(&included).unwrap().modified().unwrap();
     await_that("the file is refreshed", || fs::metadata(&included).unwrap().modified().unwrap() != before);
     let _ = fs::remove_file(&pid_file);
@@ -164,7 +164,7 @@ fn pgbouncer_logs_in_under_load_across_many_token_lifetimes_and_a_restart() {
 }
 
 #[test]
-fn pgbouncer_is_reloaded_over_its_admin_console_and_need_not_run() {
+fn pgbouncer_is_reloaded_over_its_admin_console_and_does_not_have_to_run() {
     let server = Server::start(&["--max-token-age", "3"], &[]);
     let simulator = server.simulator(SimulatorOptions::default());
     let pooler = Pooler::new(&server);
@@ -186,7 +186,7 @@ fn pgbouncer_is_reloaded_over_its_admin_console_and_need_not_run() {
 }
 
 #[test]
-fn there_is_a_warning_for_a_token_that_pgbouncer_truncates() {
+fn a_token_that_pgbouncer_truncates_causes_a_warning() {
     let server = Server::start(&[], &[]);
     let simulator = server.simulator(SimulatorOptions { session_token_length: 2500, ..Default::default() });
     let pooler = Pooler::new(&server);

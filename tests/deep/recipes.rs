@@ -155,7 +155,7 @@ log_in.call
     }
 }
 
-/// pgAdmin's own class that runs the command, and its own quoting of names; a few lines replace the rest of pgAdmin.
+/// pgAdmin's class that runs the command, and its quoting of names; a few lines replace the rest of pgAdmin.
 const PGADMIN: &str = "
 import ast, importlib.util, os, pathlib, re, sys, types
 import flask, psycopg

@@ -1,4 +1,4 @@
-//! The C ABI's promises, from C. `make check-deep` runs the same program under Valgrind and AddressSanitizer.
+//! Tests what `pgiam.h` promises, in C. `make check-deep` runs the same program under Valgrind and AddressSanitizer.
 
 use crate::c_programs::{abi_environment, build};
 use crate::support::{clean_command, expect_success, products, temporary_directory};

@@ -1,5 +1,5 @@
-//! `pgiam doctor` with a real server in each state that makes a login fail: the line that names the cause, and the command
-//! that helps. The causes are those of docs/doctor.md.
+//! `pgiam doctor` with a real server in each state that makes a login fail: the reported cause and the suggested command.
+//! The causes are those of docs/doctor.md.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -8,12 +8,12 @@ use std::thread;
 
 use serde_json::Value;
 
-use crate::logins::{Key, Parts, SECRET};
+use crate::real_server_logins::{Key, Parts, SECRET};
 use crate::support::{
     ENDPOINT, Server, clean_command, expect_success, product, root, server, temporary_directory, texts,
 };
 
-/// What doctor found.
+/// The report of doctor.
 struct Found {
     status: i32,
     output: String,
@@ -29,7 +29,7 @@ impl Found {
         assert_eq!(self.status, 1, "a FAIL is exit status 1");
         let commands: Vec<&str> =
             found["remedy"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
-        assert!(!commands.is_empty(), "every FAIL says what to do: {found}");
+        assert!(!commands.is_empty(), "every FAIL has a command to fix it: {found}");
         (found["text"].as_str().unwrap().to_owned(), commands.join("\n"))
     }
 
@@ -44,7 +44,7 @@ impl Found {
     }
 }
 
-/// `pgiam doctor` by this key, with the server's CA and address.
+/// `pgiam doctor` with this key and the server's CA and address.
 fn command(server: &Server, key: &Key, arguments: &[&str]) -> Command {
     let mut command = clean_command(product("pgiam"));
     command
@@ -53,7 +53,7 @@ fn command(server: &Server, key: &Key, arguments: &[&str]) -> Command {
         .env("AWS_ACCESS_KEY_ID", &key.id)
         .env("AWS_SECRET_ACCESS_KEY", SECRET)
         .env("AWS_EC2_METADATA_DISABLED", "true")
-        // No service of AWS is asked: nothing listens there.
+        // No AWS service is available: nothing listens on this port.
         .env("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
         .env("PGPORT", server.port.to_string())
         .env("PGDATABASE", "app")
@@ -82,7 +82,7 @@ fn found(mut command: Command, input: &str) -> Found {
     Found { status, output: out, findings }
 }
 
-/// By the endpoint's name, with the server's address.
+/// Connects to the endpoint's name, at the server's address.
 fn diagnose(arguments: &[&str], variables: &[(&str, &str)]) -> Found {
     let server = server();
     let mut command = command(server, &Key::new(server, None), &["-h", ENDPOINT]);
@@ -90,7 +90,7 @@ fn diagnose(arguments: &[&str], variables: &[(&str, &str)]) -> Found {
     found(command, "")
 }
 
-/// A token that was made elsewhere, offline.
+/// Checks a token that was made elsewhere, offline.
 fn judge(token: &str) -> Found {
     let server = server();
     let command =
@@ -123,7 +123,7 @@ fn forward(client: TcpStream, target: u16) {
     }
 }
 
-/// Something that answers each message of a client with the next of these.
+/// A server that answers each message of a client with the next of these.
 fn listener(answers: Vec<Vec<u8>>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -168,7 +168,7 @@ fn every_check_of_a_login_that_works_is_ok() {
 }
 
 #[test]
-fn connection_strings_uris_and_services_are_taken_as_by_the_other_commands() {
+fn connection_strings_uris_and_services_are_read_as_by_the_other_commands() {
     let (server, directory) = (server(), temporary_directory());
     let service = directory.path().join("pg_service.conf");
     std::fs::write(&service, format!("[app]\nhost={ENDPOINT}\nhostaddr=127.0.0.1\nuser=app_user\n")).unwrap();
@@ -198,7 +198,7 @@ fn wrong_arguments_are_exit_status_2() {
 }
 
 #[test]
-fn a_user_without_rds_iam_is_told_apart_before_a_password_is_sent() {
+fn a_user_without_rds_iam_is_recognized_before_a_password_is_sent() {
     let found = diagnose(&["-U", "not_granted"], &[]);
     let (text, commands) = found.cause("not-granted");
     assert!(text.contains("asks not_granted for a password (SCRAM"), "{text}");
@@ -216,7 +216,7 @@ fn admin(server: &Server) -> String {
 }
 
 #[test]
-fn the_administrators_query_tells_a_missing_role_from_one_without_rds_iam() {
+fn the_administrators_query_distinguishes_a_missing_role_from_one_without_rds_iam() {
     let admin = admin(server());
     let roles = |user: &str| diagnose(&["-U", user, "--admin", &admin], &[]);
     let text = |found: &Found| {
@@ -255,10 +255,10 @@ fn indirect_members_of_rds_iam_are_shown_with_their_path() {
         "{}",
         found.output
     );
-    assert_eq!(found.outcome("server"), "ok", "its password is refused, a token is asked for: {}", found.output);
+    assert_eq!(found.outcome("server"), "ok", "its password is refused, the server requires a token: {}", found.output);
 }
 
-/// A PostgreSQL 16 in a directory of its own, which is removed at the end.
+/// A PostgreSQL 16 in a temporary directory.
 struct Postgres16 {
     directory: tempfile::TempDir,
 }
@@ -281,7 +281,7 @@ impl Postgres16 {
         let python = expect_success("python-environment", &python);
         let environment = std::path::Path::new(python.trim()).ancestors().nth(2).unwrap();
         let server = Self { directory: temporary_directory() };
-        // The server does not run as root, and may not be able to read the environment's directory.
+        // The server does not run as root and may be unable to read the environment's directory.
         server.run(&format!(
             r#"cp -r {}/lib/python3*/site-packages/pgserver* .
             mkdir run; chmod 755 . run; [ -z "$as" ] || chown postgres run
@@ -309,7 +309,7 @@ impl Drop for Postgres16 {
 }
 
 #[test]
-fn in_postgresql_16_who_creates_the_user_becomes_an_indirect_member_of_rds_iam() {
+fn in_postgresql_16_the_creator_of_a_user_becomes_an_indirect_member_of_rds_iam() {
     let server = Postgres16::start();
     let sql = "CREATE ROLE rds_iam; CREATE ROLE doctor_master LOGIN CREATEROLE PASSWORD 'x';
                SET ROLE doctor_master; CREATE USER doctor_app; RESET ROLE; GRANT rds_iam TO doctor_app";
@@ -326,7 +326,7 @@ fn in_postgresql_16_who_creates_the_user_becomes_an_indirect_member_of_rds_iam()
 }
 
 #[test]
-fn rds_ad_beside_rds_iam_is_shown() {
+fn a_user_with_both_rds_ad_and_rds_iam_is_reported() {
     let server = server();
     server.as_superuser("postgres", "CREATE ROLE rds_ad; CREATE ROLE doctor_ad LOGIN IN ROLE rds_iam, rds_ad");
     let (text, commands) = diagnose(&["-U", "doctor_ad", "--admin", &admin(server)], &[]).cause("rds-ad");
@@ -337,7 +337,7 @@ fn rds_ad_beside_rds_iam_is_shown() {
 }
 
 #[test]
-fn settings_with_which_a_token_is_never_sent_are_named() {
+fn settings_with_which_a_token_is_never_sent_are_reported() {
     for (variable, value, cause, command) in [
         ("PGSSLMODE", "disable", "no-tls", "PGSSLMODE=require psql-iam"),
         ("PGSSLMODE", "prefer", "no-tls", "PGSSLMODE=require psql-iam"),
@@ -361,7 +361,7 @@ fn settings_with_which_a_token_is_never_sent_are_named() {
 }
 
 #[test]
-fn a_tunnel_without_the_endpoints_name_gets_it_from_the_certificate_and_logs_in_with_it() {
+fn through_a_tunnel_the_endpoint_name_is_taken_from_the_certificate_and_the_command_logs_in() {
     let server = server();
     let (tunnel, port) = (tunnel(server).to_string(), server.port.to_string());
     let mut command = command(server, &Key::new(server, None), &["-h", "localhost", "-p", &tunnel, "-U", "app_user"]);
@@ -377,7 +377,7 @@ fn a_tunnel_without_the_endpoints_name_gets_it_from_the_certificate_and_logs_in_
 }
 
 #[test]
-fn a_tunnel_to_another_endpoint_than_the_one_that_is_signed_is_found_by_the_certificate() {
+fn a_tunnel_to_another_endpoint_than_the_signed_one_is_recognized_by_its_certificate() {
     let server = server();
     let wrong = "orders-test.c7qexampleid.eu-central-1.rds.amazonaws.com".to_owned();
     let mut command = command(server, &Key::new(server, None), &["-h", "localhost", "-U", "app_user"]);
@@ -389,7 +389,7 @@ fn a_tunnel_to_another_endpoint_than_the_one_that_is_signed_is_found_by_the_cert
 }
 
 #[test]
-fn a_name_for_which_no_token_is_valid_is_named() {
+fn a_host_name_for_which_no_token_is_valid_is_reported() {
     let key = Key::new(server(), None);
     let offline = |host: &str, variables: &[(&str, &str)]| {
         let mut command = command(server(), &key, &["-h", host, "-U", "app_user", "--offline"]);
@@ -412,7 +412,7 @@ fn a_name_for_which_no_token_is_valid_is_named() {
 }
 
 #[test]
-fn a_token_for_something_else_is_judged_by_its_fields() {
+fn a_token_for_another_connection_is_reported_with_the_wrong_field() {
     for (change, cause, part) in [
         ((|parts| parts.host = ENDPOINT.replace("mypg", "orders")) as fn(&mut Parts), "token-other-host", "orders."),
         (|parts| parts.port += 1, "token-other-port", "signed for port"),
@@ -431,7 +431,7 @@ fn a_token_for_something_else_is_judged_by_its_fields() {
 }
 
 #[test]
-fn a_damaged_token_is_told_from_a_wrong_one() {
+fn a_damaged_token_is_distinguished_from_a_wrong_one() {
     let token = a_token(|_| ());
     let encoded =
         token.replace('%', "%25").replace('/', "%2F").replace(':', "%3A").replace('?', "%3F").replace('=', "%3D");
@@ -454,7 +454,7 @@ fn a_damaged_token_is_told_from_a_wrong_one() {
 }
 
 #[test]
-fn a_token_that_was_made_elsewhere_logs_in_or_not() {
+fn a_token_that_was_made_elsewhere_is_tested_with_a_login() {
     let server = server();
     for (seconds_ago, expected) in [(0, "ok"), (1000, "fail")] {
         let key = Key::new(server, None);
@@ -468,7 +468,7 @@ fn a_token_that_was_made_elsewhere_logs_in_or_not() {
 }
 
 #[test]
-fn a_token_signed_with_another_secret_is_refused_and_the_servers_words_are_shown() {
+fn a_token_signed_with_another_secret_is_refused_and_the_servers_message_is_shown() {
     let server = server();
     let mut command = command(server, &Key::new(server, None), &["-h", ENDPOINT, "-U", "app_user"]);
     command.env("PGHOSTADDR", "127.0.0.1").env("AWS_SECRET_ACCESS_KEY", "anotherSecretAccessKey");
@@ -493,7 +493,7 @@ fn the_token_is_not_sent_to_a_server_whose_certificate_is_not_trusted() {
 }
 
 #[test]
-fn a_certificate_for_another_name_is_met_by_name_and_address() {
+fn for_a_certificate_with_another_name_a_host_and_hostaddr_are_suggested() {
     let server = server();
     let key = Key::new(server, None);
     let mut command = command(server, &key, &["-h", "db.example.com", "-U", "app_user"]);
@@ -523,7 +523,7 @@ fn pooler_without_tls(server: &Server) -> u16 {
 }
 
 #[test]
-fn a_server_without_tls_is_named_and_its_words_for_a_member_are_shown() {
+fn a_server_without_tls_is_reported_with_its_message_for_a_member() {
     let port = pooler_without_tls(server()).to_string();
     let found = diagnose(&["-U", "app_user", "-p", &port], &[]);
     found.cause("server-without-tls");
@@ -533,13 +533,13 @@ fn a_server_without_tls_is_named_and_its_words_for_a_member_are_shown() {
 }
 
 #[test]
-fn a_missing_database_is_told_from_a_refused_token() {
+fn a_missing_database_is_distinguished_from_a_refused_token() {
     let (text, _) = diagnose(&["-U", "app_user", "-d", "orders"], &[]).cause("no-database");
     assert!(text.contains("database \"orders\" does not exist") && text.contains("login itself succeeded"), "{text}");
 }
 
 #[test]
-fn a_server_that_cannot_be_reached_is_named() {
+fn a_server_that_cannot_be_reached_is_reported() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     let (text, commands) = diagnose(&["-U", "app_user", "-p", &closed], &[]).cause("unreachable");
     assert!(text.contains("connection refused") && commands.contains("--db-instance-identifier mypg"), "{text}");
@@ -550,7 +550,7 @@ fn a_server_that_cannot_be_reached_is_named() {
 }
 
 #[test]
-fn what_other_servers_answer_is_named() {
+fn responses_of_other_servers_are_reported() {
     let found = diagnose_listener(&[b"HTTP/1.1 400 Bad Request\r\n\r\n"]);
     found.cause("not-postgresql");
     diagnose_listener(&[b"N", b"R\0\0\0\x0c\0\0\0\x05salt"]).cause("not-granted");
@@ -568,7 +568,7 @@ fn what_other_servers_answer_is_named() {
 }
 
 #[test]
-fn missing_credentials_are_named_and_the_server_is_asked_all_the_same() {
+fn missing_credentials_are_reported_and_the_server_is_still_checked() {
     let server = server();
     let mut command = command(server, &Key::new(server, None), &["-h", ENDPOINT, "-U", "app_user"]);
     command.env("PGHOSTADDR", "127.0.0.1").env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
@@ -578,7 +578,7 @@ fn missing_credentials_are_named_and_the_server_is_asked_all_the_same() {
 }
 
 #[test]
-fn credentials_that_are_about_to_expire_are_named() {
+fn credentials_that_are_about_to_expire_are_reported() {
     let server = server();
     let mut command = command(server, &Key::new(server, None), &["-h", ENDPOINT, "-U", "app_user", "--offline"]);
     command.env("AWS_SESSION_TOKEN", "x").env("AWS_CREDENTIAL_EXPIRATION", "2020-01-01T00:00:00Z");
@@ -600,14 +600,14 @@ fn waiting_ends_when_the_login_succeeds_or_the_time_is_over() {
     }
 }
 
-/// Runs a shell command on a terminal and returns what it shows.
+/// Runs a shell command on a terminal and returns its output.
 fn on_a_terminal(mut command: Command, line: &str) -> String {
     let output = command.args(["-qec", line, "/dev/null"]).stdin(Stdio::null()).output().expect("script runs");
     texts(&output).0
 }
 
 #[test]
-fn after_a_failed_login_of_psql_on_a_terminal_one_line_names_doctor() {
+fn after_a_failed_login_of_psql_on_a_terminal_one_line_suggests_doctor() {
     let server = server();
     let key = Key::new(server, None);
     let port = server.port.to_string();

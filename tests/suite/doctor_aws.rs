@@ -1,5 +1,5 @@
-//! What `pgiam doctor` finds out by asking AWS: one cause a test, shown by a simulated account in that state. The
-//! simulator verifies the signature of each request and enforces permissions; moto is a second witness.
+//! The checks of `pgiam doctor` that call AWS: each test has a simulated account in the state for one cause. The simulator
+//! verifies the signature of each request and enforces permissions; moto is an independent second implementation.
 
 use std::time::{Duration, SystemTime};
 
@@ -35,7 +35,7 @@ struct World {
 }
 
 impl World {
-    /// The user may look at everything, and log in to the instance if `connects`.
+    /// The user may read everything, and log in to the instance if `connects`.
     fn new(connects: &[&str]) -> Self {
         Self::with(SimulatorOptions::default(), connects)
     }
@@ -190,7 +190,7 @@ impl Findings {
 // --- clock and identity ---
 
 #[test]
-fn a_clock_that_is_wrong_is_compared_with_that_of_aws() {
+fn a_wrong_clock_is_found_by_comparison_with_that_of_aws() {
     let behind = SimulatorOptions {
         now: std::sync::Arc::new(|| SystemTime::now() + Duration::from_secs(1800)),
         ..SimulatorOptions::default()
@@ -203,7 +203,7 @@ fn a_clock_that_is_wrong_is_compared_with_that_of_aws() {
 }
 
 #[test]
-fn credentials_that_sts_does_not_accept_are_explained_by_its_code() {
+fn credentials_that_sts_refuses_are_explained_by_its_error_code() {
     let mut world = World::new(&[]);
     world.doctor(INSTANCE).says("identity", "ok", &["arn:aws:iam::123456789012:user/jane"]);
     let right = world.user.clone();
@@ -218,7 +218,7 @@ fn credentials_that_sts_does_not_accept_are_explained_by_its_code() {
 }
 
 #[test]
-fn a_role_that_a_program_is_not_meant_to_use_is_pointed_out() {
+fn a_role_that_is_not_for_programs_is_reported() {
     for (role, hint) in [("ecsTaskExecutionRole", "taskRoleArn"), ("AmazonEKSNodeRole", "Pod Identity")] {
         let mut world = World::new(&[]);
         world.user = session_of(&world.simulator, role);
@@ -233,7 +233,7 @@ fn session_of(simulator: &Simulator, role: &str) -> Credentials {
 }
 
 #[test]
-fn without_credentials_aws_is_not_asked_for_the_database() {
+fn without_credentials_aws_is_not_queried_about_the_database() {
     let mut world = World::new(&[]);
     world.user.access_key_id.clear();
     world.user.secret_access_key.clear();
@@ -245,7 +245,7 @@ fn without_credentials_aws_is_not_asked_for_the_database() {
 // --- the database ---
 
 #[test]
-fn an_instance_with_iam_off_is_named_with_the_command_that_switches_it_on() {
+fn an_instance_without_iam_authentication_is_reported_with_the_command_that_enables_it() {
     let mut world = World::new(&[]);
     world.instance().iam_enabled = false;
     world.doctor(INSTANCE).fails(
@@ -260,7 +260,7 @@ fn an_instance_with_iam_off_is_named_with_the_command_that_switches_it_on() {
 }
 
 #[test]
-fn a_database_that_is_stopped_or_starting_is_named_with_the_command_that_helps() {
+fn a_database_that_is_stopped_or_starting_is_reported_with_a_command() {
     let mut world = World::new(&[]);
     for (status, cause, command) in [
         ("stopped", "database-stopped", "aws rds start-db-instance --region eu-central-1"),
@@ -275,7 +275,7 @@ fn a_database_that_is_stopped_or_starting_is_named_with_the_command_that_helps()
 }
 
 #[test]
-fn a_port_other_than_the_endpoints_own_is_named() {
+fn a_port_other_than_the_endpoints_is_reported() {
     let mut world = World::new(&[]);
     world.instance().port = 5433;
     let words = ["has port 5433", "signed for port 5432"];
@@ -321,7 +321,7 @@ fn a_proxy_is_found_by_each_of_its_endpoints() {
 // --- policies ---
 
 #[test]
-fn a_missing_policy_is_named_with_the_command_that_adds_the_least_one() {
+fn a_missing_policy_is_reported_with_the_command_that_adds_a_minimal_one() {
     let command = format!(
         "aws iam put-user-policy --user-name jane --policy-name pgiam-connect --policy-document '{{\\\"Version\\\":\
          \\\"2012-10-17\\\",\\\"Statement\\\":[{{\\\"Effect\\\":\\\"Allow\\\",\\\"Action\\\":\\\"rds-db:connect\\\",\
@@ -335,7 +335,7 @@ fn a_missing_policy_is_named_with_the_command_that_adds_the_least_one() {
 }
 
 #[test]
-fn what_is_wrong_in_a_policy_is_named() {
+fn errors_in_a_policy_are_reported() {
     let right = resource(RIGHT_ID, USER);
     for (wrong, cause, words) in [
         (resource("orders-prod", USER), "policy-resource-id", "the name orders-prod in place of the resource id"),
@@ -344,7 +344,7 @@ fn what_is_wrong_in_a_policy_is_named() {
         (resource(RIGHT_ID, "postgres"), "policy-user", "the user postgres in place of app_user"),
         (right.replace("arn:aws:", "arn:aws-cn:"), "policy-partition", "the partition aws-cn in place of aws"),
         (right.replace("eu-central-1", "eu-west-1"), "policy-region", "the region eu-west-1 in place of eu-central-1"),
-        // What cannot be guessed is read from the policy.
+        // The expected text is read from the policy.
         (resource(RIGHT_ID, "reporting"), "policy-user", "the user is reporting, but it must be app_user"),
         (right.replace("123456789012", "210987654321"), "policy-account", "the account is 210987654321"),
         (resource("db-OLD000000000000000", USER), "policy-resource-id", "the resource id is db-OLD000000000000000"),
@@ -355,7 +355,7 @@ fn what_is_wrong_in_a_policy_is_named() {
 }
 
 #[test]
-fn an_instance_in_place_of_its_cluster_is_named() {
+fn a_policy_for_an_instance_instead_of_its_cluster_is_reported() {
     for (id, words) in [
         ("db-MEMBER0000000001", "the resource id of the instance billing-1"),
         ("billing-1", "the name of the instance billing-1"),
@@ -369,14 +369,14 @@ fn an_instance_in_place_of_its_cluster_is_named() {
 }
 
 #[test]
-fn the_database_in_place_of_its_proxy_is_named() {
+fn a_policy_for_the_database_instead_of_its_proxy_is_reported() {
     let found = World::new(&[&resource(RIGHT_ID, USER)]).doctor(PROXY);
     let words = ["the database behind the proxy in place of the proxy's prx-0123456789abcdef0"];
     found.fails("policy", "policy-database-of-proxy", &words, "prx-0123456789abcdef0/app_user");
 }
 
 #[test]
-fn boundaries_organizations_and_explicit_denials_are_told_apart() {
+fn boundaries_organizations_and_explicit_denials_are_distinguished() {
     let mut world = World::new(&[&resource(RIGHT_ID, USER)]);
     let all_but_login = || ["rds:*", "iam:*", "cloudwatch:*", "logs:*"].map(|action| Statement::allow(action, "*"));
     world.account.principals[0].boundary = Some(all_but_login().into());
@@ -397,7 +397,7 @@ fn boundaries_organizations_and_explicit_denials_are_told_apart() {
 }
 
 #[test]
-fn a_condition_in_the_policy_is_pointed_out() {
+fn a_condition_in_the_policy_is_reported() {
     let mut world = World::new(&[]);
     let condition = serde_json::json!({"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}});
     let allow = Statement::allow("rds-db:connect", &resource(RIGHT_ID, USER));
@@ -468,7 +468,7 @@ fn refused_logins_in_the_metrics_are_counted_by_reason() {
 }
 
 #[test]
-fn the_last_lines_of_the_log_about_this_user_are_shown() {
+fn the_last_log_lines_about_this_user_are_shown() {
     let mut world = World::new(&[]);
     let group = "/aws/rds/instance/orders-prod/iam-db-auth-error";
     let event = |message: &str| LogEvent { group: group.into(), time: None, message: message.into() };
@@ -489,10 +489,10 @@ fn the_last_lines_of_the_log_about_this_user_are_shown() {
     assert!(found.of("log")["remedy"].to_string().contains("--cloudwatch-logs-export-configuration"));
 }
 
-// --- what may not be asked ---
+// --- missing permissions ---
 
 #[test]
-fn what_may_not_be_asked_names_the_missing_permission() {
+fn a_missing_permission_of_doctor_itself_is_reported() {
     let mut world = World::new(&[]);
     world.statements().retain(|statement| !statement.action[0].starts_with("rds:"));
     world.doctor(INSTANCE).lacks("database", "rds:DescribeDBInstances");
@@ -508,7 +508,7 @@ fn what_may_not_be_asked_names_the_missing_permission() {
 }
 
 #[test]
-fn policies_that_may_be_read_are_judged_where_they_may_not_be_simulated() {
+fn policies_are_read_and_evaluated_when_simulating_them_is_not_permitted() {
     let mut world = World::new(&[&resource("db-OLD000000000000000", USER)]);
     let deny = |action: &str| Statement { effect: "Deny".into(), ..Statement::allow(action, "*") };
     world.statements().push(deny("iam:SimulatePrincipalPolicy"));
@@ -522,7 +522,7 @@ fn policies_that_may_be_read_are_judged_where_they_may_not_be_simulated() {
 }
 
 #[test]
-fn when_sts_cannot_be_reached_no_other_service_is_asked() {
+fn when_sts_cannot_be_reached_no_other_service_is_called() {
     let world = World::new(&[]);
     let closed = aws_simulator::refused_port().unwrap();
     let found = world.doctor_with(INSTANCE, USER, &[("AWS_ENDPOINT_URL_STS", &closed.url())]);
@@ -551,7 +551,7 @@ fn credentials(world: &World, arguments: &[&str]) -> (bool, String) {
 }
 
 #[test]
-fn credentials_verify_prints_the_identity_that_sts_knows() {
+fn credentials_verify_prints_the_identity_that_sts_returns() {
     let mut world = World::new(&[]);
     let (succeeds, text) = credentials(&world, &[]);
     assert!(succeeds && text.contains("STS identity       arn:aws:iam::123456789012:user/jane\n"), "{text}");

@@ -1,10 +1,10 @@
-//! What the documents say is so: quoted programs, targets, places, statuses and keywords.
+//! The documentation is correct: quoted programs, make targets, paths, links, statuses and keywords.
 
 use std::fs;
 
 use crate::support::root;
 
-/// Every page that people read: those beside the sources, and all of docs/.
+/// Every page of documentation: those in the top folder, and all of docs/.
 fn pages() -> Vec<String> {
     let mut pages: Vec<String> = fs::read_dir(root().join("docs"))
         .unwrap()
@@ -21,7 +21,7 @@ fn read(name: &str) -> String {
 }
 
 #[test]
-fn the_programs_that_are_quoted_are_the_tested_examples() {
+fn quoted_programs_are_the_tested_examples() {
     let text: String = pages().iter().map(|name| read(name)).collect();
     let mut quoted = 0;
     for part in text.split("<!-- c-examples/").skip(1) {
@@ -34,7 +34,7 @@ fn the_programs_that_are_quoted_are_the_tested_examples() {
 }
 
 #[test]
-fn every_make_target_and_place_that_is_named_exists() {
+fn every_make_target_and_path_in_the_documentation_exists() {
     let makefile = read("Makefile");
     for name in pages() {
         let text = read(&name);
@@ -52,7 +52,7 @@ fn every_make_target_and_place_that_is_named_exists() {
     }
 }
 
-/// The anchors that a page's headings have, as GitHub names them.
+/// The anchors of a page's headings, as GitHub generates them.
 fn anchors(text: &str) -> Vec<String> {
     let headings =
         text.lines().filter_map(|line| line.strip_prefix('#')).map(|line| line.trim_start_matches('#').trim());
@@ -65,7 +65,7 @@ fn anchors(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_link_within_the_project_leads_somewhere() {
+fn every_link_within_the_project_works() {
     let mut followed = 0;
     for name in pages() {
         let directory = root().join(&name).parent().unwrap().to_owned();
@@ -88,7 +88,7 @@ fn every_link_within_the_project_leads_somewhere() {
 }
 
 #[test]
-fn the_readme_leads_to_every_page() {
+fn the_readme_links_to_every_page() {
     let readme = read("README.md");
     for page in pages().iter().filter(|page| page.starts_with("docs/")) {
         assert!(readme.contains(page.as_str()), "{page}");

@@ -1,5 +1,5 @@
-//! The examples, built through pkg-config against an installed copy, each logging in to the real server with the
-//! instance role's token.
+//! The examples, built with pkg-config and an installed copy. Each logs in to the real server with a token of the
+//! instance role.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -48,12 +48,12 @@ fn the_twenty_line_c_program_logs_in_when_linked_statically() {
 }
 
 #[test]
-fn the_c_program_with_an_event_loop_never_stalls() {
+fn the_c_program_with_an_event_loop_never_blocks() {
     let simulator = simulator();
     simulator.inject(Route::ImdsToken, Fault::Delay { duration: Duration::from_millis(200) }, 1);
     let out = expect_success("nonblocking", &run(&example("nonblocking"), &[], "app_user", &simulator));
     let ticks: u32 = out.split_whitespace().rev().nth(1).and_then(|word| word.parse().ok()).expect("a number of ticks");
-    assert!(ticks > 0, "the loop turned while the metadata service was slow: {out}");
+    assert!(ticks > 0, "the loop ran while the metadata service was slow: {out}");
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn the_ruby_program_logs_in() {
 }
 
 #[test]
-fn a_refused_login_shows_the_words_of_the_server() {
+fn a_refused_login_shows_the_message_of_the_server() {
     let simulator = simulator();
     let programs: [(&Path, Option<&str>); 3] = [
         (&example("connect"), None),
@@ -115,7 +115,7 @@ fn a_refused_login_shows_the_words_of_the_server() {
 }
 
 #[test]
-fn without_credentials_the_program_says_what_was_looked_at() {
+fn without_credentials_the_program_prints_which_sources_were_queried() {
     let simulator = simulator();
     simulator.set_role(None);
     let output = run(&example("connect"), &[], "app_user", &simulator);
@@ -140,7 +140,7 @@ fn files_below(directory: &Path) -> Vec<String> {
 }
 
 #[test]
-fn make_install_puts_everything_in_place_and_make_uninstall_takes_it_away() {
+fn make_install_installs_every_file_and_make_uninstall_removes_them() {
     installed();
     let directory = temporary_directory();
     let destination = format!("DESTDIR={}", directory.path().display());
@@ -174,7 +174,7 @@ fn make_install_puts_everything_in_place_and_make_uninstall_takes_it_away() {
         "share/zsh/site-functions/_pgiam",
     ]
     .map(|name| usr.join(name).display().to_string());
-    // A page for each command and function: those are counted elsewhere.
+    // The manual has a page for each command and function; other tests count them.
     let page = |path: &String| path.contains("/share/man/");
     let files = files_below(directory.path());
     let missing: Vec<_> = expected.iter().filter(|path| !files.contains(path)).collect();

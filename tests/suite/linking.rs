@@ -1,11 +1,11 @@
-//! The README's commands for linking, as they are printed there, on an installed copy.
+//! The README's commands for linking, run with an installed copy.
 
 use std::path::Path;
 
 use crate::examples_support::installed;
 use crate::support::{clean_command, expect_success, root, run, temporary_directory};
 
-/// A program that needs pgiam alone: a token by the keys of the environment.
+/// A program that uses only pgiam: it makes a token with the keys of the environment.
 const PROGRAM: &str = r#"
 #include <pgiam.h>
 #include <stdio.h>
@@ -29,7 +29,7 @@ int main(void)
 }
 "#;
 
-/// The commands of README's section about linking: everything between backticks that begins with `cc `.
+/// The commands in the README's section about linking: every text in backticks that begins with `cc `.
 fn commands() -> Vec<String> {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     let section = readme.split("## Linking").nth(1).unwrap().split("\n## ").next().unwrap();
@@ -37,7 +37,7 @@ fn commands() -> Vec<String> {
     words.join(" ").split('`').filter(|span| span.starts_with("cc ")).map(str::to_owned).collect()
 }
 
-/// Runs a command of the README and gives the program's dynamic section, after the program made a token.
+/// Runs a command of the README, checks that the program makes a token, and returns its dynamic section.
 fn linked(directory: &Path, command: &str) -> String {
     std::fs::write(directory.join("program.c"), PROGRAM).unwrap();
     let define = if command.contains("libpq") { "-DWITH_LIBPQ" } else { "" };
@@ -60,7 +60,7 @@ fn linked(directory: &Path, command: &str) -> String {
 }
 
 #[test]
-fn the_commands_of_the_readme_link_shared_with_libpgiam_a_and_wholly_static() {
+fn the_commands_of_the_readme_link_dynamically_with_libpgiam_a_and_statically() {
     let commands = commands();
     assert_eq!(commands.len(), 3, "{commands:?}");
     let directory = temporary_directory();
@@ -71,7 +71,7 @@ fn the_commands_of_the_readme_link_shared_with_libpgiam_a_and_wholly_static() {
 }
 
 #[test]
-fn pkg_config_gives_the_same_for_the_header_of_libpq() {
+fn pkg_config_gives_the_same_flags_for_the_header_of_libpq() {
     let output = clean_command("pkg-config")
         .args(["--libs", "pgiam-libpq"])
         .env("PKG_CONFIG_PATH", installed().prefix.join("lib/pkgconfig"))

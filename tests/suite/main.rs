@@ -1,6 +1,6 @@
-//! The project's promises, shown on its built products: a real PostgreSQL over TLS, real libpq, the AWS CLI's signer.
+//! Tests of the built products with a real PostgreSQL over TLS, real libpq, and the AWS CLI's signer.
 //!
-//! One program, so that all of it shares one server. Each module tells one part of the story.
+//! They are one program, so that all modules share one server.
 
 mod abi;
 mod c_programs;
@@ -18,12 +18,12 @@ mod header;
 mod layering;
 mod libpq_header;
 mod linking;
-mod logins;
+mod real_server_logins;
 mod moto;
 mod preload;
 mod preload_support;
 mod psql_iam;
 mod sidecar_page;
-mod sources;
+mod credential_sources;
 mod support;
 mod tokens;

@@ -1,11 +1,11 @@
-//! moto, an AWS stand-in that others wrote: what our own simulator may have misunderstood, it has not.
+//! moto, an AWS simulator by other authors: a test with it finds errors that pgiam and its own simulator have in common.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use crate::support::{clean_command, expect_success, python};
 
-/// A running server.
+/// A running moto server.
 pub(crate) struct Moto {
     url: String,
     process: std::process::Child,
@@ -31,7 +31,7 @@ server.stop()
             .unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let port = line.trim().strip_prefix("ready ").unwrap_or_else(|| panic!("moto said {line:?}"));
+        let port = line.trim().strip_prefix("ready ").unwrap_or_else(|| panic!("moto printed {line:?}"));
         Self { url: format!("http://127.0.0.1:{port}"), process }
     }
 

@@ -140,7 +140,7 @@ fn put_policy(account: &mut Account, action: &str, name: &str, document: &str) -
     }
 }
 
-/// The statements of a policy document; actions and resources may be one text or a list.
+/// The statements of a policy document; actions and resources can be a string or a list.
 fn statements(document: &str) -> Option<Vec<Statement>> {
     let document: Value = serde_json::from_str(document).ok()?;
     let texts = |value: &Value| match value {

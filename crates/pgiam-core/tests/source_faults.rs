@@ -11,7 +11,7 @@ use aws_simulator::{Fault, Route, Times};
 use pgiam_core::ErrorKind::{self, CredentialsExpired, Provider, Timeout};
 use support::{Machine, REFRESHABLE, ROLE, SSO_PROFILE, request, within};
 
-/// A remote source, and how to make it the only one.
+/// A remote source, and the setup in which it is the only one.
 struct Remote {
     route: Route,
     /// The number of requests after which an outage is an error.
@@ -65,7 +65,7 @@ fn sso_to_refresh(machine: &mut Machine) {
     machine.sso_cache("corp", -60, REFRESHABLE);
 }
 
-/// What a fault must lead to.
+/// The expected result of a fault.
 enum Outcome {
     /// A token, despite the fault.
     Token,
@@ -73,7 +73,7 @@ enum Outcome {
     Refused(ErrorKind),
     /// An error of this kind after `tries` requests.
     Failed(ErrorKind),
-    /// The deadline ends it.
+    /// An error because of the deadline.
     TimedOut,
 }
 
@@ -140,7 +140,7 @@ fn expected(route: Route, fault: &Fault) -> Outcome {
         Fault::Status(401) if imds => Refused(failing),
         // The portal reports an expired session this way.
         Fault::Status(401) if route == Route::SsoRoleCredentials => Refused(CredentialsExpired),
-        // The refresh token is no longer good: log in again.
+        // The refresh token is no longer valid: log in again.
         Fault::Status(_) if route == Route::OidcCreateToken => Refused(CredentialsExpired),
         Fault::Status(_) | Fault::Redirect(..) => Refused(failing),
         Fault::ExpiredCredentials => match route {
@@ -156,7 +156,7 @@ fn expected(route: Route, fault: &Fault) -> Outcome {
     }
 }
 
-/// One row of the table: the result, or what is wrong with it.
+/// One row of the table: the result, or why it is wrong.
 fn row(remote: &Remote, fault: &Fault) -> Result<String, String> {
     let outcome = expected(remote.route, fault);
     let time_out = match outcome {
@@ -200,7 +200,7 @@ fn judge(
     let (kind, requests) = match outcome {
         Outcome::Refused(kind) => (*kind, 1..=1),
         Outcome::Failed(kind) => (*kind, remote.tries..=remote.tries),
-        // Retried only while there is time.
+        // Retried only before the deadline.
         Outcome::TimedOut if remote.route == Route::ImdsRegion => (ErrorKind::NoRegion, 1..=2),
         _ => (Timeout, 1..=2),
     };
@@ -238,14 +238,14 @@ fn planted(machine: &Machine) -> Vec<String> {
 }
 
 #[test]
-fn every_fault_against_every_remote_source_has_its_kind_its_number_of_requests_and_its_time_limit() {
+fn every_fault_of_every_remote_source_has_the_expected_kind_number_of_requests_and_time_limit() {
     let faults = faults();
     let work: Mutex<Vec<(&Remote, &Fault)>> =
         Mutex::new(REMOTES.iter().flat_map(|remote| faults.iter().map(move |fault| (remote, fault))).collect());
     let table = Mutex::new(BTreeMap::new());
     let all = work.lock().unwrap().len();
     std::thread::scope(|scope| {
-        // They mostly wait.
+        // The threads mostly wait.
         for _ in 0..12 {
             scope.spawn(|| {
                 loop {

@@ -1,4 +1,4 @@
-//! One login to the real server for each source of credentials, through the core; and moto as an independent witness.
+//! One login to the real server for each source of credentials, through the core, and tests with moto.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::moto::Moto;
 use crate::support::{ENDPOINT, REGION, run, server, temporary_directory};
 
-/// A machine of its own: a home directory, a simulator whose credentials the server knows, an environment.
+/// A home directory, an environment, and a simulator whose credentials the server knows.
 struct Machine {
     home: TempDir,
     simulator: Simulator,
@@ -34,7 +34,7 @@ impl Machine {
         for service in ["STS", "SSO", "SSO_OIDC"] {
             machine.set(&format!("AWS_ENDPOINT_URL_{service}"), &url);
         }
-        // Nobody is an EC2 instance unless the test says so.
+        // No instance metadata service, unless the test sets one.
         machine.set("AWS_EC2_METADATA_DISABLED", "true");
         machine
     }
@@ -49,7 +49,7 @@ impl Machine {
         path.to_str().unwrap().to_owned()
     }
 
-    /// Keys of a user whom both the simulator and the server know.
+    /// Keys of a user that both the simulator and the server know.
     fn user(&self) -> Credentials {
         let credentials = Credentials::of_user("tests");
         self.simulator.register_credentials(&credentials);
@@ -200,7 +200,7 @@ fn token_with(variables: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn the_metadata_service_and_sts_of_moto_give_tokens() {
+fn credentials_of_the_metadata_service_and_sts_of_moto_sign_tokens() {
     let moto = Moto::start();
     let token = token_with(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", moto.url())]);
     assert!(token.starts_with(&format!("{ENDPOINT}:5432/?Action=connect&DBUser=app_user")), "{token}");

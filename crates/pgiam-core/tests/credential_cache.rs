@@ -1,5 +1,5 @@
-//! The cache: one fetch for all callers that wait, a refresh that nobody waits for, credentials used while their source is
-//! down, and clocks that are wrong for a while. The clock is the tests'.
+//! The cache: one fetch for all waiting callers, background refresh, expired credentials used while their source is down,
+//! and wrong clocks. The tests set the clock.
 
 mod support;
 
@@ -16,7 +16,7 @@ const HOUR: i64 = 3600;
 const YEAR: i64 = 365 * 24 * HOUR;
 const START: i64 = 1_700_000_000;
 
-/// A client on an instance whose credentials live six hours, by a clock that the test moves.
+/// A client on an instance whose credentials have a lifetime of six hours, with a clock that the test sets.
 fn timed(simulator: &Simulator) -> (Client, Hands) {
     let hands = Hands::of(simulator);
     let client = Client::builder()
@@ -31,7 +31,7 @@ fn asked(simulator: &Simulator) -> usize {
     simulator.requests_for(Route::ImdsCredentials).len()
 }
 
-/// Waits for something that another thread is about to do.
+/// Waits until another thread has done something.
 fn until(what: &str, done: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !done() {
@@ -67,7 +67,7 @@ fn a_thousand_threads_with_nothing_cached_make_three_requests() {
 }
 
 #[test]
-fn a_failure_reaches_everyone_who_waits_for_it() {
+fn a_failure_is_returned_to_every_waiting_caller() {
     let simulator = simulator();
     simulator.inject(Route::ImdsToken, Fault::Hold, 1);
     simulator.inject(Route::ImdsRoleList, Fault::Status(403), Times::Forever);
@@ -91,7 +91,7 @@ fn a_failure_reaches_everyone_who_waits_for_it() {
 }
 
 #[test]
-fn in_the_refresh_window_one_refresh_runs_and_nobody_waits_for_it() {
+fn in_the_refresh_window_one_refresh_runs_in_the_background() {
     let simulator = simulator();
     let (client, hands) = timed(&simulator);
     let first = access_key_id(&client.generate_token(&request()).unwrap());
@@ -99,7 +99,7 @@ fn in_the_refresh_window_one_refresh_runs_and_nobody_waits_for_it() {
     hands.forward(6 * HOUR - 10 * 60);
     simulator.inject(Route::ImdsToken, Fault::Hold, 1);
     for _ in 0..100 {
-        assert_eq!(access_key_id(&client.generate_token(&request()).unwrap()), first, "the cached ones, at once");
+        assert_eq!(access_key_id(&client.generate_token(&request()).unwrap()), first, "the cached credentials");
     }
     assert!(simulator.wait_for_held(1, Duration::from_secs(10)));
     simulator.release();
@@ -108,7 +108,7 @@ fn in_the_refresh_window_one_refresh_runs_and_nobody_waits_for_it() {
 }
 
 #[test]
-fn outside_the_window_nothing_is_asked() {
+fn outside_the_refresh_window_there_are_no_requests() {
     let simulator = simulator();
     let (client, hands) = timed(&simulator);
     client.generate_token(&request()).unwrap();
@@ -118,7 +118,7 @@ fn outside_the_window_nothing_is_asked() {
 }
 
 #[test]
-fn a_refresh_that_fails_backs_off_and_nobody_sees_it() {
+fn a_failed_background_refresh_backs_off_and_is_not_reported() {
     let simulator = simulator();
     let (client, hands) = timed(&simulator);
     client.generate_token(&request()).unwrap();
@@ -165,7 +165,7 @@ fn expired_instance_credentials_are_used_while_imds_is_down() {
     let left = token.expires_at() - hands.now();
     assert!((300..=900).contains(&left), "the extension's end, {left} s ahead");
 
-    // Asked again when the extension ends; the new ones are used when the source is back.
+    // Fetched again when the extension ends; new credentials are used when the source is available again.
     simulator.clear_faults();
     let next = simulator.rotate().access_key_id;
     hands.forward(901);
@@ -173,7 +173,7 @@ fn expired_instance_credentials_are_used_while_imds_is_down() {
 }
 
 #[test]
-fn credentials_that_imds_itself_hands_out_expired_are_used_for_a_while() {
+fn expired_credentials_from_imds_are_used_for_a_limited_time() {
     let simulator = simulator();
     let (client, hands) = timed(&simulator);
     simulator.set_expiration(Some(simulator.now() - Duration::from_secs(60)));
@@ -184,7 +184,7 @@ fn credentials_that_imds_itself_hands_out_expired_are_used_for_a_while() {
 }
 
 #[test]
-fn a_source_that_refuses_is_not_down_and_extends_nothing() {
+fn expired_credentials_are_not_extended_when_the_source_refuses() {
     let simulator = simulator();
     let (client, hands) = timed(&simulator);
     client.generate_token(&request()).unwrap();
@@ -204,12 +204,12 @@ fn fresh_credentials_are_never_extended() {
     until("the refresh", || simulator.requests_for(Route::ImdsToken).len() >= 2);
     let later = client.generate_token(&request()).unwrap();
     for token in [token, later] {
-        assert!(token.expires_at() - hands.now() <= 5 * 60, "a token ends with its credentials");
+        assert!(token.expires_at() - hands.now() <= 5 * 60, "a token expires with its credentials");
     }
 }
 
 #[test]
-fn a_token_says_when_it_ends() {
+fn a_token_has_its_expiration() {
     let simulator =
         Simulator::start(SimulatorOptions { lifetime: Duration::from_secs(600), ..Default::default() }).unwrap();
     let (client, hands) = timed(&simulator);
@@ -221,7 +221,7 @@ fn a_token_says_when_it_ends() {
 }
 
 #[test]
-fn refresh_fetches_now_and_keeps_what_is_cached_when_it_fails() {
+fn refresh_fetches_immediately_and_keeps_the_cached_credentials_if_it_fails() {
     let simulator = simulator();
     let client = on_instance(&simulator);
     client.generate_token(&request()).unwrap();
@@ -233,7 +233,7 @@ fn refresh_fetches_now_and_keeps_what_is_cached_when_it_fails() {
     assert_eq!(access_key_id(&client.generate_token(&request()).unwrap()), next);
 }
 
-/// A credentials file as `aws configure` writes it, and a client that has signed by its keys.
+/// A credentials file as `aws configure` writes it, and a client that has signed with its keys.
 struct KeysFile {
     _directory: tempfile::TempDir,
     path: PathBuf,
@@ -274,14 +274,14 @@ fn write_keys(path: &Path, id: &str) {
 }
 
 #[test]
-fn a_call_that_finds_the_last_check_thirty_seconds_ago_signs_by_the_keys_that_are_in_the_file_now() {
+fn a_call_thirty_seconds_after_the_last_check_signs_with_the_current_keys_of_the_file() {
     let file = KeysFile::new();
     write_keys(&file.path, "AKIDSECONDKEY");
     file.hands.forward(29);
     assert_eq!(file.signs(), "AKIDFIRST", "not before 30 s");
     file.hands.forward(1);
-    assert_eq!(file.signs(), "AKIDSECONDKEY", "the very call");
-    // Of the same length, replaced by renaming, after a night.
+    assert_eq!(file.signs(), "AKIDSECONDKEY", "the same call");
+    // Of the same length, replaced by rename, a night later.
     let new = file.path.with_extension("new");
     write_keys(&new, "AKIDTHIRDXKEY");
     fs::rename(&new, &file.path).unwrap();
@@ -294,7 +294,7 @@ fn a_call_that_finds_the_last_check_thirty_seconds_ago_signs_by_the_keys_that_ar
 }
 
 #[test]
-fn all_threads_sign_by_changed_keys_once_a_check_is_due() {
+fn all_threads_sign_with_changed_keys_when_a_check_is_due() {
     let file = KeysFile::new();
     write_keys(&file.path, "AKIDSECONDKEY");
     file.hands.forward(30);
@@ -310,7 +310,7 @@ fn all_threads_sign_by_changed_keys_once_a_check_is_due() {
 }
 
 #[test]
-fn a_call_that_does_not_wait_signs_by_changed_keys_too_once_the_files_were_checked() {
+fn a_nonblocking_call_signs_with_changed_keys_after_the_files_were_checked() {
     let file = KeysFile::new();
     write_keys(&file.path, "AKIDSECONDKEY");
     file.hands.forward(40);
@@ -319,7 +319,7 @@ fn a_call_that_does_not_wait_signs_by_changed_keys_too_once_the_files_were_check
 }
 
 #[test]
-fn a_file_that_is_just_being_written_is_read_again_by_the_next_call() {
+fn a_file_that_is_being_written_is_read_again_by_the_next_call() {
     let file = KeysFile::new();
     for half in ["[default]\naws_access_key_id = AKIDSEC", "[defau", "[default\n", "aws_access_key_id"] {
         fs::write(&file.path, half).unwrap();
@@ -337,7 +337,7 @@ fn a_file_that_is_just_being_written_is_read_again_by_the_next_call() {
 }
 
 #[test]
-fn a_first_call_that_fails_by_the_files_is_forgotten_by_the_next_one() {
+fn after_a_first_call_that_fails_because_of_the_files_the_next_call_reads_them_again() {
     for (what, broken) in [("half-written", Some("[defau")), ("not UTF-8", Some("\u{0}[")), ("missing", None)] {
         let directory = tempfile::tempdir().unwrap();
         let (config, credentials) = (directory.path().join("config"), directory.path().join("credentials"));
@@ -364,7 +364,7 @@ fn a_first_call_that_fails_by_the_files_is_forgotten_by_the_next_one() {
 }
 
 #[test]
-fn a_call_that_does_not_wait_reads_files_again_that_could_not_be_read() {
+fn a_nonblocking_call_reads_files_again_that_could_not_be_read() {
     let directory = tempfile::tempdir().unwrap();
     let config = directory.path().join("config");
     fs::write(&config, "[defau").unwrap();
@@ -381,7 +381,7 @@ fn a_call_that_does_not_wait_reads_files_again_that_could_not_be_read() {
 }
 
 #[test]
-fn keys_whose_new_content_gives_no_credentials_stay_in_use() {
+fn the_cached_keys_stay_in_use_when_the_changed_file_has_no_credentials() {
     let file = KeysFile::new();
     fs::write(&file.path, "[default]\n").unwrap();
     file.hands.forward(30);
@@ -392,7 +392,7 @@ fn keys_whose_new_content_gives_no_credentials_stay_in_use() {
 }
 
 #[test]
-fn a_call_that_does_not_wait_uses_the_cached_keys_while_the_file_system_hangs() {
+fn a_nonblocking_call_uses_the_cached_keys_while_the_file_system_hangs() {
     let file = KeysFile::new();
     file.hands.forward(HOUR);
     let (arrived, arrivals) = mpsc::channel();
@@ -417,7 +417,7 @@ fn a_call_that_does_not_wait_uses_the_cached_keys_while_the_file_system_hangs() 
 }
 
 #[test]
-fn a_region_changed_in_the_files_is_signed_for_after_a_refresh() {
+fn a_changed_region_in_the_files_is_used_after_a_refresh() {
     let directory = tempfile::tempdir().unwrap();
     let (config, credentials) = (directory.path().join("config"), directory.path().join("credentials"));
     fs::write(&credentials, "[default]\naws_access_key_id = AKIDFIRST\naws_secret_access_key = s\n").unwrap();
@@ -435,10 +435,10 @@ fn a_region_changed_in_the_files_is_signed_for_after_a_refresh() {
     client.refresh().unwrap();
     assert_eq!(region(), "eu-west-1");
     write("eu-west-2");
-    assert_eq!(region(), "eu-west-1", "not before it is asked for");
+    assert_eq!(region(), "eu-west-1", "not before refresh is called");
     client.refresh().unwrap();
     assert_eq!(region(), "eu-west-2");
-    // What is configured counts, also where no new credentials are to be had.
+    // The configured region is used even if there are no new credentials.
     write("eu-west-3");
     fs::remove_file(&credentials).unwrap();
     client.refresh().unwrap_err();
@@ -452,7 +452,7 @@ fn try_never_waits_and_a_failure_is_reported_once() {
     let client = on_instance(&simulator);
     assert!(client.try_generate_token(&request()).unwrap().is_none());
     assert!(simulator.wait_for_held(1, Duration::from_secs(10)));
-    assert!(client.try_generate_token(&request()).unwrap().is_none(), "the same fetch goes on");
+    assert!(client.try_generate_token(&request()).unwrap().is_none(), "the same fetch is still running");
     simulator.release();
     until("the token", || client.try_generate_token(&request()).unwrap().is_some());
     assert_eq!(simulator.requests().len(), 3);
@@ -468,7 +468,7 @@ fn try_never_waits_and_a_failure_is_reported_once() {
     assert_eq!(simulator.requests().len(), 1);
 }
 
-/// A machine whose services have the right time, and a client whose clock the test sets.
+/// A machine whose services have the correct time, and a clock for the client that the test sets.
 fn timed_machine() -> (Machine, Hands) {
     let hands = Hands::at(START);
     let right = hands.clone();
@@ -484,7 +484,7 @@ fn write_ends(machine: &Machine, ends: i64) {
     fs::rename(new, machine.path("ends")).unwrap();
 }
 
-/// Every kind of source whose credentials end: its name, how long they live, and a client that uses it.
+/// Every kind of source whose credentials expire: its name, their lifetime, and a client that uses it.
 fn sources_that_end() -> Vec<(&'static str, i64, Client, Machine, Hands)> {
     let mut sources = Vec::new();
     let mut add = |name, lifetime, set_up: &dyn Fn(&mut Machine, &Hands)| {
@@ -513,7 +513,7 @@ fn sources_that_end() -> Vec<(&'static str, i64, Client, Machine, Hands)> {
         machine.file(&name, &format!(r#"{{"accessToken": "simulated-sso-access-token", "expiresAt": "{ends}"}}"#));
     });
     add("process", HOUR, &|machine, _| {
-        // The time at which it ends is read from a file that the test keeps up to date.
+        // The expiration is read from a file that the test updates.
         write_ends(machine, START + HOUR);
         let ends = machine.path("ends");
         let keys = r#""Version": 1, "AccessKeyId": "AKIDPROCESS", "SecretAccessKey": "s""#;
@@ -525,7 +525,7 @@ fn sources_that_end() -> Vec<(&'static str, i64, Client, Machine, Hands)> {
 }
 
 #[test]
-fn after_a_clock_was_wrong_every_source_gives_right_credentials_once_it_is_right_again() {
+fn every_source_has_valid_credentials_again_after_a_wrong_clock_was_corrected() {
     for wrong_by in [-2 * HOUR, 7 * HOUR, YEAR] {
         for (name, lifetime, client, machine, hands) in sources_that_end() {
             let what = format!("{name}, wrong by {wrong_by} s");
@@ -542,13 +542,13 @@ fn after_a_clock_was_wrong_every_source_gives_right_credentials_once_it_is_right
                 assert!((1..=900).contains(&(token.expires_at() - now)), "{what}: {}", token.expires_at() - now);
             };
             live(&client);
-            // Wrong for a minute, in which something is fetched or fails, and right again.
+            // The clock is wrong for a minute, in which a fetch succeeds or fails, and then correct again.
             hands.set_wrong_by(wrong_by);
             hands.forward(60);
             client.generate_token(&request()).ok();
             hands.set_wrong_by(0);
             live(&client);
-            // Twice as long as anything lives: with each step the credentials that sign are alive.
+            // Twice the longest lifetime: after each step the credentials that sign are valid.
             for _ in 0..(2 * lifetime / 600) {
                 machine.simulator.rotate();
                 hands.forward(600);
@@ -559,7 +559,7 @@ fn after_a_clock_was_wrong_every_source_gives_right_credentials_once_it_is_right
 }
 
 #[test]
-fn a_client_that_starts_by_a_wrong_clock_has_right_credentials_within_fifteen_minutes_of_a_right_one() {
+fn a_client_that_starts_with_a_wrong_clock_has_valid_credentials_fifteen_minutes_after_it_is_corrected() {
     for wrong_by in [-2 * HOUR, 7 * HOUR, YEAR] {
         for (name, lifetime, client, machine, hands) in sources_that_end() {
             hands.set_wrong_by(wrong_by);
@@ -570,7 +570,7 @@ fn a_client_that_starts_by_a_wrong_clock_has_right_credentials_within_fifteen_mi
             write_ends(&machine, hands.now() + lifetime);
             let token = client.generate_token(&request()).unwrap_or_else(|error| panic!("{name} {wrong_by}: {error}"));
             assert!((1..=900).contains(&(token.expires_at() - hands.now())), "{name}, wrong by {wrong_by} s");
-            // And they end when the source says.
+            // And they expire when the source says so.
             machine.simulator.rotate();
             hands.forward(lifetime + 1);
             write_ends(&machine, hands.now() + lifetime);
@@ -582,7 +582,7 @@ fn a_client_that_starts_by_a_wrong_clock_has_right_credentials_within_fifteen_mi
 }
 
 #[test]
-fn keys_of_the_environment_with_an_end_follow_the_clock() {
+fn keys_of_the_environment_with_an_expiration_follow_the_clock() {
     let hands = Hands::at(START);
     let ends = rfc3339(START + HOUR);
     let variables = [
@@ -601,11 +601,11 @@ fn keys_of_the_environment_with_an_end_follow_the_clock() {
 }
 
 #[test]
-fn each_fetch_asks_sts_in_the_region_of_the_token_that_needs_it() {
+fn each_fetch_calls_sts_in_the_region_of_the_token_that_needs_it() {
     let (mut machine, hands) = timed_machine();
     let keys = machine.keys("tests");
     machine.profile_app(&format!("[profile app]\nrole_arn={ROLE}\nsource_profile=base\n[profile base]\n{keys}"));
-    // Nothing but the endpoint's name has a region.
+    // Only the endpoint's name has a region.
     machine.unset("AWS_REGION");
     let client = machine.client();
     let asked = || -> Vec<String> {
@@ -616,7 +616,7 @@ fn each_fetch_asks_sts_in_the_region_of_the_token_that_needs_it() {
     let elsewhere = TokenRequest { host: "db.example.com", region: Some("eu-west-1"), ..request() };
     client.generate_token(&request()).unwrap();
     client.generate_token(&elsewhere).unwrap();
-    assert_eq!(asked(), ["eu-central-1"], "the credentials are good for every region");
+    assert_eq!(asked(), ["eu-central-1"], "the credentials are valid in every region");
     // A background refresh and refresh() use the region that worked, whichever token is made meanwhile.
     hands.forward(HOUR - 600);
     client.generate_token(&elsewhere).unwrap();

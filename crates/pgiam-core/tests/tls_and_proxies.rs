@@ -48,7 +48,7 @@ fn aws_ca_bundle_is_the_trust_store_and_nothing_else_is_trusted() {
 }
 
 #[test]
-fn the_profiles_ca_bundle_is_used_and_one_that_cannot_be_read_is_named() {
+fn the_profiles_ca_bundle_is_used_and_an_unreadable_one_is_in_the_error() {
     let mut machine = web_identity();
     let tls = tls_before(&machine, "localhost");
     machine.set("AWS_ENDPOINT_URL_STS", &format!("https://localhost:{}", tls.port));
@@ -65,7 +65,7 @@ fn the_profiles_ca_bundle_is_used_and_one_that_cannot_be_read_is_named() {
 }
 
 #[test]
-fn a_server_that_has_only_x25519_and_chacha20_is_spoken_to() {
+fn a_server_that_supports_only_x25519_and_chacha20_works() {
     use rustls::crypto::ring::{cipher_suite, default_provider, kx_group};
     for suite in
         [cipher_suite::TLS13_CHACHA20_POLY1305_SHA256, cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256]
@@ -85,7 +85,7 @@ fn a_server_that_has_only_x25519_and_chacha20_is_spoken_to() {
 }
 
 #[test]
-fn a_server_of_another_name_is_not_trusted() {
+fn a_certificate_for_another_name_is_not_trusted() {
     let mut machine = web_identity();
     let tls = tls_before(&machine, "elsewhere.example");
     machine.set("AWS_ENDPOINT_URL_STS", &format!("https://localhost:{}", tls.port));
@@ -97,7 +97,7 @@ fn a_server_of_another_name_is_not_trusted() {
 }
 
 #[test]
-fn sts_and_sso_go_through_the_proxy_and_no_proxy_exempts() {
+fn requests_to_sts_and_sso_use_the_proxy_unless_no_proxy_excludes_them() {
     let mut machine = web_identity();
     // The real name, which only the proxy can reach.
     machine.unset("AWS_ENDPOINT_URL_STS");
@@ -122,7 +122,7 @@ fn sts_and_sso_go_through_the_proxy_and_no_proxy_exempts() {
     machine.setting("timeout_ms", "2000");
     let error = machine.error();
     assert!(!format!("{error:?}").contains("planted"), "{error:?}");
-    assert_eq!(proxy.asked().len(), 2, "not asked again");
+    assert_eq!(proxy.asked().len(), 2, "the proxy is not used again");
 
     let mut machine = Machine::new();
     machine.profile_app(support::SSO_PROFILE);
@@ -138,7 +138,7 @@ fn sts_and_sso_go_through_the_proxy_and_no_proxy_exempts() {
 }
 
 #[test]
-fn a_proxy_that_is_down_or_makes_no_sense_is_named_without_its_password() {
+fn the_error_about_an_unreachable_or_invalid_proxy_has_its_address_without_the_password() {
     let closed = aws_simulator::refused_port().unwrap().url().replace("http://", "");
     let cases = [
         (
@@ -169,7 +169,7 @@ fn a_proxy_that_is_down_or_makes_no_sense_is_named_without_its_password() {
 }
 
 #[test]
-fn an_endpoint_of_plain_http_is_asked_through_the_proxy_too() {
+fn requests_to_a_plain_http_endpoint_use_the_proxy_too() {
     let mut machine = web_identity();
     let proxy = proxy_to(machine.simulator.port());
     machine.set("AWS_ENDPOINT_URL_STS", "http://sts.internal.example");
@@ -181,7 +181,7 @@ fn an_endpoint_of_plain_http_is_asked_through_the_proxy_too() {
 }
 
 #[test]
-fn a_proxy_that_refuses_is_named_with_what_it_wants() {
+fn the_error_about_a_proxy_that_refuses_has_its_response() {
     for (status, part, tries) in [
         ("407 Proxy Authentication Required", "HTTP 407: it needs a user name and password", 1),
         ("403 Forbidden", "HTTP 403: its rules do not allow this host", 1),
@@ -209,7 +209,7 @@ fn a_proxy_that_refuses_is_named_with_what_it_wants() {
 }
 
 #[test]
-fn a_server_whose_head_does_not_end_is_refused_with_the_limit() {
+fn a_response_with_a_head_larger_than_the_limit_is_refused() {
     for (header, part) in [("x", "larger than 16 KiB"), ("x: y\r\n", "more than 128 headers")] {
         let port = serve(move |mut connection| {
             connection.write_all(b"HTTP/1.1 200 OK\r\n")?;
@@ -229,14 +229,14 @@ fn a_server_whose_head_does_not_end_is_refused_with_the_limit() {
 }
 
 #[test]
-fn the_deadline_holds_against_a_peer_that_stalls_at_any_stage() {
+fn the_deadline_applies_when_a_peer_stalls_at_any_stage() {
     let time_out = Duration::from_millis(400);
     let silent = serve(|mut connection| {
-        // Accepted, and read from; no answer ever comes.
+        // The connection is accepted and read from, and never answered.
         io::copy(&mut connection, &mut io::sink()).map(drop)
     });
     let hello_by_drops = serve(|mut connection| {
-        // The beginning of a TLS record that promises 16 KiB, then a byte now and then.
+        // The beginning of a TLS record of 16 KiB, then a byte from time to time.
         connection.write_all(&[0x16, 0x03, 0x03, 0x40, 0x00])?;
         loop {
             connection.write_all(&[0])?;

@@ -62,7 +62,7 @@ fn the_order_is_environment_web_identity_profile_container_instance() {
 }
 
 #[test]
-fn a_profiles_role_wins_over_the_web_identity_of_the_environment_and_its_keys_do_not() {
+fn a_role_of_the_profile_has_precedence_over_the_web_identity_of_the_environment_and_keys_do_not() {
     let mut machine = all();
     without_environment_keys(&mut machine);
     let keys = machine.keys("base");
@@ -91,7 +91,7 @@ fn a_profile_given_to_the_client_skips_the_web_identity_of_the_environment_too()
 }
 
 #[test]
-fn a_source_that_is_configured_and_fails_ends_the_search_and_is_named() {
+fn a_source_that_is_configured_and_fails_ends_the_search_and_is_in_the_error() {
     type Break<'a> = &'a dyn Fn(&mut Machine);
     let breaks: [(&str, Break<'_>); 6] = [
         ("environment", &|machine| machine.unset("AWS_SECRET_ACCESS_KEY")),
@@ -131,7 +131,7 @@ fn a_source_that_is_configured_and_fails_ends_the_search_and_is_named() {
 }
 
 #[test]
-fn the_older_names_of_profile_and_session_token_are_read_and_come_first_as_in_the_aws_cli() {
+fn the_older_names_of_profile_and_session_token_have_precedence_as_in_the_aws_cli() {
     let mut machine = Machine::new();
     machine.file(
         ".aws/credentials",
@@ -185,7 +185,7 @@ fn keys_that_cannot_work_are_an_error_and_white_space_counts_as_unset() {
 }
 
 #[test]
-fn with_nothing_configured_the_error_lists_every_source_that_was_asked() {
+fn with_nothing_configured_the_error_lists_every_source_that_was_queried() {
     let machine = Machine::new();
     let error = machine.error();
     assert_eq!(error.kind(), ErrorKind::NoCredentials);

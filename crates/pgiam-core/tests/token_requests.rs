@@ -1,4 +1,5 @@
-//! Hosts, ports, users, regions and static credentials: what is accepted, what is refused, and in which order.
+//! Hosts, ports, users, regions and static credentials: which are accepted, which are refused, and where the region comes
+//! from.
 
 mod support;
 
@@ -57,7 +58,7 @@ fn the_region_comes_from_argument_name_setting_environment_profile_and_metadata_
 }
 
 #[test]
-fn the_longest_region_that_a_name_can_have_is_signed_for_and_no_longer_one_is_accepted() {
+fn the_longest_possible_region_is_accepted_and_a_longer_one_is_refused() {
     for service in ["rds", "dsql"] {
         let client =
             Client::builder().environment(environment(&KEYS)).settings(settings(&[("service", service)])).build();
@@ -79,14 +80,14 @@ fn the_longest_region_that_a_name_can_have_is_signed_for_and_no_longer_one_is_ac
 }
 
 #[test]
-fn without_any_region_the_error_lists_where_one_was_searched() {
+fn without_any_region_the_error_lists_where_it_was_looked_for() {
     let error = region_of(&with_keys(&[("AWS_EC2_METADATA_DISABLED", "true")]), "db.example.com", None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoRegion);
     assert!(error.message().contains("AWS_REGION"), "{error}");
 }
 
 #[test]
-fn a_global_endpoint_without_a_region_is_named_as_such_with_what_to_pass() {
+fn for_a_global_endpoint_without_a_region_the_error_says_what_to_pass() {
     let client = with_keys(&[("AWS_EC2_METADATA_DISABLED", "true")]);
     for host in
         ["orders-prod.global-abcd1234.global.rds.amazonaws.com", "Orders.global-abcd1234.global.rds.amazonaws.com."]
@@ -119,7 +120,7 @@ fn user_names_of_any_length_are_signed_for_again_and_again() {
 }
 
 #[test]
-fn a_role_of_another_partition_than_the_region_is_an_error_that_names_both() {
+fn a_role_of_another_partition_than_the_region_is_an_error_with_both_names() {
     let mut machine = Machine::new();
     let keys = machine.keys("tests");
     machine.profile_app(&format!("[profile app]\nrole_arn={ROLE}\nsource_profile=base\n[profile base]\n{keys}"));
@@ -136,7 +137,7 @@ fn a_role_of_another_partition_than_the_region_is_an_error_that_names_both() {
 }
 
 #[test]
-fn an_explanation_is_for_the_region_that_is_given() {
+fn explain_uses_the_given_region() {
     let client = with_keys(&[("AWS_EC2_METADATA_DISABLED", "true"), ("AWS_REGION", "eu-west-1")]);
     let region = |argument| client.explain_in_region(argument).region;
     assert_eq!(region(None).unwrap(), ("eu-west-1".into(), RegionSource::Environment));
@@ -153,7 +154,7 @@ fn a_region_that_contradicts_the_endpoint_is_refused_with_both_named() {
 }
 
 #[test]
-fn a_region_cannot_smuggle_anything_in() {
+fn a_region_with_other_characters_is_refused() {
     for region in ["x@attacker.com:443/#", "a/b", "a b", "a\nb", "eu-central-1é", "?", "-a"] {
         let error = region_of(&with_keys(&[]), "db.example.com", Some(region)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{region:?}");
@@ -163,7 +164,7 @@ fn a_region_cannot_smuggle_anything_in() {
 }
 
 #[test]
-fn legitimate_users_and_ports_are_accepted_and_others_refused() {
+fn valid_users_and_ports_are_accepted_and_others_are_refused() {
     let client = with_keys(&[]);
     for user in ["jane@corp.com", "a b", "a&b", "ü", "*~'\""] {
         client.generate_token(&TokenRequest { user, ..request() }).unwrap();
@@ -190,7 +191,7 @@ fn an_address_is_signed_for_only_when_the_service_is_set() {
 }
 
 #[test]
-fn the_host_is_lower_cased_and_loses_its_trailing_dot() {
+fn the_host_is_signed_in_lower_case_without_its_trailing_dot() {
     let hands = Hands::at(1_700_000_000);
     let client = Client::builder().environment(environment(&KEYS)).clock(hands.clock()).build();
     let plain = client.generate_token(&request()).unwrap();
@@ -222,7 +223,7 @@ fn an_empty_session_token_is_none() {
 }
 
 #[test]
-fn a_profile_setting_skips_the_environments_keys_and_aws_profile_does_not() {
+fn with_the_setting_profile_keys_of_the_environment_are_ignored_but_not_with_aws_profile() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("credentials");
     fs::write(&file, "[other]\naws_access_key_id = AKIDOTHER\naws_secret_access_key = s\n").unwrap();

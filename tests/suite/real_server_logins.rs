@@ -1,7 +1,7 @@
-//! The server's side: the right token logs in, and every other one is refused for its own reason.
+//! Logins to the real server: the right token is accepted, and each wrong one is refused for its reason.
 //!
-//! A refusal prints the same words whatever the reason, as RDS does, so each refused token differs from an accepted one
-//! in exactly one field and the PAM module's log must name that field.
+//! As with RDS, the server's message is the same for every reason. So each refused token differs from an accepted one in
+//! exactly one field, and the PAM module's log must name that field.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,7 +14,7 @@ use crate::support::{ENDPOINT, REGION, Server, clean_command, expect_success, py
 
 pub(crate) const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 
-/// An access key that the server knows, of this test's own.
+/// An access key that the server knows and no other test uses.
 pub(crate) struct Key {
     pub(crate) id: String,
     session_token: Option<String>,
@@ -34,7 +34,7 @@ impl Key {
     }
 }
 
-/// What goes into a token; each test changes one field.
+/// The fields of a token; each test changes one.
 pub(crate) struct Parts {
     pub(crate) host: String,
     pub(crate) port: i32,
@@ -92,7 +92,7 @@ impl Parts {
     }
 }
 
-/// Refused with RDS's words, and by exactly this check of the module.
+/// The login fails with RDS's message, and exactly this check of the module refused it.
 fn refused(server: &Server, key: &Key, token: &str, check: &str) {
     let words = server.log_in("app_user", token).expect_err("the server should refuse this token");
     assert!(words.contains("FATAL:  PAM authentication failed for user \"app_user\""), "{words}");
@@ -175,7 +175,7 @@ fn a_token_for_another_port_is_refused() {
 
 #[test]
 fn a_token_for_another_region_is_refused() {
-    // Our library refuses the contradiction with the endpoint's name; botocore signs it.
+    // pgiam refuses a region that contradicts the endpoint's name; botocore signs it.
     let server = server();
     let key = Key::new(server, None);
     let right = Parts::right(server, &key).sign(&key);
@@ -193,7 +193,7 @@ fn a_token_for_another_service_is_refused() {
     refused(server, &key, &reference_token(server, &key, "rds", REGION), "service");
 }
 
-/// A token that our library would not make, by botocore's signer.
+/// A token that pgiam would not make, by botocore's signer.
 fn reference_token(server: &Server, key: &Key, service: &str, region: &str) -> String {
     let script = "
 import sys
@@ -252,7 +252,7 @@ fn a_token_10_minutes_in_the_future_is_refused() {
 }
 
 #[test]
-fn a_role_that_was_not_granted_rds_iam_is_refused_with_the_other_words() {
+fn a_role_without_rds_iam_is_refused_with_the_message_for_passwords() {
     let server = server();
     let key = Key::new(server, None);
     let token = Parts { user: "not_granted".into(), ..Parts::right(server, &key) }.sign(&key);
