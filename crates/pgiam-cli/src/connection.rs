@@ -80,7 +80,7 @@ pub(crate) struct Given {
 }
 
 /// The values given by flags and a connection string.
-pub(crate) type Explicit = BTreeMap<&'static str, Given>;
+pub(crate) type Explicit = BTreeMap<String, Given>;
 
 /// The values of pgiam's own flags and argument. If they contradict each other it is an error; psql would silently prefer
 /// one of them.
@@ -111,7 +111,7 @@ pub(crate) fn explicit<const N: usize>(
                 "{flag} and the connection string give different values for {keyword}; leave one out"
             )));
         }
-        explicit.insert(keyword, Given { value, source: Source::Flag(flag) });
+        explicit.insert(keyword.to_owned(), Given { value, source: Source::Flag(flag) });
     }
     Ok(explicit)
 }
@@ -127,7 +127,7 @@ pub(crate) fn explicit_of_program(arguments: Arguments) -> Result<Explicit, Fail
     ];
     for (keyword, flag, value) in options {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
-            explicit.insert(keyword, Given { value, source: Source::Flag(flag) });
+            explicit.insert(keyword.to_owned(), Given { value, source: Source::Flag(flag) });
         }
     }
     if let Some(text) = arguments.dbname.as_deref().filter(|text| conninfo::is_connection_string(text)) {

@@ -55,6 +55,7 @@ pub use client::{Client, ClientBuilder, Explanation, FoundCredentials};
 pub use config::environment::Environment;
 pub use config::settings::{KEYWORDS, Service, Settings};
 pub use error::{Error, ErrorKind};
+pub use net::tls::provider as tls_provider;
 pub use region::RegionSource;
 pub use time::{Clock, Moment, parse_rfc3339, rfc3339};
 pub use token::request::TokenRequest;

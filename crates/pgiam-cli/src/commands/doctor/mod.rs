@@ -214,7 +214,7 @@ fn read_connection(arguments: &Arguments, surroundings: &Surroundings<'_>) -> Re
     }
     let mut explicit = connection::explicit(flags, arguments.connection.as_ref().or(in_dbname).map(String::as_str))?;
     if let Some(dbname) = arguments.dbname.as_ref().filter(|text| in_dbname.is_none() && !text.is_empty()) {
-        explicit.insert("dbname", Given { value: dbname.clone(), source: Source::Flag("-d") });
+        explicit.insert("dbname".to_owned(), Given { value: dbname.clone(), source: Source::Flag("-d") });
     }
     connection::resolve(explicit, surroundings)
 }

@@ -72,7 +72,7 @@ fn reason(error: &io::Error) -> String {
 }
 
 fn handshake(stream: TcpStream, context: &Context<'_>, report: &mut Report) -> Option<Session> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = pgiam_core::tls_provider();
     let fail = |why: String| Finding::fail("tls", "tls-handshake", format!("TLS: {why}"), whats_listening(context));
     let mut tls = match handshake_with(stream, &context.host.name, &provider) {
         Ok(tls) => tls,
