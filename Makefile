@@ -158,7 +158,7 @@ uninstall:
 	rm -f $(DESTDIR)$(UNITDIR)/pgiam-passfile@.service
 	rm -rf $(DESTDIR)$(CMAKEDIR)
 	rm -f $(DESTDIR)$(MANDIR)/man1/pgiam.1 $(DESTDIR)$(MANDIR)/man1/pgiam-*.1 $(DESTDIR)$(MANDIR)/man1/psql-iam.1
-	rm -f $(DESTDIR)$(MANDIR)/man3/libpgiam.3 $(DESTDIR)$(MANDIR)/man3/pgiam_*.3
+	rm -f $(DESTDIR)$(MANDIR)/man3/libpgiam.3 $(DESTDIR)$(MANDIR)/man3/pgiam-libpq.3 $(DESTDIR)$(MANDIR)/man3/pgiam_*.3
 	rm -f $(DESTDIR)$(BASHDIR)/pgiam $(DESTDIR)$(ZSHDIR)/_pgiam $(DESTDIR)$(FISHDIR)/pgiam.fish
 
 clean:

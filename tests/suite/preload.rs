@@ -125,8 +125,13 @@ fn all_other_calls_and_their_errors_are_passed_on_unchanged() {
     // The user's own password has precedence, wherever it is given.
     assert_eq!(same_without_library(&client, &[&with_password], &[]).0, "not_granted\n");
     assert_eq!(same_without_library(&client, &[&with_file], &[]).0, "not_granted\n");
-    assert_eq!(same_without_library(&client, &[&without_password], &[("PGPASSWORD", "not_granted")]).0, "not_granted\n");
-    assert!(same_without_library(&client, &[&without_password], &[("PGPASSWORD", "x")]).1.contains("authentication failed"));
+    assert_eq!(
+        same_without_library(&client, &[&without_password], &[("PGPASSWORD", "not_granted")]).0,
+        "not_granted\n"
+    );
+    assert!(
+        same_without_library(&client, &[&without_password], &[("PGPASSWORD", "x")]).1.contains("authentication failed")
+    );
 
     // Other hosts, and arguments that libpq refuses.
     fs::set_permissions(&passfile, fs::Permissions::from_mode(0o644)).unwrap();

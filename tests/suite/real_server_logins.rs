@@ -101,7 +101,7 @@ fn refused(server: &Server, key: &Key, token: &str, check: &str) {
 
 fn refused_with(change: impl FnOnce(&mut Parts), check: &str) {
     let server = server();
-    let key = Key::new(server, Some("a session token/with+characters="));
+    let key = Key::new(server, Some("a-session-token/with+characters="));
     let mut parts = Parts::right(server, &key);
     let token = parts.sign(&key);
     assert_eq!(server.log_in("app_user", &token).as_deref(), Ok("app_user"), "unchanged, the token is accepted");

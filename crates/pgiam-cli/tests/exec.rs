@@ -583,7 +583,7 @@ fn a_command_that_fails_without_opening_its_password_file_is_explained() {
 
 #[test]
 fn a_process_that_is_left_running_without_its_password_file_is_named() {
-    let script = "sleep 60 >/dev/null 2>&1 & echo $!";
+    let script = "sleep 60 >/dev/null 2>&1 & until grep -q sleep /proc/$!/comm; do :; done; echo $!";
     let output = exec(&["-h", HOST], &["sh", "-c", script]).output().unwrap();
     let (out, err) = texts(&output);
     kill("KILL", out.trim().parse().unwrap());

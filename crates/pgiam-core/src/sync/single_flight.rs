@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn a_fetch_that_panics_is_an_error_and_the_next_one_runs() {
         let flight = SingleFlight::<u32>::new();
-        let error = flight.run(soon(), || None, || panic!("planted")).unwrap_err();
+        let error = flight.run(soon(), || None, || panic!("the fetch panics")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Internal);
         assert_eq!(flight.run(soon(), || None, || Ok(7)), Ok(7));
     }
