@@ -227,7 +227,7 @@ fn a_token_of_an_unknown_access_key_is_refused() {
 
 #[test]
 fn a_token_with_another_session_token_is_refused() {
-    refused_with(|parts| parts.session_token = Some("another session token".into()), "session_token");
+    refused_with(|parts| parts.session_token = Some("another-session-token".into()), "session_token");
 }
 
 #[test]

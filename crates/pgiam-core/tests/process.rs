@@ -248,6 +248,8 @@ impl Session {
             match libc::forkpty(&raw mut terminal, std::ptr::null_mut(), std::ptr::null(), std::ptr::null()) {
                 0 => {
                     libc::alarm(60);
+                    // A shell ignores it for what it starts in the background, such as these tests.
+                    libc::signal(libc::SIGINT, libc::SIG_DFL);
                     if !in_foreground && libc::fork() != 0 {
                         libc::wait(std::ptr::null_mut());
                         libc::_exit(0);
