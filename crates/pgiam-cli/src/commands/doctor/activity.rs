@@ -86,7 +86,8 @@ fn metrics(session: &AwsSession, server: &DbServer) -> Finding {
 /// The sum of a metric.
 fn sum(session: &AwsSession, server: &DbServer, metric: &str) -> Result<f64, AwsFailure> {
     let now = session.now();
-    let (start, end) = (rfc3339(now - SPAN), rfc3339(now));
+    // The end does not belong to the time, and a refusal of this second should.
+    let (start, end) = (rfc3339(now - SPAN), rfc3339(now + 60));
     let parameters = [
         ("Namespace", "AWS/RDS"),
         ("MetricName", metric),
@@ -98,7 +99,12 @@ fn sum(session: &AwsSession, server: &DbServer, metric: &str) -> Result<f64, Aws
         ("Statistics.member.1", "Sum"),
     ];
     let found = session.query(AwsApi::CloudWatch, "GetMetricStatistics", &parameters)?;
-    Ok(found.texts("Datapoints/member/Sum").iter().filter_map(|sum| sum.parse::<f64>().ok()).sum())
+    // An empty sum of floats is -0.
+    Ok(found
+        .texts("Datapoints/member/Sum")
+        .iter()
+        .filter_map(|sum| sum.parse::<f64>().ok())
+        .fold(0.0, |all, one| all + one))
 }
 
 /// The command that shows more: free memory if the server failed, else the refusals by time.
