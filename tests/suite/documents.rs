@@ -112,7 +112,7 @@ fn every_status_and_every_setting_is_explained() {
         assert!(readme.contains(&format!("`{keyword}`")) && header.contains(keyword), "{keyword}");
     }
     let programs = read("docs/programs.md");
-    for (keyword, variable) in pgiam_libpq::own_settings::KEYWORDS {
+    for (keyword, variable) in pgiam_libpq::rules::KEYWORDS {
         assert!(programs.contains(&format!("| `{variable}` | `{keyword}` |")), "{keyword}");
     }
     assert!(read("CHANGELOG.md").contains(&format!("## {}", env!("CARGO_PKG_VERSION"))));

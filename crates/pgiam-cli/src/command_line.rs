@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use pgiam_libpq::conninfo;
-use pgiam_libpq::own_settings::SENTINEL;
+use pgiam_libpq::rules::SENTINEL;
 
 use crate::connection::{self, Explicit, Surroundings};
 use crate::failure::Failure;

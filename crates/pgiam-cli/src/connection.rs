@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use crate::failure::Failure;
 use crate::programs::Arguments;
 use crate::service_file::{self, ServiceFiles};
-use pgiam_libpq::own_settings::{self, OwnSettings, SENTINEL};
-use pgiam_libpq::{conninfo, tls};
+use pgiam_libpq::conninfo;
+use pgiam_libpq::rules::{self, OwnSettings, SENTINEL};
 
 const DEFAULT_PORT: u16 = 5432;
 
@@ -258,7 +258,7 @@ pub(crate) fn resolve(explicit: Explicit, surroundings: &Surroundings<'_>) -> Re
 /// pgiam's own settings. Keywords override variables.
 fn own_settings(given: Explicit, environment: &Environment) -> Result<OwnSettings, Failure> {
     let mut variables = HashMap::new();
-    for (_, variable) in own_settings::KEYWORDS {
+    for (_, variable) in rules::KEYWORDS {
         if let Some(value) = environment.get(variable)? {
             variables.insert(variable, value);
         }
@@ -402,7 +402,7 @@ impl Connection {
     pub(crate) fn required_sslmode(&self) -> Result<String, Failure> {
         let value = |given: &'_ Option<Given>| given.as_ref().map(|given| given.value.clone());
         let (mode, root) = (value(&self.sslmode), value(&self.sslrootcert));
-        let mode = tls::required_sslmode(mode.as_deref(), root.as_deref()).map_err(|why| {
+        let mode = rules::required_sslmode(mode.as_deref(), root.as_deref()).map_err(|why| {
             let source = self.sslmode.as_ref().map(|given| given.source.to_string()).unwrap_or_default();
             Failure::usage(format!("{source}: {why}"))
         })?;

@@ -1,6 +1,6 @@
 //! Which tokens connections need: flags and connections in, a list of targets out.
 
-use pgiam_libpq::own_settings::{Endpoint, Mode};
+use pgiam_libpq::rules::{Endpoint, Mode};
 
 use crate::args::ConnectionArguments;
 use crate::connection::{self, Connection, Explicit, Given, Source, Surroundings};

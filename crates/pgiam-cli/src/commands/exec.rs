@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
-use pgiam_libpq::own_settings::{Mode, SENTINEL};
-use pgiam_libpq::tls;
+use pgiam_libpq::rules::{self, Mode, SENTINEL};
 
 use crate::args::{ConnectionArguments, LongHelp, RefreshArguments, SigningArguments};
 use crate::command_line::CommandLine;
@@ -353,7 +352,7 @@ fn check_password(command: &CommandLine, surroundings: &Surroundings<'_>) -> Res
 /// The `PGSSLMODE` for connections that do not set it. An error if one of them could send a token in clear, or would use
 /// something else instead of it.
 fn check_connections(connections: &Connections) -> Result<&'static str, Failure> {
-    let mut mode = tls::required_sslmode(None, None).unwrap_or("require");
+    let mut mode = rules::required_sslmode(None, None).unwrap_or("require");
     for connection in connections.all() {
         let required = connection.check_token_is_safe()?;
         if connection.has_no_sslmode() && required == "verify-full" {

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use pgiam_core::{Client, Clock};
-use pgiam_libpq::own_settings::Endpoint;
+use pgiam_libpq::rules::Endpoint;
 use zeroize::Zeroizing;
 
 use self::report::{Finding, Format, Outcome, Report};

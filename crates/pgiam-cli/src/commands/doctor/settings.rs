@@ -1,6 +1,6 @@
 //! The connection's settings: those with which libpq would not send a token, or would send it in clear.
 
-use pgiam_libpq::own_settings::{Mode, SENTINEL};
+use pgiam_libpq::rules::{Mode, SENTINEL};
 
 use super::Context;
 use super::report::{Finding, Report};
