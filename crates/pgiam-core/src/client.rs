@@ -179,11 +179,12 @@ impl Client {
     }
 
     /// Like [`Client::generate_token`], but never waits. `Ok(None)`: a fetch is running on a background thread; ask again,
-    /// not sooner than 20 ms. A failed fetch is reported once and then tried again after a back-off of 1 to 32 s.
+    /// not sooner than 20 ms. A failed fetch is reported once; the next one starts after a pause of 0.5 to 32 s, during which
+    /// this is `Ok(None)` too.
     ///
     /// # Errors
     ///
-    /// As [`Client::generate_token`]; `Internal` also when there is no thread to be had for the fetch.
+    /// As [`Client::generate_token`]; `Internal` also when no thread can be started for the fetch.
     pub fn try_generate_token(&self, request: &TokenRequest<'_>) -> Result<Option<Token>, Error> {
         self.inner.token(request, || Waiting::Never)
     }
@@ -504,14 +505,13 @@ impl Inner {
         Deadline::after(self.snapshot.load().config.settings.timeout())
     }
 
-    /// The configuration. Its files are read again if they could not be read before, or if they have changed and the
-    /// credentials depend on nothing else. May wait for the file system.
+    /// The configuration for a fetch. Its files are read again if they could not be read before or have changed. May wait
+    /// for the file system.
     fn current_config(&self) -> Arc<Config> {
         reached("checking files");
         let snapshot = self.snapshot.load_full();
-        let check = snapshot.credentials.as_ref().is_none_or(|credentials| credentials.are_from_files());
         let config = &snapshot.config;
-        if config.files_failed() || (check && config.files_changed()) {
+        if config.files_failed() || config.files_changed() {
             self.replace_config(config.read_files_again())
         } else {
             Arc::clone(config)

@@ -129,11 +129,6 @@ impl CachedCredentials {
         &self.credentials
     }
 
-    /// Whether they are static keys that a change of the profile files replaces.
-    pub(crate) fn are_from_files(&self) -> bool {
-        self.files.is_some()
-    }
-
     /// Whose they are, when the source said so.
     pub(crate) fn identity(&self) -> Option<&str> {
         self.identity.as_deref()
