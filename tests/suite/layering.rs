@@ -38,6 +38,7 @@ const LAYERS: &[&[&str]] = &[
     &["net::partition", "net::tls", "net::xml"],
     &["net", "sync::single_flight", "sync::lossy_cache", "sync"],
     &["credentials::document"],
+    &["log"],
     &["time"],
     &["secret", "sys"],
     &["error"],

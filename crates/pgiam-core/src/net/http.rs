@@ -153,6 +153,12 @@ impl Response {
     }
 }
 
+/// A URL for messages: without a user name, a password, and the query, each of which may be secret.
+pub(crate) fn shown(url: &str) -> &str {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    url.rsplit_once('@').map_or(url, |(_, host)| host)
+}
+
 /// The error text in a body: code and message of XML or JSON, the title of a page, or plain text.
 fn said(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
