@@ -260,7 +260,8 @@ fn no_line_has_a_secret_whatever_the_source_and_the_outcome() {
             let mut machine = machine();
             machine.set("HTTPS_PROXY", "http://jane:planted-proxy@127.0.0.1:9");
             if broken {
-                for route in [Route::ImdsCredentials, Route::Container, Route::StsAssumeRole, Route::SsoRoleCredentials] {
+                for route in [Route::ImdsCredentials, Route::Container, Route::StsAssumeRole, Route::SsoRoleCredentials]
+                {
                     machine.simulator.inject(route, Fault::Status(503), Times::Forever);
                 }
             }
