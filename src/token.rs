@@ -6,6 +6,7 @@ use std::ptr::null_mut;
 use once_cell::race::OnceBox;
 use pgiam_boundary::{entry, guarded};
 use pgiam_core::{Client, Error, Settings, Token, TokenRequest};
+use zeroize::Zeroize;
 
 use crate::boundary::{guarded_status, invalid, optional_text, put, text};
 use crate::error::{PGIAM_ERROR_INTERNAL, pgiam_error, pgiam_status};
@@ -68,8 +69,7 @@ pub unsafe extern "C-unwind" fn pgiam_string_free(string: *mut c_char) {
             }
             // SAFETY: made by CString::into_raw in `c_token`; the caller gives up its ownership.
             let mut bytes = unsafe { CString::from_raw(string) }.into_bytes_with_nul();
-            // SAFETY: the vector's own bytes; explicit_bzero is not optimised away.
-            unsafe { libc::explicit_bzero(bytes.as_mut_ptr().cast(), bytes.len()) };
+            bytes.zeroize();
         });
     });
 }

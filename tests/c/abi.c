@@ -25,7 +25,7 @@
 
 /* A failure sets every output and has a reason. */
 static void fails(const char *host, int32_t port, const char *region, const char *user, pgiam_status expected,
-                  const char *says)
+                  const char *expected_text)
 {
     char *token = STALE;
     pgiam_error *error = STALE;
@@ -34,8 +34,8 @@ static void fails(const char *host, int32_t port, const char *region, const char
     CHECK(errno == 1234);
     CHECK(token == NULL);
     CHECK(error != NULL && error != STALE);
-    if (!strstr(pgiam_error_message(error), says)) {
-        fprintf(stderr, "message: %s\nexpected in it: %s\n", pgiam_error_message(error), says);
+    if (!strstr(pgiam_error_message(error), expected_text)) {
+        fprintf(stderr, "message: %s\nexpected in it: %s\n", pgiam_error_message(error), expected_text);
         exit(1);
     }
     pgiam_error_free(error);
@@ -54,7 +54,7 @@ static void arguments_are_checked(void)
     fails(HOST, 0, NULL, "app_user", invalid, "port 0");
     fails(HOST, -1, NULL, "app_user", invalid, "port -1");
     fails(HOST, 70968, NULL, "app_user", invalid, "port 70968");
-    fails(HOST ":5432", 5432, NULL, "app_user", invalid, "port apart");
+    fails(HOST ":5432", 5432, NULL, "app_user", invalid, "includes a port");
     fails(HOST, 5432, "eu-west-1", "app_user", invalid, "contradicts");
     fails(HOST, 5432, "eu west", "app_user", invalid, "region");
     fails(HOST, 5432, NULL, "", invalid, "user is empty");
@@ -171,7 +171,7 @@ static void threads_share_a_client(void)
     pgiam_client_free(client);
 }
 
-static void *make_for_ever(void *argument)
+static void *make_forever(void *argument)
 {
     (void)argument;
     pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
@@ -191,7 +191,7 @@ static void a_cancelled_thread_ends_between_calls(void)
 {
     pthread_t thread;
     void *result;
-    CHECK(pthread_create(&thread, NULL, make_for_ever, NULL) == 0);
+    CHECK(pthread_create(&thread, NULL, make_forever, NULL) == 0);
     CHECK(pthread_cancel(thread) == 0);
     CHECK(pthread_join(thread, &result) == 0);
     CHECK(result == PTHREAD_CANCELED);
@@ -199,7 +199,7 @@ static void a_cancelled_thread_ends_between_calls(void)
 
 /* Every function, but only calls that allocate nothing for the caller: a thread that is cancelled asynchronously loses
  * what it has received. */
-static void *call_everything_for_ever(void *client)
+static void *call_everything_forever(void *client)
 {
     pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
     for (;;) {
@@ -229,8 +229,8 @@ static void asynchronous_cancellation_ends_the_thread_and_not_the_program(void)
     for (int i = 0; i < 300; i++) {
         pthread_t thread;
         void *result;
-        CHECK(pthread_create(&thread, NULL, call_everything_for_ever, client) == 0);
-        /* Another instruction each time. */
+        CHECK(pthread_create(&thread, NULL, call_everything_forever, client) == 0);
+        /* Cancel at a different instruction each time. */
         usleep((useconds_t)(i % 100) * 3);
         for (volatile int spin = 0; spin < i * 7; spin++)
             ;
@@ -268,6 +268,6 @@ int main(void)
     a_cancelled_thread_ends_between_calls();
     asynchronous_cancellation_ends_the_thread_and_not_the_program();
     a_forked_child_goes_on();
-    puts("all promises kept");
+    puts("all checks passed");
     return 0;
 }

@@ -1,4 +1,4 @@
-/* Errors on purpose, which Valgrind and AddressSanitizer must report: a token that is never freed or, with an argument, one
+/* Deliberate errors, which Valgrind and AddressSanitizer must report: a token that is never freed or, with an argument, one
  * that is read after it was freed. */
 #include <pgiam.h>
 #include <stdio.h>

@@ -29,7 +29,7 @@ static const char *option(PGconn *connection, const char *keyword, PQconninfoOpt
     return NULL;
 }
 
-/* Nothing listens at port 1, so the connections fail at once. */
+/* Nothing listens on port 1, so the connections fail immediately. */
 static int has_token(const char *host)
 {
     const char *keywords[] = {"host", "hostaddr", "port", "user", NULL};

@@ -157,7 +157,7 @@ static int names(void)
     options = PQconninfo(connection);
     for (PQconninfoOption *option = options; option->keyword; option++)
         if (!strcmp(option->keyword, "passfile") || !strncmp(option->keyword, "iam", 3))
-            printf("%s is %s\n", option->keyword, option->val ? option->val : "not there");
+            printf("%s is %s\n", option->keyword, option->val ? option->val : "not set");
     PQconninfoFree(options);
     PQfinish(connection);
 
@@ -173,13 +173,12 @@ static int names(void)
     return bad;
 }
 
-/* Calls that return at once, because there is no connection. */
-static void *call_for_ever(void *unused)
+/* Calls that return immediately, because there is no connection, and that take no lock in libpq. */
+static void *call_forever(void *unused)
 {
     (void)unused;
     pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
     for (;;) {
-        PQerrorMessage(NULL);
         PQconnectionNeedsPassword(NULL);
         PQconninfo(NULL);
         PQreset(NULL);
@@ -197,14 +196,16 @@ static int cancel(void)
         pthread_t thread;
         void *result;
         struct timespec pause = {0, i % 100 * 3000};
-        pthread_create(&thread, NULL, call_for_ever, NULL);
+        pthread_create(&thread, NULL, call_forever, NULL);
         nanosleep(&pause, NULL);
         for (volatile int spin = 0; spin < i * 7; spin++)
             ;
         pthread_cancel(thread);
         pthread_join(thread, &result);
-        if (result != PTHREAD_CANCELED)
+        if (result != PTHREAD_CANCELED) {
+            puts("a thread ended without cancellation");
             return 1;
+        }
     }
     puts("every thread was cancelled");
     return 0;
@@ -228,7 +229,7 @@ static int connect_once(void)
     return !ok;
 }
 
-/* Prints for each host whether a connection to it has a token. Nothing listens at port 1. */
+/* Prints for each host whether a connection to it has a token. Nothing listens on port 1. */
 static int tokens(char **hosts)
 {
     for (; *hosts; hosts++) {

@@ -1,4 +1,4 @@
-//! `pgiam exec` with drivers without libpq, which read the password file with code of their own, and with restores that take
+//! `pgiam exec` with drivers that do not use libpq and read the password file themselves, and with restores that take
 //! longer than the lifetime of a token.
 
 use std::fs;
@@ -22,7 +22,7 @@ const { Pool } = require('pg');
 
 /// The statements of docs/programs.md about Node's pg.
 #[test]
-fn node_logs_in_through_a_tunnel_if_it_knows_the_ca_and_has_no_password_of_its_own() {
+fn node_logs_in_through_a_tunnel_if_the_ca_is_configured_and_the_program_has_no_password() {
     let directory = temporary_directory();
     let mut npm = clean_command("npm");
     npm.args(["install", "--no-audit", "--no-fund", "--silent", "pg@8"]).current_dir(directory.path());

@@ -1,5 +1,5 @@
-//! The slow rest, `make check-deep`: the C programs under Valgrind and AddressSanitizer (no leak, no stray access across the
-//! boundary), and the preloaded library and `pgiam exec` with the programs that people have.
+//! The slow tests, `make check-deep`: the C programs under Valgrind and AddressSanitizer (no leaks, no invalid memory
+//! accesses), and the preload library and `pgiam exec` with common programs.
 
 #[path = "../suite/c_programs.rs"]
 mod c_programs;
@@ -7,6 +7,8 @@ mod c_programs;
 #[path = "../suite/examples_support.rs"]
 mod examples;
 mod exec;
+mod packages_python;
+mod packages_ruby;
 mod pgbouncer;
 mod preload;
 #[allow(dead_code)]
@@ -26,7 +28,7 @@ use c_programs::{abi_environment, build};
 use support::{ENDPOINT, clean_command, expect_success, products, server, temporary_directory, texts};
 
 fn with_library(command: &mut Command) -> Output {
-    // The sanitizer's own hook at the end of a cancelled thread trips over its alternate signal stack (sanitizers#1171).
+    // The sanitizer's hook at the end of a cancelled thread fails on its alternate signal stack (sanitizers#1171).
     command.env("ASAN_OPTIONS", "use_sigaltstack=0:detect_leaks=1");
     command.envs(abi_environment()).env("LD_LIBRARY_PATH", products()).output().expect("it runs")
 }
@@ -44,19 +46,19 @@ const SANITIZE: [&str; 2] = ["-fsanitize=address", "-fno-omit-frame-pointer"];
 fn the_c_abi_keeps_its_promises_under_valgrind() {
     let directory = temporary_directory();
     let output = under_valgrind(&build("abi.c", directory.path(), &[]));
-    assert!(expect_success("abi.c under valgrind", &output).contains("all promises kept"));
+    assert!(expect_success("abi.c under valgrind", &output).contains("all checks passed"));
 }
 
 #[test]
 fn the_c_abi_keeps_its_promises_under_address_sanitizer() {
     let directory = temporary_directory();
     let output = with_library(&mut clean_command(build("abi.c", directory.path(), &SANITIZE)));
-    assert!(expect_success("abi.c under AddressSanitizer", &output).contains("all promises kept"));
+    assert!(expect_success("abi.c under AddressSanitizer", &output).contains("all checks passed"));
 }
 
-/// Both tools must be seen to bark: a program with a fault of each kind.
+/// Runs a program with an error of each kind, which the tools must report.
 #[test]
-fn the_tools_are_really_on() {
+fn valgrind_and_address_sanitizer_report_errors() {
     let directory = temporary_directory();
     let output = under_valgrind(&build("faulty.c", directory.path(), &["-O0"]));
     let (_, err) = texts(&output);

@@ -22,7 +22,7 @@ impl Drop for Running {
     }
 }
 
-/// PgBouncer does not run as root; if the tests do, it runs as the user postgres.
+/// PgBouncer does not run as root. If the tests run as root, it runs as the user postgres.
 fn unprivileged(program: &Path) -> Command {
     if run("id", ["-u"], None::<&str>).trim() != "0" {
         return clean_command(program);
@@ -95,16 +95,16 @@ impl Pooler {
         pooler
     }
 
-    /// Connects for every transaction, for some seconds; none may fail. But a RELOAD with a new password also ends a login of
-    /// the pooler's that is under way, and a client that comes in this moment, when the pool is empty, is turned away with
-    /// the pooler's word for it: that is PgBouncer's own, met about once in a hundred reloads, and the load begins anew.
-    /// That no login was refused is seen at the server ([`accepted_logins`]).
+    /// Connects for every transaction for some seconds, without failures. A RELOAD with a new password also aborts a login of
+    /// PgBouncer that is in progress, and a client that connects at this moment, when the pool is empty, gets an error: that
+    /// is PgBouncer's behavior, in about one of a hundred reloads, and the load starts again. [`accepted_logins`] checks in
+    /// the server's log that no login was refused.
     fn load(&self, server: &Server, seconds: &str) {
         let script = self.place("one.sql");
         fs::write(&script, "select 1;\n").unwrap();
         let bin = run("pg_config", ["--bindir"], None::<&str>);
-        let beside = Path::new(bin.trim()).join("pgbench");
-        let program = if beside.exists() { beside } else { "pgbench".into() };
+        let path = Path::new(bin.trim()).join("pgbench");
+        let program = if path.exists() { path } else { "pgbench".into() };
         for attempt in 1.. {
             let mut pgbench = clean_command(&program);
             pgbench.args(["-n", "-C", "-c", "4", "-R", "200", "-T", seconds, "-f", script.to_str().unwrap()]);
@@ -115,12 +115,12 @@ impl Pooler {
                 return;
             }
             let cut_off_by_reload = err.contains("server login has been failing") && !refused_logins(server);
-            let told = |log: &Path| fs::read_to_string(log).unwrap_or_default();
+            let text = |log: &Path| fs::read_to_string(log).unwrap_or_default();
             assert!(
                 cut_off_by_reload && attempt < 3,
                 "{out}{err}\nthe server:\n{}\nthe pooler:\n{}",
-                told(&server.log),
-                told(&self.place("log"))
+                text(&server.log),
+                text(&self.place("log"))
             );
         }
     }
@@ -151,7 +151,7 @@ fn pgbouncer_logs_in_under_load_across_many_token_lifetimes_and_a_restart() {
     let running = pooler.start();
     pooler.load(&server, "16");
     drop(running);
-    // The pidfile of PgBouncer names no process any more; new tokens are written all the same.
+    // PgBouncer's pidfile no longer names a running process; new tokens are still written.
     let before = fs::metadata(&included).unwrap().modified().unwrap();
     await_that("the file is refreshed", || fs::metadata(&included).unwrap().modified().unwrap() != before);
     let _ = fs::remove_file(&pid_file);
@@ -164,7 +164,7 @@ fn pgbouncer_logs_in_under_load_across_many_token_lifetimes_and_a_restart() {
 }
 
 #[test]
-fn pgbouncer_is_reloaded_over_its_admin_console_and_need_not_run() {
+fn pgbouncer_is_reloaded_over_its_admin_console_and_does_not_have_to_run() {
     let server = Server::start(&["--max-token-age", "3"], &[]);
     let simulator = server.simulator(SimulatorOptions::default());
     let pooler = Pooler::new(&server);
@@ -186,7 +186,7 @@ fn pgbouncer_is_reloaded_over_its_admin_console_and_need_not_run() {
 }
 
 #[test]
-fn there_is_a_warning_for_a_token_that_pgbouncer_truncates() {
+fn a_token_that_pgbouncer_truncates_causes_a_warning() {
     let server = Server::start(&[], &[]);
     let simulator = server.simulator(SimulatorOptions { session_token_length: 2500, ..Default::default() });
     let pooler = Pooler::new(&server);

@@ -185,7 +185,7 @@ log_in();
 fn psql_with_a_new_connection() {
     let client = Client::new(forgetful_server());
     let mut command = client.command("psql");
-    // psql's \c passes on the password of the connection before: the old token.
+    // psql's \c uses the password of the previous connection: the old token.
     command.args(["-XAtq", "-v", "ON_ERROR_STOP=1", &client.conninfo()]);
     let script = "select current_user \\g\n\\! read -r line\n\\connect\nselect current_user;\n";
     let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -251,9 +251,9 @@ fn pg_basebackup_with_its_second_connection() {
     assert!(backup.join("PG_VERSION").exists());
 }
 
-/// A reset writes the new token into libpq's memory, and no byte outside of what libpq allocated.
+/// A reset writes the new token into memory that libpq allocated, and no byte outside of it.
 #[test]
-fn a_reset_under_valgrind_writes_where_libpq_has_room() {
+fn under_valgrind_a_reset_writes_only_into_memory_of_libpq() {
     let client = Client::new(server());
     for password in ["", " password=rds-iam"] {
         let mut command = client.command("valgrind");
@@ -272,7 +272,7 @@ fn wait_until(what: &str, mut there: impl FnMut() -> bool) {
     }
 }
 
-/// A server with the library that is a client of the forgetful server.
+/// A server with the preload library, which is a client of the forgetful server.
 struct ClientServer {
     server: Server,
     remote: &'static Server,
@@ -303,7 +303,7 @@ impl ClientServer {
 }
 
 #[test]
-fn postgres_fdw_and_dblink_and_a_subscription_within_a_server() {
+fn postgres_fdw_dblink_and_a_subscription_in_a_server() {
     let client = ClientServer::start();
     let remote = client.remote;
     remote.as_superuser(
@@ -342,7 +342,7 @@ fn postgres_fdw_and_dblink_and_a_subscription_within_a_server() {
     logs_in_again(session);
     client.accepted();
 
-    // A subscription: the first copy, a row that follows, and one after the connection was lost.
+    // A subscription: the initial copy, a later row, and a row after the connection was lost.
     client.server.as_superuser("postgres", "alter system set wal_retrieve_retry_interval = '300ms'");
     client.server.as_superuser("postgres", "select pg_reload_conf()");
     let subscription =

@@ -1,11 +1,11 @@
-//! `pgiam exec` with a program that has libpq 18 inside, where no library can be put before it.
+//! `pgiam exec` with a program that is statically linked with libpq 18, for which the preload library has no effect.
 
 use aws_simulator::SimulatorOptions;
 
 use crate::support::{ENDPOINT, clean_command, expect_success, product, products, root, server};
 
 #[test]
-fn a_program_with_libpq_inside_logs_in() {
+fn a_program_with_a_static_libpq_logs_in() {
     let target = products().join("static-libpq");
     let built = clean_command(env!("CARGO"))
         .args(["build", "--quiet", "--locked", "--manifest-path"])

@@ -17,7 +17,7 @@ from awscli.customizations.configure.writer import ConfigFileWriter
 def find(case):
     os.environ.clear()
     os.environ.update(case["environment"])
-    # Set when the modules were imported, for the home directory of then.
+    # The modules set this at import, from the home directory at that time.
     cache = os.path.expanduser("~/.aws/sso/cache")
     botocore.credentials.SSOProvider._SSO_TOKEN_CACHE_DIR = cache
     botocore.tokens.SSOTokenProvider._SSO_TOKEN_CACHE_DIR = cache

@@ -1,5 +1,5 @@
 """Prints N tokens made by botocore, a JSON object a line with what went into each. The inputs are random but the same
-in every run, and lean towards what goes wrong: characters that need escaping, port 443, long session tokens."""
+in every run, and favor difficult cases: characters that need escaping, port 443, long session tokens."""
 
 import datetime
 import json
@@ -74,7 +74,7 @@ def make(session, kind):
                 client.generate_db_connect_admin_auth_token if user == "admin" else client.generate_db_connect_auth_token
             )
             token = make_token(Hostname=name, Region=region, ExpiresIn=900)
-    assert moment.strftime("%Y%m%dT%H%M%SZ") in token, "botocore did not take the clock"
+    assert moment.strftime("%Y%m%dT%H%M%SZ") in token, "botocore did not use the patched clock"
     return {
         "service": "auto",
         "host": name,

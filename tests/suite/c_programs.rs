@@ -1,10 +1,10 @@
-//! The C programs of `tests/c`, built against the library as Cargo leaves it.
+//! Builds the C programs of `tests/c` with the library that Cargo built.
 
 use std::path::{Path, PathBuf};
 
 use crate::support::{products, root, run};
 
-/// Static keys: what the ABI promises does not depend on the credential source.
+/// Static keys: the ABI does not depend on the credential source.
 pub(crate) fn abi_environment() -> [(&'static str, &'static str); 2] {
     [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")]
 }
@@ -13,7 +13,7 @@ pub(crate) fn abi_environment() -> [(&'static str, &'static str); 2] {
 pub(crate) fn build(source: &str, directory: &Path, flags: &[&str]) -> PathBuf {
     let library = products();
     let link = library.join("libpgiam.so.0");
-    // Several tests may do this at the same time; all but the first find the link.
+    // Several tests may do this at the same time; after the first, the link exists.
     std::os::unix::fs::symlink("libpgiam.so", &link).ok();
     let program = directory.join("program");
     let mut arguments: Vec<String> =

@@ -1,5 +1,5 @@
-//! One table of connections for all that decide about them: the header `pgiam-libpq.h`, the preload library and, where
-//! it makes the token itself, the program `pgiam`. They share the crate `pgiam-libpq`.
+//! One table of connections, tested with the header `pgiam-libpq.h`, the preload library and, where it makes the token
+//! itself, the program `pgiam`. They share the crate `pgiam-libpq`.
 
 use std::path::Path;
 use std::process::Output;
@@ -12,7 +12,7 @@ use crate::libpq_header::driver;
 use crate::preload_support::c_program;
 use crate::support::{ENDPOINT, clean_command, expect_success, product, products, server, temporary_directory, texts};
 
-/// Host names, and whether they are endpoint names.
+/// Host names, and whether each is an endpoint name.
 const NAMES: &[(&str, bool)] = &[
     (ENDPOINT, true),
     ("MyPg.C9akciq32rpa.eu-central-1.RDS.amazonaws.com.", true),
@@ -22,7 +22,9 @@ const NAMES: &[(&str, bool)] = &[
     ("orders-prod.c9akciq32rpa.rds.cn-north-1.amazonaws.com.cn", true),
     ("app.proxy-c9akciq32rpa.eu-central-1.rds.amazonaws.com", true),
     ("abcdefghijklmnopqrstuvwxyz.dsql.us-east-1.on.aws", true),
-    // Look-alikes.
+    ("orders-prod.global-abcd1234.global.rds.amazonaws.com", true),
+    // Similar names that are not endpoint names.
+    ("mypg.global.rds.amazonaws.com", false),
     ("mypg.c9ak.eu_central_1.rds.amazonaws.com", false),
     ("mypg..eu-central-1.rds.amazonaws.com", false),
     ("mypg.cluster-.eu-central-1.rds.amazonaws.com", false),
@@ -56,7 +58,7 @@ enum Outcome {
     Token(&'static str),
     /// No login, and pgiam's reason begins with this.
     Refused(&'static str),
-    /// No login, and libpq's own message contains this; pgiam has nothing to say.
+    /// No login, and libpq's own message contains this, without a message of pgiam.
     LeftAlone(&'static str),
 }
 
@@ -141,8 +143,8 @@ fn check(case: &Case) {
 }
 
 #[test]
-fn the_header_and_the_preload_library_and_the_program_decide_alike() {
-    // Each case is two or three programs that wait for the server.
+fn the_header_the_preload_library_and_the_program_make_the_same_decisions() {
+    // Each case runs two or three programs that wait for the server.
     for cases in CASES.chunks(6) {
         std::thread::scope(|scope| cases.iter().for_each(|case| drop(scope.spawn(|| check(case)))));
     }
@@ -150,7 +152,7 @@ fn the_header_and_the_preload_library_and_the_program_decide_alike() {
 
 /// `pgiam exec --preload` sets a password file for the program, too.
 #[test]
-fn a_token_of_the_password_file_that_exec_set_is_not_sent_in_clear() {
+fn a_token_from_the_password_file_of_exec_is_not_sent_without_tls() {
     let server = server();
     let directory = temporary_directory();
     let passfile = directory.path().join("passfile");
@@ -184,7 +186,7 @@ fn a_token_of_the_password_file_that_exec_set_is_not_sent_in_clear() {
 }
 
 #[test]
-fn a_password_of_the_password_file_that_beat_the_token_is_named_when_the_login_fails() {
+fn the_error_mentions_a_password_file_whose_password_was_used_instead_of_a_token() {
     let server = server();
     let directory = temporary_directory();
     let passfile = directory.path().join("passfile");
@@ -200,7 +202,7 @@ fn a_password_of_the_password_file_that_beat_the_token_is_named_when_the_login_f
     let expected =
         format!("\npgiam: the password for {ENDPOINT} came from {}, so no token was used", passfile.display());
     assert!(out.contains("authentication failed") && out.contains(&expected), "{out}");
-    // A server that cannot be reached has not seen the password.
+    // A server that cannot be reached did not refuse the password.
     let away = server.conninfo("app_user").replace(&format!("port={}", server.port), "port=1");
     let out = on_instance(
         c_program(),

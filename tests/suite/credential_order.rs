@@ -1,4 +1,4 @@
-//! Which credentials are used: the answer of botocore, the AWS CLI's library, and ours, for the same files and the same
+//! Compares the credentials that pgiam uses with those of botocore, the AWS CLI's library, for the same files and
 //! environment.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::support::{ENDPOINT, REGION, clean_command, python, root, temporary_directory};
 
-/// botocore in a process of its own, which answers one case after the other.
+/// A process with botocore, which answers one case at a time.
 struct Reference {
     process: Child,
     input: ChildStdin,
@@ -48,7 +48,7 @@ impl Drop for Reference {
     }
 }
 
-/// What was used: the key or the role that signs, and the roles assumed on the way with their signers.
+/// The key or role that signs, and the roles assumed before it with their signers.
 #[derive(Debug, PartialEq, Eq)]
 struct Used {
     signer: String,
@@ -56,7 +56,7 @@ struct Used {
     assumed: Vec<(String, String)>,
 }
 
-/// A machine of its own, and the AWS services.
+/// Files, an environment and simulated AWS services for one test.
 struct Machine {
     home: TempDir,
     simulator: Simulator,
@@ -95,7 +95,7 @@ impl Machine {
         self.path(name)
     }
 
-    /// Keys of a user whom STS knows.
+    /// Keys of a user that STS knows.
     fn user(&self, name: &str) -> Credentials {
         let user = Credentials::of_user(name);
         self.simulator.register_credentials(&user);
@@ -124,7 +124,7 @@ impl Machine {
         script
     }
 
-    /// What a key id or a session stands for, without what differs from run to run.
+    /// The user or role of a key id or session token, without the parts that differ between runs.
     fn name_of(&self, access_key_id: &str) -> String {
         match self.simulator.find_credentials(access_key_id) {
             // arn:…:assumed-role/NAME/SESSION
@@ -146,7 +146,7 @@ impl Machine {
         });
         Used {
             assumed: assumed.collect(),
-            // That of a session is new each time.
+            // The key id of a session is new each time.
             session_token: session_token.filter(|_| signer == access_key_id).map(str::to_owned),
             signer,
         }
@@ -176,7 +176,7 @@ impl Machine {
         Ok(self.used(&parameter("X-Amz-Credential").unwrap(), parameter("X-Amz-Security-Token").as_deref()))
     }
 
-    /// `None`: both use the same, or both fail.
+    /// `None`: both use the same credentials, or both fail.
     fn difference(&self, reference: &mut Reference) -> Option<String> {
         match (self.ours(), self.theirs(reference)) {
             (Ok(ours), Ok(theirs)) if ours == theirs => None,
@@ -190,7 +190,7 @@ fn role(name: &str) -> String {
     format!("arn:aws:iam::123456789012:role/{name}")
 }
 
-/// Numbers that look random and are the same in every run.
+/// Pseudorandom numbers that are the same in every run.
 struct Numbers(u64);
 
 impl Numbers {
@@ -200,7 +200,7 @@ impl Numbers {
     }
 }
 
-/// Settings of one profile, one for each bit: its sections in the config and in the credentials file.
+/// Settings of one profile, one for each bit: the sections in the config file and in the credentials file.
 fn profile_settings(machine: &Machine, bits: u64, role_name: &str, source: &str) -> (String, String) {
     let has = |bit: u64| bits & (1 << bit) != 0;
     let (mut config, mut credentials) = (String::new(), String::new());
@@ -231,7 +231,7 @@ fn profile_settings(machine: &Machine, bits: u64, role_name: &str, source: &str)
         config += &machine.keys("config-file");
     }
     if has(7) {
-        // Not with the keys of the other file.
+        // Not combined with the keys of the other file.
         credentials += "aws_security_token = oldtoken\n";
         config += "aws_session_token = newtoken\n";
     }
@@ -257,7 +257,7 @@ fn log_in_to_sso(machine: &Machine) {
 }
 
 #[test]
-fn the_order_of_the_sources_is_that_of_the_aws_cli() {
+fn the_sources_have_the_same_order_as_in_the_aws_cli() {
     let mut reference = Reference::start();
     let mut numbers = Numbers(20_260_102);
     let mut different = Vec::new();
@@ -265,7 +265,7 @@ fn the_order_of_the_sources_is_that_of_the_aws_cli() {
     for round in 0..80 {
         let mut machine = Machine::new();
         log_in_to_sso(&machine);
-        // Few settings at a time, so that the later sources have their turn too.
+        // Few settings at a time, so that the later sources are used too.
         let bits = numbers.next() & numbers.next() & if round % 2 == 0 { numbers.next() } else { u64::MAX };
         let source_bits = numbers.next() & numbers.next();
         let surroundings = numbers.next() & numbers.next();
@@ -324,7 +324,7 @@ fn the_order_of_the_sources_is_that_of_the_aws_cli() {
         *signers.entry(if kind.starts_with("AKIA") { "keys".into() } else { kind.into() }).or_default() += 1;
     }
     assert!(different.is_empty(), "{} differences:\n{}", different.len(), different.join("\n"));
-    assert!(signers.len() >= 7, "the rounds had many kinds of signers: {signers:?}");
+    assert!(signers.len() >= 7, "the cases cover many kinds of signers: {signers:?}");
 }
 
 #[test]
@@ -411,7 +411,36 @@ fn files_are_read_as_the_aws_cli_reads_them() {
 }
 
 #[test]
-fn what_aws_configure_writes_is_read_whatever_the_profile_is_called() {
+fn a_secret_without_a_key_id_is_passed_over_as_in_the_aws_cli() {
+    const PAIR: &str = "aws_access_key_id = AKIDEXPECTED\naws_secret_access_key = s\n";
+    const LONE: &str = "aws_secret_access_key = left over\n";
+    let mut reference = Reference::start();
+    for (environment, config, credentials) in [
+        (true, format!("[profile work]\n{PAIR}"), String::new()),
+        (true, String::new(), format!("[work]\n{PAIR}")),
+        (false, format!("[profile work]\n{PAIR}"), format!("[work]\n{LONE}")),
+        (
+            true,
+            format!("[profile work]\nrole_arn = {}\nsource_profile = base\n", role("app")),
+            format!("[base]\n{LONE}"),
+        ),
+        (false, format!("[profile work]\n{LONE}"), String::new()),
+    ] {
+        let mut machine = Machine::new();
+        machine.file(".aws/config", &config);
+        machine.file(".aws/credentials", &credentials);
+        machine.set("AWS_PROFILE", "work");
+        if environment {
+            machine.set("AWS_SECRET_ACCESS_KEY", "left over");
+        }
+        assert_eq!(machine.difference(&mut reference), None, "{environment} {config} {credentials}");
+        let has_pair = format!("{config}{credentials}").contains("AKIDEXPECTED");
+        assert_eq!(machine.ours().map(|used| used.signer).ok(), has_pair.then(|| "AKIDEXPECTED".to_owned()));
+    }
+}
+
+#[test]
+fn profiles_written_by_aws_configure_are_read_with_any_profile_name() {
     let mut reference = Reference::start();
     for name in ["work", "my work", "Acme Corp/dev (eu)", "it's here", "jane@corp.com", "caf\u{e9}"] {
         let mut machine = Machine::new();
@@ -457,7 +486,7 @@ fn an_sso_session_with_a_quoted_name_is_found() {
 }
 
 #[test]
-fn paths_and_odd_files_are_taken_as_the_aws_cli_takes_them() {
+fn paths_and_unusual_files_are_read_as_the_aws_cli_reads_them() {
     let mut reference = Reference::start();
     let set_up = || {
         let machine = Machine::new();

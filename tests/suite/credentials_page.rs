@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::support::{clean_command, product, root, run, temporary_directory, texts};
 
-/// A machine of the page.
+/// One environment of the page.
 struct Machine {
     home: TempDir,
     simulator: Simulator,
@@ -58,7 +58,7 @@ impl Machine {
         );
     }
 
-    /// What `pgiam` prints, with what differs from run to run replaced by the page's values.
+    /// The output of `pgiam`, with the parts that differ between runs replaced by the page's values.
     fn prints(&self) -> String {
         let mut command = clean_command(product("pgiam"));
         let output = command
@@ -219,7 +219,7 @@ fn pgiam_credentials_prints_what_the_page_says_in_each_environment() {
     assert_eq!(shown, 11);
 }
 
-/// Replaces the address without a listener.
+/// Replaces the address on which no process listens.
 fn mask_port(text: &str) -> String {
     let Some(at) = text.find("http://127.0.0.1:") else { return text.to_owned() };
     let after = text[at + 17..].trim_start_matches(|c: char| c.is_ascii_digit());

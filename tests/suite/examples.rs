@@ -1,5 +1,5 @@
-//! The examples, built through pkg-config against an installed copy, each logging in to the real server with the
-//! instance role's token.
+//! The examples, built with pkg-config and an installed copy. Each logs in to the real server with a token of the
+//! instance role.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -48,12 +48,12 @@ fn the_twenty_line_c_program_logs_in_when_linked_statically() {
 }
 
 #[test]
-fn the_c_program_with_an_event_loop_never_stalls() {
+fn the_c_program_with_an_event_loop_never_blocks() {
     let simulator = simulator();
     simulator.inject(Route::ImdsToken, Fault::Delay { duration: Duration::from_millis(200) }, 1);
     let out = expect_success("nonblocking", &run(&example("nonblocking"), &[], "app_user", &simulator));
     let ticks: u32 = out.split_whitespace().rev().nth(1).and_then(|word| word.parse().ok()).expect("a number of ticks");
-    assert!(ticks > 0, "the loop turned while the metadata service was slow: {out}");
+    assert!(ticks > 0, "the loop ran while the metadata service was slow: {out}");
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn the_ruby_program_logs_in() {
 }
 
 #[test]
-fn a_refused_login_shows_the_words_of_the_server() {
+fn a_refused_login_shows_the_message_of_the_server() {
     let simulator = simulator();
     let programs: [(&Path, Option<&str>); 3] = [
         (&example("connect"), None),
@@ -115,7 +115,7 @@ fn a_refused_login_shows_the_words_of_the_server() {
 }
 
 #[test]
-fn without_credentials_the_program_says_what_was_looked_at() {
+fn without_credentials_the_program_prints_which_sources_were_queried() {
     let simulator = simulator();
     simulator.set_role(None);
     let output = run(&example("connect"), &[], "app_user", &simulator);
@@ -140,7 +140,7 @@ fn files_below(directory: &Path) -> Vec<String> {
 }
 
 #[test]
-fn make_install_puts_everything_in_place_and_make_uninstall_takes_it_away() {
+fn make_install_installs_every_file_and_make_uninstall_removes_them() {
     installed();
     let directory = temporary_directory();
     let destination = format!("DESTDIR={}", directory.path().display());
@@ -148,22 +148,41 @@ fn make_install_puts_everything_in_place_and_make_uninstall_takes_it_away() {
     let version = env!("CARGO_PKG_VERSION");
     let major = version.split('.').next().unwrap();
     let usr = directory.path().join("usr");
-    let mut expected: Vec<String> = [
+    let expected = [
         "bin/pgiam",
         "bin/psql-iam",
         "include/pgiam-libpq.h",
         "include/pgiam.h",
+        "lib/cmake/pgiam/pgiamConfig.cmake",
+        "lib/cmake/pgiam/pgiamConfigVersion.cmake",
         "lib/libpgiam.a",
         "lib/libpgiam.so",
         &format!("lib/libpgiam.so.{major}"),
         &format!("lib/libpgiam.so.{version}"),
         "lib/libpgiam_preload.so",
+        "lib/pkgconfig/pgiam-libpq.pc",
         "lib/pkgconfig/pgiam.pc",
+        "lib/systemd/system/pgiam-passfile@.service",
+        "share/bash-completion/completions/pgiam",
+        "share/fish/vendor_completions.d/pgiam.fish",
+        "share/man/man1/pgiam-exec.1",
+        "share/man/man1/pgiam-token.1",
+        "share/man/man1/pgiam.1",
+        "share/man/man1/psql-iam.1",
+        "share/man/man3/libpgiam.3",
+        "share/man/man3/pgiam_generate_token.3",
+        "share/zsh/site-functions/_pgiam",
     ]
-    .map(|name| usr.join(name).display().to_string())
-    .into();
-    expected.sort();
-    assert_eq!(files_below(directory.path()), expected);
+    .map(|name| usr.join(name).display().to_string());
+    // The manual has a page for each command and function; other tests count them.
+    let page = |path: &String| path.contains("/share/man/");
+    let files = files_below(directory.path());
+    let missing: Vec<_> = expected.iter().filter(|path| !files.contains(path)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    let unknown: Vec<_> = files.iter().filter(|path| !page(path) && !expected.contains(path)).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+    let symbols = crate::support::run("readelf", ["-SW"], Some(usr.join("bin/pgiam")));
+    assert!(!symbols.contains(".symtab"), "it is stripped: {symbols}");
     let link = |name: &str| fs::read_link(usr.join("lib").join(name)).unwrap().display().to_string();
     assert_eq!(link("libpgiam.so"), format!("libpgiam.so.{major}"));
     assert_eq!(link(&format!("libpgiam.so.{major}")), format!("libpgiam.so.{version}"));

@@ -17,7 +17,7 @@ pub(crate) struct Installed {
 
 pub(crate) fn make(arguments: &[&str]) -> Command {
     let mut command = clean_command("make");
-    // A make that runs these tests must not hand its own job server and flags on.
+    // A make that runs these tests must not pass on its job server and flags.
     command.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").current_dir(root()).arg("--silent").args(arguments);
     command
 }
@@ -47,7 +47,8 @@ pub(crate) fn build(prefix: &Path, into: &Path, more: &[&str]) {
     expect_success("make -C c-examples", &output);
 }
 
-/// Puts a program onto an EC2 instance: the role is the only source of credentials, the endpoint is this machine.
+/// Sets a program's environment to that of an EC2 instance: the role is the only source of credentials, and the endpoint
+/// is this computer.
 pub(crate) fn on_instance(command: &mut Command, simulator: &Simulator, installed: &Installed) {
     command
         .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", simulator.url())

@@ -1,5 +1,5 @@
-//! `pgiam exec` with a real server: the programs of PostgreSQL find fresh tokens whenever they connect, and at a terminal
-//! they behave as without it.
+//! `pgiam exec` with a real server: PostgreSQL's programs get a fresh token at every connect, and at a terminal they
+//! behave as without it.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -14,7 +14,7 @@ use crate::support::{
     ENDPOINT, clean_command, expect_success, product, python, run, server, temporary_directory, texts,
 };
 
-/// `pgiam exec FLAGS -- COMMAND` on an EC2 instance. The endpoint is this machine.
+/// `pgiam exec FLAGS -- COMMAND` on an EC2 instance. The endpoint is this computer.
 fn exec(simulator: &Simulator, flags: &[&str], words: &[&str]) -> Command {
     let mut command = clean_command(product("pgiam"));
     command.arg("exec").args(flags).arg("--").args(words);
@@ -69,11 +69,11 @@ fn pg_dump_and_pg_restore_work_in_parallel() {
     succeeds(&[], &["psql", "-Xqc", "set client_min_messages = error; drop schema dumped cascade"]);
 }
 
-/// pgbench is not on PATH everywhere.
+/// A program of the server's bin directory, such as pgbench, which is not always on PATH.
 fn server_program(name: &str) -> String {
     let directory = run("pg_config", ["--bindir"], None::<&str>);
-    let beside = Path::new(directory.trim()).join(name);
-    if beside.exists() { beside.to_str().unwrap().to_owned() } else { name.to_owned() }
+    let path = Path::new(directory.trim()).join(name);
+    if path.exists() { path.to_str().unwrap().to_owned() } else { name.to_owned() }
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn tokens_that_expire_within_seconds_are_renewed_in_time() {
     assert!(err.contains("PAM authentication failed"), "without renewal the logins fail: {err}");
 }
 
-/// `pgiam` and the preload library in one directory, as `make install` puts them into bin and lib.
+/// `pgiam` and the preload library in one directory, as `make install` installs them into bin and lib.
 fn pgiam_with_preload() -> &'static Path {
     static DIRECTORY: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
     let (_, pgiam) = DIRECTORY.get_or_init(|| {
@@ -136,8 +136,8 @@ fn with_preload_every_connection_gets_a_token_and_other_servers_need_no_tls() {
     assert_eq!(expect_success("exec --preload", &output), "app_user\npostgres\n");
 }
 
-/// A server without TLS that asks for the password in clear, and everything that one client sends to it.
-fn what_a_server_without_tls_receives(listener: &TcpListener) -> Vec<u8> {
+/// A server without TLS that requests the password in clear. Returns everything that one client sends to it.
+fn received_by_a_server_without_tls(listener: &TcpListener) -> Vec<u8> {
     let (mut client, _) = listener.accept().unwrap();
     let mut received = Vec::new();
     let message = |client: &mut TcpStream, received: &mut Vec<u8>, prefix: usize| {
@@ -178,7 +178,7 @@ fn with_preload_no_token_ever_reaches_a_server_without_tls() {
         let mut command = exec_with_preload(&simulator, &["sh", "-c", words]);
         command.env("PGPORT", port).env_remove("PGSSLMODE").env_remove("PGSSLROOTCERT");
         let (received, output) = std::thread::scope(|scope| {
-            let server = scope.spawn(|| what_a_server_without_tls_receives(&listener));
+            let server = scope.spawn(|| received_by_a_server_without_tls(&listener));
             let output = command.output().unwrap();
             (server.join().unwrap(), output)
         });
@@ -201,8 +201,8 @@ fn at_a_terminal_ctrl_c_cancels_the_query_and_ctrl_z_stops_the_job() {
     assert!(out.contains("all as at any prompt"), "{out}");
 }
 
-/// A shell with job control at a terminal of its own, and what a person types there. The tests may run in the background of
-/// a script, where SIGINT and SIGQUIT are ignored, and that is inherited.
+/// A shell with job control at a new terminal, and the typed input. The tests may run in the background of a script,
+/// where SIGINT and SIGQUIT are ignored, which is inherited.
 const TERMINAL: &str = r#"
 import os, pty, select, signal, sys, time, shlex
 pid, terminal = pty.fork()

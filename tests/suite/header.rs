@@ -1,4 +1,4 @@
-//! `include/pgiam.h` is generated from `src/` and checked in, and it compiles everywhere. `make header` generates it again.
+//! `include/pgiam.h` is generated from `src/` and checked in, and it compiles as C99 and C++11. `make header` regenerates it.
 
 use std::fs;
 use std::path::Path;
@@ -78,7 +78,7 @@ fn the_example_in_the_header_compiles() {
         .take_while(|line| !line.contains("A token is a password"))
         .map(|line| line.trim_start_matches(" *").to_owned() + "\n")
         .collect();
-    assert!(example.contains("PQconnectdbParams"), "the header opens with an example");
+    assert!(example.contains("PQconnectdbParams"), "the header begins with an example");
     let directory = temporary_directory();
     let file = directory.path().join("example.c");
     fs::write(&file, example.replace("<pgiam.h>", "\"pgiam.h\"")).unwrap();

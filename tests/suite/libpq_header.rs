@@ -18,7 +18,7 @@ pub(crate) fn driver() -> &'static PathBuf {
         let directory = temporary_directory();
         let flags = run("pkg-config", ["--cflags", "libpq"], None::<&str>);
         let mut flags: Vec<&str> = flags.split_whitespace().collect();
-        // Before the library's own flags, so that the linker keeps libpq.
+        // Before the library's flags, so that the linker keeps libpq.
         flags.extend(["-std=c99", "-Wl,--no-as-needed", "-lpq"]);
         let program = c_programs::build("libpq.c", directory.path(), &flags);
         (directory, program)
@@ -51,7 +51,7 @@ fn place() -> String {
 }
 
 #[test]
-fn a_connection_to_an_endpoint_gets_a_token_however_it_is_given() {
+fn a_connection_to_an_endpoint_gets_a_token_with_every_form_of_arguments() {
     let (server, place) = (server(), place());
     let uri = format!(
         "postgresql://app_user@{ENDPOINT}:{}/app?hostaddr=127.0.0.1&sslmode=verify-full&sslrootcert={}",
@@ -90,7 +90,7 @@ fn a_connection_to_an_endpoint_gets_a_token_however_it_is_given() {
 }
 
 #[test]
-fn the_password_rds_iam_asks_for_a_token_and_a_real_password_is_left_alone() {
+fn the_password_rds_iam_requests_a_token_and_a_real_password_is_not_changed() {
     let place = place();
     let asked = drive(&["connectdb", &format!("{place} user=app_user password=rds-iam")], &[]);
     assert!(asked.starts_with("user app_user"), "{asked}");
@@ -124,11 +124,11 @@ fn several_hosts_get_a_token_each() {
 }
 
 #[test]
-fn the_users_own_password_file_still_counts_for_the_other_hosts() {
+fn the_users_password_file_is_still_used_for_the_other_hosts() {
     let (server, nobody) = (server(), aws_simulator::refused_port().unwrap());
     let simulator = server.simulator(SimulatorOptions::default());
     let credentials = simulator.instance_credentials();
-    // Any password that the server accepts can stand in for the user's own.
+    // The test uses a password that the server accepts in place of the user's.
     let environment: pgiam_core::Environment = [
         ("AWS_ACCESS_KEY_ID", credentials.access_key_id.as_str()),
         ("AWS_SECRET_ACCESS_KEY", &credentials.secret_access_key),
@@ -174,13 +174,13 @@ fn behind_a_tunnel_the_token_is_signed_for_the_configured_endpoint() {
     assert_eq!(drive(&["connectdb", &uri], &[]), "user app_user, sslmode require, ticks 0\n");
     let words = ["params", "dbname", &tunnel, "iam_host", ENDPOINT];
     assert_eq!(drive(&words, &[]), "user app_user, sslmode require, ticks 0\n");
-    // No endpoint is configured: libpq connects, and the server asks for a password.
+    // No endpoint is configured: libpq connects, and the server requests a password.
     let out = drive(&["connectdb", &tunnel], &[]);
     assert!(out.starts_with("libpq: "), "{out}");
 }
 
 #[test]
-fn a_token_is_never_sent_in_clear() {
+fn a_token_is_never_sent_without_tls() {
     let place = place();
     for mode in ["disable", "allow", "prefer"] {
         for out in [
@@ -196,7 +196,7 @@ fn a_token_is_never_sent_in_clear() {
 }
 
 #[test]
-fn errors_name_what_is_wrong() {
+fn error_messages_name_the_wrong_setting() {
     let place = place();
     let simulator = server().simulator(SimulatorOptions::default());
     simulator.set_role(None);

@@ -1,12 +1,15 @@
-//! The project's promises, shown on its built products: a real PostgreSQL over TLS, real libpq, the AWS CLI's signer.
+//! Tests of the built products with a real PostgreSQL over TLS, real libpq, and the AWS CLI's signer.
 //!
-//! One program, so that all of it shares one server. Each module tells one part of the story.
+//! They are one program, so that all modules share one server.
 
 mod abi;
 mod c_programs;
 mod connections;
 mod credential_order;
+mod credential_sources;
 mod credentials_page;
+mod doctor;
+mod doctor_aws;
 mod documents;
 mod examples;
 mod examples_support;
@@ -15,11 +18,12 @@ mod exports;
 mod header;
 mod layering;
 mod libpq_header;
-mod logins;
+mod linking;
+mod moto;
 mod preload;
 mod preload_support;
 mod psql_iam;
+mod real_server_logins;
 mod sidecar_page;
-mod sources;
 mod support;
 mod tokens;

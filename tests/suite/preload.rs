@@ -27,7 +27,7 @@ fn logs_in(client: &Client, connection: &[&str], variables: &[(&str, &str)]) {
 }
 
 #[test]
-fn the_library_exports_libpqs_names_only_and_needs_libc_only() {
+fn the_library_exports_only_names_of_libpq_and_needs_only_libc() {
     let library = product("libpgiam_preload.so");
     assert_eq!(exported(&library), listed("crates/pgiam-preload/exports.txt"));
     let dynamic = run("readelf", ["-dW"], Some(&library));
@@ -39,7 +39,7 @@ fn the_library_exports_libpqs_names_only_and_needs_libc_only() {
 }
 
 #[test]
-fn psql_logs_in_however_the_connection_is_given() {
+fn psql_logs_in_with_every_form_of_connection_arguments() {
     let client = Client::new(server());
     let port = server().port.to_string();
     let directory = temporary_directory();
@@ -53,7 +53,7 @@ fn psql_logs_in_however_the_connection_is_given() {
     logs_in(&client, &[&uri], &[]);
     logs_in(&client, &[], &[("PGHOST", ENDPOINT), ("PGUSER", "app_user"), ("PGDATABASE", "app")]);
     logs_in(&client, &["service=app"], &[("PGSERVICEFILE", &services)]);
-    // The password that asks for a token, for programs that insist on one.
+    // The password that requests a token, for programs that require one.
     logs_in(&client, &[&format!("{} password=rds-iam", client.conninfo())], &[]);
     logs_in(&client, &[&client.conninfo()], &[("PGPASSWORD", "rds-iam")]);
     // A token, which may have expired.
@@ -64,7 +64,7 @@ fn psql_logs_in_however_the_connection_is_given() {
 }
 
 #[test]
-fn a_connection_string_of_white_space_means_the_defaults() {
+fn a_connection_string_of_only_white_space_means_the_defaults() {
     let client = Client::new(server());
     for conninfo in ["", " ", "\t \n"] {
         let mut command = client.command(c_program());
@@ -99,7 +99,7 @@ fn each_of_several_hosts_gets_its_own_token() {
 }
 
 /// Runs psql with and without the library; output and exit status must be the same.
-fn untouched(client: &Client, arguments: &[&str], variables: &[(&str, &str)]) -> (String, String) {
+fn same_without_library(client: &Client, arguments: &[&str], variables: &[(&str, &str)]) -> (String, String) {
     let run = |mut command: Command| {
         command.args(["-XAtwc", USER]).args(arguments).envs(variables.iter().copied());
         let output = command.output().unwrap();
@@ -112,7 +112,7 @@ fn untouched(client: &Client, arguments: &[&str], variables: &[(&str, &str)]) ->
 }
 
 #[test]
-fn all_other_calls_are_passed_on_unchanged_errors_included() {
+fn all_other_calls_and_their_errors_are_passed_on_unchanged() {
     let client = Client::new(server());
     let directory = temporary_directory();
     let passfile = directory.path().join("passfile");
@@ -122,16 +122,21 @@ fn all_other_calls_are_passed_on_unchanged_errors_included() {
     let with_password = format!("host={ENDPOINT} user=not_granted dbname=app password=not_granted");
     let without_password = format!("host={ENDPOINT} user=not_granted dbname=app");
 
-    // A password of the user's own wins, wherever it is given.
-    assert_eq!(untouched(&client, &[&with_password], &[]).0, "not_granted\n");
-    assert_eq!(untouched(&client, &[&with_file], &[]).0, "not_granted\n");
-    assert_eq!(untouched(&client, &[&without_password], &[("PGPASSWORD", "not_granted")]).0, "not_granted\n");
-    assert!(untouched(&client, &[&without_password], &[("PGPASSWORD", "x")]).1.contains("authentication failed"));
+    // The user's own password has precedence, wherever it is given.
+    assert_eq!(same_without_library(&client, &[&with_password], &[]).0, "not_granted\n");
+    assert_eq!(same_without_library(&client, &[&with_file], &[]).0, "not_granted\n");
+    assert_eq!(
+        same_without_library(&client, &[&without_password], &[("PGPASSWORD", "not_granted")]).0,
+        "not_granted\n"
+    );
+    assert!(
+        same_without_library(&client, &[&without_password], &[("PGPASSWORD", "x")]).1.contains("authentication failed")
+    );
 
     // Other hosts, and arguments that libpq refuses.
     fs::set_permissions(&passfile, fs::Permissions::from_mode(0o644)).unwrap();
     let refused_file = with_file.replace(ENDPOINT, "localhost");
-    assert!(untouched(&client, &[&refused_file], &[]).1.contains("has group or world access"));
+    assert!(same_without_library(&client, &[&refused_file], &[]).1.contains("has group or world access"));
     let nobody = format!("{} port=1", client.conninfo().replace(ENDPOINT, "localhost"));
     for (connection, variables, words) in [
         (nobody.as_str(), vec![], "Connection refused"),
@@ -147,13 +152,13 @@ fn all_other_calls_are_passed_on_unchanged_errors_included() {
     ] {
         // PGHOSTADDR would be one address for three hosts.
         let variables = [variables.as_slice(), &[("PGHOSTADDR", "")]].concat();
-        let said = untouched(&client, &[connection], &variables).1;
+        let said = same_without_library(&client, &[connection], &variables).1;
         assert!(said.contains(words), "{connection}: {said}");
     }
 }
 
 #[test]
-fn a_token_goes_over_tls_or_not_at_all() {
+fn a_token_is_never_sent_without_tls() {
     let client = Client::new(server());
     let out = client
         .command("psql")
@@ -174,7 +179,7 @@ fn a_token_goes_over_tls_or_not_at_all() {
 }
 
 #[test]
-fn without_credentials_the_error_message_says_why() {
+fn without_credentials_the_error_message_has_the_reason() {
     let client = Client::new(server());
     client.simulator.set_role(None);
     let output = client.command(c_program()).args(["names", &client.conninfo()]).output().unwrap();
@@ -190,7 +195,7 @@ fn without_credentials_the_error_message_says_why() {
 }
 
 #[test]
-fn every_function_that_connects_gets_a_token_and_options_are_the_programs_own() {
+fn every_function_that_connects_gets_a_token_and_the_options_are_those_of_the_program() {
     let client = Client::new(server());
     let passfile = "passfile=/nonexistent/passfile";
     let conninfo = format!("host=localhost user=app_user dbname=app iam_host={ENDPOINT} {passfile}");
@@ -204,7 +209,7 @@ fn every_function_that_connects_gets_a_token_and_options_are_the_programs_own() 
 }
 
 #[test]
-fn a_nonblocking_connect_waits_for_credentials_no_longer_than_its_bound() {
+fn a_nonblocking_connect_waits_for_credentials_no_longer_than_its_limit() {
     let client = Client::new(server());
     let one = client.conninfo();
     let start_with = |conninfo: &str, bound: &str| {
@@ -241,14 +246,14 @@ fn forked_children_and_threads_get_tokens_too() {
 }
 
 #[test]
-fn asynchronous_cancellation_ends_the_thread_and_not_the_program() {
+fn asynchronous_cancellation_ends_only_the_thread() {
     let client = Client::new(server());
     let output = client.command(c_program()).args(["cancel", ""]).output().unwrap();
     assert_eq!(expect_success("cancel", &output), "every thread was cancelled\n");
 }
 
 #[test]
-fn a_reset_logs_in_with_a_new_token_even_if_that_is_longer() {
+fn a_reset_logs_in_with_a_new_token_even_if_it_is_longer() {
     let server = forgetful_server();
     let directory = temporary_directory();
     // Credentials that are valid for two seconds; each session token is longer than the one before.
@@ -298,7 +303,7 @@ fn a_reset_that_tries_several_hosts_gives_each_a_new_token() {
 }
 
 #[test]
-fn a_reset_that_begins_at_a_host_without_tokens_gives_the_next_a_new_one() {
+fn a_reset_that_begins_at_a_host_without_a_token_gives_the_next_host_a_new_one() {
     let (own, served) = (server(), forgetful_server());
     own.as_superuser("app", "create role of_two_hosts login password 'own'");
     served.as_superuser("app", "create role of_two_hosts login in role rds_iam");

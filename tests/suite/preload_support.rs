@@ -10,14 +10,14 @@ use aws_simulator::{Simulator, SimulatorOptions};
 
 use crate::support::{ENDPOINT, Server, clean_command, outlive_a_token, product, root, run, temporary_directory};
 
-/// A machine on which programs run.
+/// A simulated EC2 instance on which programs run.
 pub(crate) struct Client {
     pub(crate) simulator: Simulator,
     server: &'static Server,
 }
 
 impl Client {
-    /// A machine whose instance role the server accepts.
+    /// An instance whose role the server accepts.
     pub(crate) fn new(server: &'static Server) -> Self {
         Self { simulator: server.simulator(SimulatorOptions::default()), server }
     }
@@ -74,14 +74,14 @@ pub(crate) fn outlives_its_tokens(command: &mut Command, times: usize) -> (Strin
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
     let mut input = child.stdin.take().expect("piped");
     let mut output = BufReader::new(child.stdout.take().expect("piped"));
-    let mut said = String::new();
+    let mut printed = String::new();
     for _ in 0..times {
-        output.read_line(&mut said).expect("text");
+        output.read_line(&mut printed).expect("text");
         outlive_a_token();
         input.write_all(b"\n").ok();
     }
     drop(input);
-    output.read_to_string(&mut said).expect("text");
-    let rest = child.wait_with_output().expect("it ends");
-    (said, String::from_utf8_lossy(&rest.stderr).into_owned())
+    output.read_to_string(&mut printed).expect("text");
+    let rest = child.wait_with_output().expect("it exits");
+    (printed, String::from_utf8_lossy(&rest.stderr).into_owned())
 }

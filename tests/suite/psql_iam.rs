@@ -18,7 +18,7 @@ fn psql_iam(shell: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Outp
 }
 
 #[test]
-fn psql_iam_logs_in_however_the_connection_is_named() {
+fn psql_iam_logs_in_with_every_form_of_connection_arguments() {
     let port = server().port.to_string();
     let conninfo = format!("host={ENDPOINT} port={port} user=app_user dbname=app sslmode=verify-full");
     let uri = format!("postgresql://app_user@{ENDPOINT}:{port}/app?sslmode=verify-full");
@@ -43,7 +43,7 @@ fn psql_iam_logs_in_however_the_connection_is_named() {
 }
 
 #[test]
-fn psql_iam_refuses_to_send_a_token_in_clear() {
+fn psql_iam_refuses_to_send_a_token_without_tls() {
     for mode in ["disable", "allow", "prefer"] {
         let conninfo = format!("host={ENDPOINT} user=app_user dbname=app sslmode={mode}");
         let given = ["-h", ENDPOINT, "-U", "app_user", "app"];

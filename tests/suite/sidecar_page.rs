@@ -14,7 +14,7 @@ fn blocks(language: &str) -> Vec<String> {
     page.split(&begin).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
 }
 
-/// Runs a command of the page once, with a path here, and logs in with the file.
+/// Runs a command of the page once, with a temporary path, and logs in with the file.
 fn writes_a_working_file(words: &[&str]) {
     let server = server();
     let simulator = server.simulator(SimulatorOptions::default());

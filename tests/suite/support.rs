@@ -1,4 +1,4 @@
-//! What the tests stand on: built products, a real PostgreSQL, the simulator, a Python with the AWS CLI's signer.
+//! Shared by the tests: built products, a real PostgreSQL, the simulator, a Python with the AWS CLI's signer.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
@@ -20,7 +20,7 @@ pub(crate) fn temporary_directory() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary directory")
 }
 
-/// Runs a program that must succeed and gives its standard output.
+/// Runs a program that must succeed and returns its standard output.
 pub(crate) fn run<S: AsRef<OsStr>>(
     program: impl AsRef<OsStr>,
     arguments: impl IntoIterator<Item = S>,
@@ -28,6 +28,13 @@ pub(crate) fn run<S: AsRef<OsStr>>(
 ) -> String {
     let mut command = Command::new(&program);
     command.args(arguments);
+    // Cargo sets these for a test. A nested build would take them for changes and recompile ring and its dependents.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_"].iter().any(|start| text.starts_with(start)) {
+            command.env_remove(&name);
+        }
+    }
     if let Some(last) = last {
         command.arg(last);
     }
@@ -46,7 +53,7 @@ pub(crate) fn texts(output: &Output) -> (String, String) {
     (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// Where Cargo puts the products. They are brought up to date once, so that no test sees a stale one.
+/// The directory of the built products. They are rebuilt once, so that no test uses an outdated one.
 pub(crate) fn products() -> &'static Path {
     static PRODUCTS: OnceLock<PathBuf> = OnceLock::new();
     PRODUCTS.get_or_init(|| {
@@ -55,7 +62,7 @@ pub(crate) fn products() -> &'static Path {
             ["build", "--workspace", "--quiet", "--locked", "--manifest-path"],
             Some(root().join("Cargo.toml")),
         );
-        let test = std::env::current_exe().expect("the test's own path");
+        let test = std::env::current_exe().expect("the test's path");
         test.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST").to_owned()
     })
 }
@@ -66,14 +73,14 @@ pub(crate) fn product(name: &str) -> PathBuf {
     path
 }
 
-/// A Python with botocore, the AWS CLI, moto and psycopg, in a virtual environment made once.
+/// A Python with botocore, the AWS CLI, moto and psycopg, in a virtual environment that is made once.
 pub(crate) fn python() -> &'static Path {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
     PYTHON.get_or_init(|| PathBuf::from(run(root().join("tools/python-environment"), ["check"], None::<&str>).trim()))
 }
 
-/// A PostgreSQL with TLS whose PAM module checks tokens as RDS does. Stops when its standard input closes, so also when
-/// the test ends in whatever way.
+/// A PostgreSQL with TLS whose PAM module checks tokens as RDS does. It stops when its standard input is closed, also if
+/// the test is killed.
 pub(crate) struct Server {
     _process: Child,
     pub(crate) port: u16,
@@ -83,16 +90,16 @@ pub(crate) struct Server {
     pub(crate) credentials: PathBuf,
 }
 
-/// The one server that all tests share: each brings its own access key.
+/// The server that all tests share. Each test has its own access key.
 pub(crate) fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     SERVER.get_or_init(|| Server::start(&[], &[]))
 }
 
-/// Seconds after which a token is refused by [`forgetful_server`]; a few more than a login takes on a busy machine.
+/// Seconds after which [`forgetful_server`] refuses a token; more than a login takes on a busy computer.
 pub(crate) const SHORT_LIFETIME: u64 = 3;
 
-/// A server that refuses tokens after three seconds, for what happens after a token's lifetime.
+/// A server that refuses tokens after three seconds, to test what happens after a token has expired.
 pub(crate) fn forgetful_server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     SERVER.get_or_init(|| Server::start(&["--max-token-age", &SHORT_LIFETIME.to_string()], &[]))
@@ -120,7 +127,7 @@ impl Server {
         let value = |name: &str| {
             line.split_whitespace()
                 .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
-                .unwrap_or_else(|| panic!("start-postgres said {line:?} and no {name}"))
+                .unwrap_or_else(|| panic!("start-postgres printed {line:?} without {name}"))
                 .to_owned()
         };
         Self {
@@ -133,7 +140,7 @@ impl Server {
         }
     }
 
-    /// What the superuser's psql says.
+    /// The output of psql as the superuser.
     #[allow(dead_code, reason = "for the deep tests")]
     pub(crate) fn as_superuser(&self, database: &str, sql: &str) -> String {
         let output = clean_command("psql")
@@ -146,7 +153,7 @@ impl Server {
         expect_success(sql, &output).trim().to_owned()
     }
 
-    /// A simulator whose instance role this server knows.
+    /// A simulator whose instance role this server accepts.
     pub(crate) fn simulator(&self, options: SimulatorOptions) -> Simulator {
         Simulator::start(SimulatorOptions { credentials_dir: Some(self.credentials.clone()), ..options })
             .expect("the simulator starts")
@@ -161,7 +168,7 @@ impl Server {
         )
     }
 
-    /// Logs in with psql: the name of the user the session runs as, or the server's words.
+    /// Logs in with psql. Returns the session's user, or the server's message.
     pub(crate) fn log_in(&self, user: &str, password: &str) -> Result<String, String> {
         let output = clean_command("psql")
             .args(["-XAtw", "-c", "select current_user", &self.conninfo(user)])
@@ -172,7 +179,7 @@ impl Server {
         if output.status.success() { Ok(out.trim().to_owned()) } else { Err(err) }
     }
 
-    /// The module's last decision for an access key: `accepted`, or the check that refused.
+    /// The module's last decision for an access key: `accepted`, or the name of the check that refused.
     pub(crate) fn decision(&self, access_key_id: &str) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         log.lines()
@@ -186,7 +193,7 @@ impl Server {
     }
 }
 
-/// A command without the AWS, PostgreSQL and proxy variables of whoever runs the tests.
+/// A command without the AWS, PostgreSQL and proxy variables of the tests' environment.
 pub(crate) fn clean_command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
@@ -195,7 +202,7 @@ pub(crate) fn clean_command(program: impl AsRef<OsStr>) -> Command {
             command.env_remove(&name);
         }
     }
-    // No profile files of this user's either.
+    // And without this user's profile files.
     command.env("AWS_CONFIG_FILE", "/dev/null").env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
     command
 }

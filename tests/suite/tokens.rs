@@ -1,4 +1,4 @@
-//! Tokens, byte for byte those of the AWS CLI for the same second.
+//! Tokens are byte for byte equal to those of the AWS CLI for the same second.
 
 use std::path::Path;
 use std::process::Command;
@@ -45,7 +45,7 @@ fn ours(case: &Value) -> Result<String, pgiam_core::Error> {
 }
 
 #[test]
-fn tokens_are_byte_for_byte_those_of_botocore_for_the_same_second() {
+fn tokens_are_byte_for_byte_equal_to_those_of_botocore_for_the_same_second() {
     let cases = reference();
     assert_eq!(cases.len(), CASES);
     let mut regions_from_names = 0;
@@ -57,7 +57,7 @@ fn tokens_are_byte_for_byte_those_of_botocore_for_the_same_second() {
     assert!(regions_from_names > CASES / 10, "the names' own regions were used");
 }
 
-/// A token without what hangs on the second it was made in.
+/// A token without the parts that depend on the time.
 fn without_time(token: &str) -> Vec<String> {
     token
         .trim_end()
@@ -67,9 +67,9 @@ fn without_time(token: &str) -> Vec<String> {
         .collect()
 }
 
-/// The command line too: `aws` and `pgiam` with the same flags. The signatures are compared above, at fixed seconds.
+/// Compares `aws` and `pgiam` with the same flags. The test above compares signatures, at fixed times.
 #[test]
-fn the_helper_takes_the_flags_of_the_aws_command_and_prints_what_it_prints() {
+fn pgiam_token_accepts_the_flags_of_the_aws_command_and_prints_the_same() {
     let host = ["--hostname", "mypg.c9akciq32rpa.eu-central-1.rds.amazonaws.com", "--port", "5432"];
     let rest = ["--username", "jane@corp.com", "--region", "eu-central-1"];
     let print = |program: &Path, command: &[&str]| {

@@ -1,7 +1,7 @@
-//! What exists in the simulated account besides credentials: databases, and who may do what.
+//! The simulated account, except its credentials: databases, metrics, log lines and permissions.
 //!
 //! Policies are evaluated as IAM does for one account: an explicit deny wins; otherwise an identity's policy must allow
-//! the action, and so must its permissions boundary and the organization's service control policy where there is one.
+//! the action, and so must the permissions boundary and the organization's service control policy, if there are any.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,11 +16,11 @@ pub struct Account {
     pub clusters: Vec<DbCluster>,
     /// RDS Proxies.
     pub proxies: Vec<DbProxy>,
-    /// Users and roles with their policies. Somebody who is not listed may do nothing.
+    /// Users and roles with their policies. An identity that is not listed has no permissions.
     pub principals: Vec<Principal>,
     /// The organization's service control policy; `None`: everything is allowed.
     pub service_control_policy: Option<Vec<Statement>>,
-    /// Sums of CloudWatch metrics in the namespace `AWS/RDS`, of the last hours.
+    /// Sums of CloudWatch metrics over the last hours, in the namespace `AWS/RDS`.
     pub metrics: Vec<Metric>,
     /// Events of CloudWatch Logs.
     pub log_events: Vec<LogEvent>,
@@ -44,11 +44,11 @@ pub struct DbInstance {
     pub engine_version: String,
     /// `available`, `creating`, `modifying`, …
     pub status: String,
-    /// Whether IAM database authentication is on.
+    /// Whether IAM database authentication is enabled.
     pub iam_enabled: bool,
-    /// A change of it that waits for the maintenance window.
+    /// A pending change of `iam_enabled`, to be made in the maintenance window.
     pub iam_pending: Option<bool>,
-    /// The cluster that it is a member of.
+    /// The cluster of which it is a member.
     pub cluster: Option<String>,
     /// Logs that are exported to CloudWatch.
     pub log_exports: Vec<String>,
@@ -78,9 +78,9 @@ pub struct DbCluster {
     pub engine_version: String,
     /// `available`, …
     pub status: String,
-    /// Whether IAM database authentication is on.
+    /// Whether IAM database authentication is enabled.
     pub iam_enabled: bool,
-    /// A change of it that waits for the maintenance window.
+    /// A pending change of `iam_enabled`, to be made in the maintenance window.
     pub iam_pending: Option<bool>,
     /// Logs that are exported to CloudWatch.
     pub log_exports: Vec<String>,
@@ -98,21 +98,21 @@ pub struct DbProxy {
     pub resource_id: String,
     /// The proxy's own endpoint.
     pub endpoint: String,
-    /// Further endpoints, by name.
+    /// Additional endpoints, by name.
     pub endpoints: Vec<ProxyEndpoint>,
     /// `available`, …
     pub status: String,
-    /// `IAMAuth` of its secret: `REQUIRED` or `DISABLED`; empty: it has no secret.
+    /// `IAMAuth` of its secret: `REQUIRED` or `DISABLED`; empty if it has no secret.
     pub iam_auth: String,
     /// `DefaultAuthScheme`: `IAM_AUTH` or `NONE`.
     pub default_auth_scheme: String,
-    /// The database behind it, and the state of its health: `AVAILABLE`, `UNAVAILABLE`, …
+    /// The target database, and its health: `AVAILABLE`, `UNAVAILABLE`, …
     pub target: String,
     /// See `target`.
     pub target_state: String,
 }
 
-/// A further endpoint of a proxy.
+/// An additional endpoint of a proxy.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProxyEndpoint {
@@ -140,11 +140,12 @@ pub struct Principal {
 pub struct Statement {
     /// `Allow` or `Deny`.
     pub effect: String,
-    /// Actions, `*` and `?` as IAM reads them.
+    /// Actions, with IAM's wildcards `*` and `?`.
     pub action: Vec<String>,
-    /// Resources, the same way.
+    /// Resources, with the same wildcards.
     pub resource: Vec<String>,
-    /// A statement with a condition applies never here: IAM database authentication supports none.
+    /// A statement with a condition never applies: IAM database authentication supports no conditions.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub condition: Option<serde_json::Value>,
 }
 
@@ -187,7 +188,7 @@ pub struct LogEvent {
     pub message: String,
 }
 
-/// What the evaluation of policies came to, as `SimulatePrincipalPolicy` reports it.
+/// The result of evaluating the policies, as `SimulatePrincipalPolicy` reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Decision {
     /// `allowed`, `explicitDeny` or `implicitDeny`
@@ -206,7 +207,7 @@ impl Account {
         })
     }
 
-    /// Whether a user or role may do something.
+    /// Whether a user or role may perform an action on a resource.
     pub(crate) fn decide(&self, principal: &Principal, action: &str, resource: &str) -> Decision {
         let boundary = principal.boundary.as_deref().map(|statements| effect(statements, action, resource));
         let organization = self.service_control_policy.as_deref().map(|it| effect(it, action, resource));
@@ -225,7 +226,7 @@ impl Account {
     }
 }
 
-/// The strongest first.
+/// In order of precedence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Effect {
     ExplicitDeny,
@@ -242,7 +243,7 @@ fn effect(statements: &[Statement], action: &str, resource: &str) -> Effect {
     effects.min().unwrap_or(Effect::ImplicitDeny)
 }
 
-/// `*` matches any sequence of characters, `?` any one.
+/// `*` matches any sequence of characters, `?` any one character.
 fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t, mut star) = (0, 0, None);
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn policies_boundaries_and_organizations_must_all_allow() {
+    fn an_action_is_allowed_only_if_policy_boundary_and_organization_allow_it() {
         let nothing = || Some(Vec::new());
         assert_eq!(decide(&account(None, None), RESOURCE).name, "allowed");
         assert_eq!(decide(&account(None, None), &RESOURCE.replace("db-ABC", "mypg")).name, "implicitDeny");
@@ -300,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn an_explicit_deny_wins() {
+    fn an_explicit_deny_overrides_an_allow() {
         let mut account = account(None, None);
         let deny = Statement { effect: "Deny".into(), ..Statement::allow("*", "*") };
         account.principals[0].statements.push(deny);

@@ -1,4 +1,4 @@
-//! Addresses at which connecting fails: nobody listens, or nobody answers.
+//! Addresses to which connecting fails: the connection is refused, or the attempt gets no answer.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -6,40 +6,40 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-/// A port on 127.0.0.1 that refuses connections for as long as this value lives: it is bound, so nobody else can have
-/// it, and does not listen.
+/// A port on 127.0.0.1 that refuses connections while this value exists: the socket is bound, so that no other
+/// process can use the port, and does not listen.
 pub struct RefusedPort {
     _socket: Socket,
     address: SocketAddr,
 }
 
-/// An address on 127.0.0.1 at which connecting neither succeeds nor fails for as long as this value lives: it listens,
-/// never accepts, and its queue is full, so that the system drops every further attempt.
+/// An address on 127.0.0.1 where a connection attempt neither succeeds nor fails while this value exists: the socket
+/// listens and never accepts, and its backlog is full, so that the system drops every further attempt.
 pub struct Blackhole {
     _listener: Socket,
     _queue: Vec<TcpStream>,
     address: SocketAddr,
 }
 
-/// A port that nobody listens on.
+/// Returns a port on which no process listens.
 pub fn refused_port() -> io::Result<RefusedPort> {
     let (socket, address) = bound()?;
     Ok(RefusedPort { _socket: socket, address })
 }
 
-/// An address that never answers. Relies on Linux's habit of dropping connection attempts when the queue is full;
-/// `Unsupported` when the system goes on accepting them.
+/// Returns an address that never answers. Linux drops connection attempts when the backlog is full; the result is
+/// `Unsupported` if the system still accepts them.
 pub fn blackhole_address() -> io::Result<Blackhole> {
     let (listener, address) = bound()?;
     listener.listen(0)?;
     let mut queue = Vec::new();
-    // On loopback an attempt that is not dropped succeeds at once.
+    // On loopback, an attempt that is not dropped succeeds immediately.
     while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(100)) {
         queue.push(stream);
         if queue.len() > 64 {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
-                "this system takes connections beyond the queue of the listener",
+                "this system accepts connections when the listener's backlog is full",
             ));
         }
     }

@@ -1,5 +1,5 @@
-//! The simulator's own paths, for tests that run it as a process: the log, the faults, and what the library's methods
-//! change. Never logged, never met by a fault.
+//! The control API under `/simulator/`, for tests that run the simulator as a process: it reads the log, injects faults
+//! and changes settings. Its requests are not logged, and faults do not apply to them.
 
 use std::io;
 
@@ -14,7 +14,7 @@ use crate::route::Route;
 use crate::state::State;
 use crate::time::{from_unix_seconds, unix_seconds};
 
-/// `POST /simulator/faults`. Without `times`, or with null: until the faults are cleared.
+/// `POST /simulator/faults`. Without `times`, or with null, the fault applies until the faults are cleared.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Injection {
@@ -41,7 +41,7 @@ struct ClockOffset {
     offset_seconds: i64,
 }
 
-/// `POST /simulator/expiration`; null lets expirations run again.
+/// `POST /simulator/expiration`; null removes the fixed expiration.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Expiration {
@@ -118,7 +118,7 @@ fn inject(state: &State, injection: Injection) -> io::Result<Value> {
     if injection.route == Route::Any && injection.fault == Fault::Refuse {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "refusing every connection would shut these paths too: tie the fault to a route",
+            "refuse for every request would also block this control API: inject it for a route",
         ));
     }
     state.faults.inject(injection.route, injection.fault, times);

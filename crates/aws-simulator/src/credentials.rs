@@ -1,5 +1,6 @@
-//! The credentials this simulator has handed out or was told of: who owns a key, and until when. Every service issues
-//! through here, STS looks keys up here, and a directory of files tells other processes.
+//! The credentials that were issued or registered: the owner of each key and its expiration. Every service issues
+//! credentials through this module and STS looks keys up in it. A directory of files makes them available to other
+//! processes.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,23 +16,23 @@ use crate::random;
 use crate::sync::lock;
 use crate::time::unix_seconds;
 
-/// One set of credentials, and whom it speaks for.
+/// One set of credentials, and the principal that they authenticate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// `ASIA…` for temporary credentials, `AKIA…` for long-lived ones.
     pub access_key_id: String,
-    /// The key that signs.
+    /// The secret key.
     pub secret_access_key: String,
-    /// Absent for long-lived credentials.
+    /// `None` for long-lived credentials.
     pub session_token: Option<String>,
-    /// Absent for long-lived credentials.
+    /// `None` for long-lived credentials.
     pub expiration: Option<SystemTime>,
-    /// The ARN they speak for, as `GetCallerIdentity` tells it.
+    /// The principal's ARN, as `GetCallerIdentity` returns it.
     pub principal: String,
 }
 
 impl Credentials {
-    /// New temporary credentials with keys nobody else has.
+    /// New temporary credentials with unique keys.
     pub(crate) fn temporary(principal: String, expiration: SystemTime, session_token_length: usize) -> Self {
         Self {
             access_key_id: format!("ASIA{}", random::base32(16)),
@@ -56,14 +57,14 @@ impl Credentials {
     }
 }
 
-/// In every secret that the simulator makes up, so that a test can look for it where no secret may be.
+/// Part of every secret that the simulator generates, so that a test can search for it where no secret is allowed.
 pub const PLANTED: &str = "PLANTED";
 
 fn secret_access_key() -> String {
     format!("{PLANTED}{}", random::base64(40 - PLANTED.len()))
 }
 
-/// Real session tokens begin like this, and contain `/`, `+` and `=`, which a token in a URL must escape.
+/// Real session tokens begin like this and contain `/`, `+` and `=`, which must be percent-encoded in a URL.
 fn session_token(length: usize) -> String {
     const OPENING: &str = "IQoJb3JpZ2luX2VjE";
     let fixed = OPENING.len() + PLANTED.len() + 3;
@@ -73,7 +74,7 @@ fn session_token(length: usize) -> String {
     format!("{OPENING}{PLANTED}{}/+=", random::base64(length - fixed))
 }
 
-/// Every key known, and the directory that mirrors them.
+/// Every known key, and the directory with a file for each.
 pub(crate) struct Keys {
     known: Mutex<HashMap<String, Credentials>>,
     directory: Option<PathBuf>,
@@ -87,7 +88,7 @@ impl Keys {
         Ok(Self { known: Mutex::default(), directory })
     }
 
-    /// Remembers these credentials, and writes their file before anybody can hold them.
+    /// Stores these credentials. Their file is written before any client receives them.
     pub(crate) fn record(&self, credentials: &Credentials) -> io::Result<()> {
         if let Some(directory) = &self.directory {
             write_file(directory, credentials)?;
@@ -101,13 +102,14 @@ impl Keys {
     }
 }
 
-/// The rename makes the file appear whole; the server process that reads it may be of another user, hence 0644.
+/// The file is renamed into place, so that a reader never sees a part of it. Its mode is 0644 because the server that
+/// reads it may run as another user.
 fn write_file(directory: &Path, credentials: &Credentials) -> io::Result<()> {
     let name = &credentials.access_key_id;
     if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "an access key id names a file and must be letters and digits",
+            "an access key id is used as a file name and must consist of letters and digits",
         ));
     }
     let content = json!({
@@ -125,22 +127,22 @@ fn write_file(directory: &Path, credentials: &Credentials) -> io::Result<()> {
     fs::rename(&draft, directory.join(format!("{name}.json")))
 }
 
-/// The credentials that one endpoint keeps handing out until they are close to their end.
+/// The credentials that one endpoint returns until they are close to expiring.
 #[derive(Default)]
-pub(crate) struct Standing {
-    state: Mutex<StandingState>,
+pub(crate) struct EndpointCredentials {
+    state: Mutex<EndpointState>,
 }
 
 #[derive(Default)]
-struct StandingState {
-    held: Option<Credentials>,
-    /// Serve what is held whatever its expiration says.
+struct EndpointState {
+    credentials: Option<Credentials>,
+    /// Return `credentials` even if they have expired.
     fixed: bool,
     pinned_expiration: Option<SystemTime>,
     rotations: u64,
 }
 
-/// What new credentials are to be like.
+/// The properties of new credentials.
 pub(crate) struct Issue<'a> {
     pub(crate) keys: &'a Keys,
     pub(crate) principal: String,
@@ -159,16 +161,16 @@ impl Issue<'_> {
     }
 }
 
-impl Standing {
-    /// What is held, or new credentials when nothing is, or when it is close to its end: the last five minutes, as the
-    /// metadata service promises, or the last quarter of a shorter lifetime.
+impl EndpointCredentials {
+    /// Returns the cached credentials, or new ones if there are none or they expire soon: within five minutes, as the
+    /// metadata service documents it, or within the last quarter of a shorter lifetime.
     pub(crate) fn current(&self, issue: Issue<'_>) -> io::Result<Credentials> {
         let mut state = lock(&self.state);
-        if let Some(held) = &state.held {
+        if let Some(credentials) = &state.credentials {
             let margin = Duration::from_secs(300).min(issue.lifetime / 4);
-            let lasts = held.expiration.is_none_or(|expiration| expiration > issue.now + margin);
+            let lasts = credentials.expiration.is_none_or(|expiration| expiration > issue.now + margin);
             if lasts || state.fixed || state.pinned_expiration.is_some() {
-                return Ok(held.clone());
+                return Ok(credentials.clone());
             }
         }
         state.replace(issue)
@@ -182,30 +184,30 @@ impl Standing {
         lock(&self.state).rotations
     }
 
-    /// Serves exactly these until the next rotation.
+    /// Returns exactly these until the next rotation.
     pub(crate) fn fix(&self, credentials: Credentials) {
         let mut state = lock(&self.state);
-        state.held = Some(credentials);
+        state.credentials = Some(credentials);
         state.fixed = true;
     }
 
-    /// What is held and what comes later ends then, and is not replaced for being near its end.
+    /// Sets the expiration of the cached and of all later credentials. They are not replaced when it is near.
     pub(crate) fn pin(&self, keys: &Keys, expiration: Option<SystemTime>) -> io::Result<()> {
         let mut state = lock(&self.state);
         state.pinned_expiration = expiration;
-        if let (Some(held), Some(_)) = (&mut state.held, expiration) {
-            held.expiration = expiration;
-            keys.record(held)?;
+        if let (Some(credentials), Some(_)) = (&mut state.credentials, expiration) {
+            credentials.expiration = expiration;
+            keys.record(credentials)?;
         }
         Ok(())
     }
 }
 
-impl StandingState {
+impl EndpointState {
     fn replace(&mut self, issue: Issue<'_>) -> io::Result<Credentials> {
         let credentials = issue.make(self.pinned_expiration)?;
-        self.rotations += u64::from(self.held.is_some());
-        self.held = Some(credentials.clone());
+        self.rotations += u64::from(self.credentials.is_some());
+        self.credentials = Some(credentials.clone());
         self.fixed = false;
         Ok(credentials)
     }

@@ -1,4 +1,4 @@
-//! Puts an answer on the wire, whole and in one write, or broken as a fault demands.
+//! Sends a response: complete and in one write, or damaged as a fault specifies.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use crate::faults::Fault;
 use crate::http::Response;
 use crate::sync::Gate;
 
-/// The parts of an answer in bytes, and where they go.
+/// The parts of a response in bytes, and the connection to send them on.
 pub(crate) struct Delivery<'a> {
     pub(crate) stream: &'a TcpStream,
     pub(crate) gate: &'a Gate,
@@ -18,7 +18,7 @@ pub(crate) struct Delivery<'a> {
 }
 
 impl Delivery<'_> {
-    /// Sends, and tells whether the connection may serve another request.
+    /// Sends the response. Returns whether the connection stays open for another request.
     pub(crate) fn send(&self, fault: Option<&Fault>) -> io::Result<bool> {
         let body = &self.response.body;
         let half = &body[..body.len() / 2];
@@ -90,14 +90,14 @@ impl Delivery<'_> {
     }
 }
 
-/// Says nothing until the peer gives up, or the simulator's end shuts the connection down.
+/// Sends nothing until the peer closes the connection or the simulator stops.
 pub(crate) fn hang(mut stream: &TcpStream) -> io::Result<()> {
     let mut ignored = [0; 1024];
     while stream.read(&mut ignored)? > 0 {}
     Ok(())
 }
 
-/// Makes the close that follows a reset.
+/// Makes the following close send a reset.
 pub(crate) fn reset(stream: &TcpStream) -> io::Result<()> {
     socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))
 }

@@ -1,7 +1,7 @@
-//! The faults and the queue they wait in.
+//! The faults and their queue.
 //!
-//! A fault is injected for a route and a number of times. Every request takes the oldest fault whose route covers it,
-//! so faults injected one after the other play like a script: twice 503, then a hang, then good answers again.
+//! A fault is injected for a route and a number of requests. Every request takes the oldest fault whose route covers
+//! it, so that a test can inject a sequence: 503 twice, then a hang, then normal responses again.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -11,30 +11,30 @@ use serde::{Deserialize, Serialize};
 use crate::route::Route;
 use crate::sync::lock;
 
-/// What goes wrong. Those that replace the content run no service code: no credentials are issued, no token is spent.
+/// A fault. Faults that replace the content run no service code: no credentials are issued, no token is used up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
-    /// The connection is reset without an answer. Tied to [`Route::Any`], at once after it was accepted; tied to
-    /// another route, when the request has been read, for only then its route is known.
+    /// The connection is reset without a response: for [`Route::Any`] immediately after it was accepted; for another
+    /// route after the request has been read, because the route is not known earlier.
     Refuse,
     /// The request is read and never answered.
     HangBeforeAnswer,
-    /// Half of the answer's head is sent, then nothing.
+    /// Half of the response head is sent, then nothing.
     HangInHeader,
-    /// The answer's head is sent, then nothing.
+    /// The response head is sent, then nothing.
     HangAfterHeader,
-    /// The answer's head and half of its body are sent, then nothing.
+    /// The response head and half of the body are sent, then nothing.
     HangInBody,
-    /// The answer waits until [`Simulator::release`](crate::Simulator::release) lets it go, then it is a good one.
+    /// The normal response, sent after a call of [`Simulator::release`](crate::Simulator::release).
     Hold,
-    /// The answer comes late by this much, then it is a good one.
+    /// The normal response, sent after a delay.
     Delay {
-        /// How late. In JSON: `duration_ms`.
+        /// The delay. In JSON: `duration_ms`.
         #[serde(rename = "duration_ms", with = "milliseconds")]
         duration: Duration,
     },
-    /// The head at once, then the body byte by byte.
+    /// The head in one write, then the body byte by byte.
     Drip {
         /// The pause before each byte. In JSON: `interval_ms`.
         #[serde(rename = "interval_ms", with = "milliseconds")]
@@ -48,9 +48,9 @@ pub enum Fault {
     },
     /// The head and half of the body, then the connection is reset.
     Reset,
-    /// The body comes in two writes, a few milliseconds apart. A good answer all the same.
+    /// The normal response, with the body sent in two writes a few milliseconds apart.
     SplitBody,
-    /// `Content-Length` promises the whole body, half of it is sent, then the connection is closed in good order.
+    /// `Content-Length` is that of the whole body, half of it is sent, then the connection is closed normally.
     Truncate,
     /// This status, with a short text as body.
     Status(u16),
@@ -64,26 +64,26 @@ pub enum Fault {
     Empty,
     /// 200 with a body of this many bytes.
     Huge(usize),
-    /// 200 with a body that does not end until the client hangs up.
+    /// 200 with a body that does not end until the client closes the connection.
     Endless,
     /// This status (301, 302, 307, 308), with this `Location`.
     Redirect(u16, String),
-    /// A good answer, except that the credentials in it expired an hour ago.
+    /// The normal response, except that the credentials in it expired an hour ago.
     ExpiredCredentials,
-    /// The service's clock is off by this many seconds: the `Date` header, every expiry it writes, and the judgement
-    /// of signatures and tokens.
+    /// The service's clock is wrong by this many seconds: in the `Date` header, in every expiration that it writes,
+    /// and when it verifies signatures and tokens.
     ClockOff(i64),
-    /// Throttled in the words of the service asked: STS answers 400 with code `Throttling`.
+    /// The service's own throttling response: for STS, 400 with the code `Throttling`.
     Throttling,
     /// An STS error document with this status and code.
     StsError(u16, String),
 }
 
-/// How many requests a fault meets.
+/// The number of requests to which a fault applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Times {
-    /// That many, then it is used up.
+    /// That many.
     Count(u32),
     /// All, until [`Simulator::clear_faults`](crate::Simulator::clear_faults).
     Forever,
@@ -95,7 +95,7 @@ impl From<u32> for Times {
     }
 }
 
-/// The faults that wait for requests.
+/// The queue of injected faults.
 #[derive(Default)]
 pub(crate) struct Faults {
     queue: Mutex<Vec<Waiting>>,
@@ -116,17 +116,17 @@ impl Faults {
         lock(&self.queue).clear();
     }
 
-    /// The fault for a request of this route, if one waits.
+    /// Takes the fault for a request of this route, if there is one.
     pub(crate) fn take(&self, route: Route) -> Option<Fault> {
         self.take_where(|waiting| waiting.route.covers(route), |_| true)
     }
 
-    /// Whether a connection that has just been accepted is to be reset.
+    /// Whether to reset a connection that has just been accepted.
     pub(crate) fn refuses_connection(&self) -> bool {
         self.take_where(|waiting| waiting.route == Route::Any, |waiting| waiting.fault == Fault::Refuse).is_some()
     }
 
-    /// Takes the oldest fault that `concerns` the matter, provided that it `applies`.
+    /// Takes the oldest fault for which `concerns` is true, if `applies` is true for it too.
     fn take_where(&self, concerns: impl Fn(&Waiting) -> bool, applies: impl Fn(&Waiting) -> bool) -> Option<Fault> {
         let mut queue = lock(&self.queue);
         queue.retain(|waiting| waiting.times != Times::Count(0));
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn faults_play_in_the_order_of_their_injection() {
+    fn faults_apply_in_the_order_of_injection() {
         let faults = Faults::default();
         faults.inject(Route::ImdsToken, Fault::Status(503), Times::Count(2));
         faults.inject(Route::Imds, Fault::Empty, Times::Count(1));
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_for_any_route_leaves_the_control_paths_alone() {
+    fn a_fault_for_any_route_does_not_apply_to_the_control_api() {
         let faults = Faults::default();
         faults.inject(Route::Any, Fault::Empty, Times::Forever);
         assert_eq!(faults.take(Route::Control), None);
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_survives_its_way_through_json() {
+    fn every_fault_is_the_same_after_serialization_to_json() {
         let tick = Duration::from_millis(7);
         for (fault, text) in [
             (Fault::Refuse, r#""refuse""#),

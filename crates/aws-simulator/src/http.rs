@@ -1,5 +1,5 @@
-//! HTTP/1.1 as far as the services need it: requests with a length or in chunks, answers with a length. Requests flow
-//! in from a socket, answers leave as a head and a body that the delivery (see `delivery`) puts on the wire.
+//! HTTP/1.1 as far as the services need it: requests with a length or in chunks, responses with a length. This module
+//! reads requests from a socket; `delivery` sends responses.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use serde_json::Value;
 const MAXIMUM_HEAD: usize = 64 * 1024;
 const MAXIMUM_BODY: usize = 1024 * 1024;
 
-/// One request, read to its end.
+/// One complete request.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub(crate) method: String,
@@ -17,7 +17,7 @@ pub(crate) struct Request {
     pub(crate) target: String,
     /// The path within the target, still percent-encoded.
     pub(crate) path: String,
-    /// What follows the question mark, still percent-encoded.
+    /// The query string, still percent-encoded.
     pub(crate) query: String,
     pub(crate) wants_close: bool,
     /// Names as received, values trimmed, in order.
@@ -26,7 +26,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// The first header of that name, in whatever case.
+    /// The first header of that name, ignoring case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         find(&self.headers, name)
     }
@@ -42,7 +42,7 @@ impl Request {
     }
 }
 
-/// The first value under `name`, compared without regard to case.
+/// The first value of `name`, ignoring case.
 pub(crate) fn find<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
     headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
 }
@@ -90,7 +90,7 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Reads one request after the other from a connection.
+/// Reads requests from a connection.
 pub(crate) struct RequestReader<'a> {
     stream: &'a TcpStream,
     buffer: Vec<u8>,
@@ -109,8 +109,8 @@ impl<'a> RequestReader<'a> {
         Self { stream, buffer: Vec::new() }
     }
 
-    /// The next request; `None` when the peer has closed between two requests. `InvalidData` means that what came is
-    /// not HTTP.
+    /// The next request; `None` if the peer closed the connection after a request. `InvalidData` means that the bytes
+    /// are not HTTP.
     pub(crate) fn next(&mut self) -> io::Result<Option<Request>> {
         let head = loop {
             if let Some(head) = parse_head(&self.buffer)? {
@@ -199,7 +199,7 @@ impl<'a> RequestReader<'a> {
         Ok(self.buffer.drain(..length).collect())
     }
 
-    /// Whether anything more came before the peer closed.
+    /// Reads more bytes. Returns false if the peer closed the connection.
     fn fill(&mut self) -> io::Result<bool> {
         let mut piece = [0; 4096];
         let mut stream = self.stream;
@@ -232,8 +232,8 @@ fn parse_head(buffer: &[u8]) -> io::Result<Option<Head>> {
     }))
 }
 
-/// Path and query of a target. A client that takes this server for a proxy sends a whole URL; its path counts then,
-/// and the log keeps the target, so that a test can tell.
+/// Path and query of a target. A client that uses this server as a proxy sends an absolute URL; its path is used, and
+/// the log keeps the target, so that a test can check it.
 fn split_target(target: &str) -> (&str, &str) {
     let origin = match target.split_once("://") {
         Some((scheme, rest)) if !scheme.contains('/') => rest.find('/').map_or("/", |slash| &rest[slash..]),
@@ -246,7 +246,7 @@ fn invalid(message: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, message)
 }
 
-/// An answer before it is put on the wire.
+/// A response that has not been sent yet.
 #[derive(Debug, Clone)]
 pub(crate) struct Response {
     pub(crate) status: u16,
@@ -272,8 +272,8 @@ impl Response {
         self
     }
 
-    /// Status line and headers. `length` is what `Content-Length` claims; `None` leaves it out, and the body then ends
-    /// where the connection does.
+    /// Status line and headers. `length` is the value of `Content-Length`; with `None` there is no such header, and the
+    /// body ends when the connection is closed.
     pub(crate) fn head(&self, keep_alive: bool, length: Option<usize>, date: &str) -> Vec<u8> {
         let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
         for (name, value) in &self.headers {
@@ -314,7 +314,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn form_text_is_decoded() {
+    fn a_form_is_decoded() {
         assert_eq!(
             pairs("a=1+2&b=%2Fx%3D&c&d=100%"),
             [("a", "1 2"), ("b", "/x="), ("c", ""), ("d", "100%")]
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_url_as_target_is_read_by_its_path() {
+    fn the_path_is_read_from_a_target_that_is_an_absolute_url() {
         assert_eq!(split_target("http://169.254.169.254/latest/api/token"), ("/latest/api/token", ""));
         assert_eq!(split_target("/a?b=c://d"), ("/a", "b=c://d"));
         assert_eq!(split_target("http://host"), ("/", ""));

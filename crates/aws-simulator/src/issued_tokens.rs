@@ -1,4 +1,4 @@
-//! Tokens that the services issued and accept: session tokens of the metadata service, and tokens of SSO.
+//! Tokens that the services issue and accept: session tokens of the metadata service, and tokens of SSO.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -10,7 +10,7 @@ use crate::random;
 use crate::sync::lock;
 use crate::time::unix_seconds;
 
-/// The session tokens given out, and when each ends.
+/// The session tokens that were issued, and when each expires.
 #[derive(Default)]
 pub(crate) struct SessionTokens {
     ends: Mutex<HashMap<String, SystemTime>>,
@@ -23,27 +23,27 @@ impl SessionTokens {
         token
     }
 
-    /// What is left of a token's life, in whole seconds; `None` when there is no such token any more.
+    /// Whole seconds until a token expires; `None` if the token is unknown or has expired.
     pub(crate) fn seconds_left(&self, token: &str, now: SystemTime) -> Option<i64> {
         let end = *lock(&self.ends).get(token)?;
         (now < end).then(|| unix_seconds(end) - unix_seconds(now))
     }
 
-    /// No token given out so far is good any longer.
+    /// Revokes every token issued so far.
     pub(crate) fn revoke(&self) {
         lock(&self.ends).clear();
     }
 }
 
-/// The tokens that are good now.
+/// The tokens that are valid now.
 pub(crate) struct SsoTokens {
     state: Mutex<TokenState>,
 }
 
 struct TokenState {
-    /// Access tokens and their ends; the configured one has none.
+    /// Access tokens and when they expire; the configured one never does.
     access: HashMap<String, Option<SystemTime>>,
-    /// Each use of a refresh token puts a new one in its place, so that a client that keeps the old one is found out.
+    /// Each use of a refresh token replaces it, so that a client that keeps the old one gets an error.
     refresh: String,
 }
 
@@ -57,7 +57,7 @@ impl SsoTokens {
         }
     }
 
-    /// No access token given so far is good any longer; the refresh token stays good.
+    /// Revokes every access token issued so far; the refresh token stays valid.
     pub(crate) fn revoke_access(&self) {
         lock(&self.state).access.clear();
     }
@@ -66,7 +66,7 @@ impl SsoTokens {
         lock(&self.state).access.get(access_token).is_some_and(|end| end.is_none_or(|end| now < end))
     }
 
-    /// A new access token and the next refresh token; `None` when `refresh_token` is not the one that is due.
+    /// A new access token and the next refresh token; `None` if `refresh_token` is not the current one.
     pub(crate) fn refresh(&self, refresh_token: &str, end: SystemTime) -> Option<(String, String)> {
         let mut state = lock(&self.state);
         if state.refresh != refresh_token {

@@ -1,16 +1,16 @@
-//! A local stand-in for the AWS services that hand out credentials, for tests and demonstrations only.
+//! A local simulator of the AWS services that issue credentials, for tests and demonstrations only.
 //!
-//! One HTTP port on the loopback interface plays, told apart by method and path as in reality:
+//! One HTTP port on the loopback interface simulates these services, distinguished by method and path:
 //!
 //! - the instance metadata service, version 2 (`/latest/…`)
 //! - the container credentials endpoint of ECS and EKS Pod Identity (`/v2/credentials/…`, `/get-credentials`)
 //! - STS: AssumeRole, AssumeRoleWithWebIdentity, GetCallerIdentity (`POST /`)
-//! - RDS, IAM, CloudWatch and CloudWatch Logs, as far as explaining a refused login needs them (`POST /`)
+//! - RDS, IAM, CloudWatch and CloudWatch Logs, as far as `pgiam doctor` needs them (`POST /`)
 //! - the SSO portal (`GET /federation/credentials`) and SSO OIDC (`POST /token`)
 //!
-//! Every request is logged, faults come on command, and every credential issued can be mirrored into a directory, so
-//! that a server can check what was signed with it. Nothing here is shared with the code under test: requests and
-//! signatures are read by this crate's own rules.
+//! Every request is logged, and tests can inject faults. Every issued credential can be written to a directory, so that
+//! a server can verify signatures. This crate shares no code with the code under test: it has its own request parser
+//! and its own verification of signatures.
 //!
 //! ```
 //! use aws_simulator::{Fault, Route, Simulator, SimulatorOptions};
@@ -18,13 +18,13 @@
 //! let simulator = Simulator::start(SimulatorOptions::default())?;
 //! // Point AWS_EC2_METADATA_SERVICE_ENDPOINT or AWS_ENDPOINT_URL_STS at it.
 //! assert!(simulator.url().starts_with("http://127.0.0.1:"));
-//! // The next two token requests fail, then all is well again.
+//! // The next two token requests fail.
 //! simulator.inject(Route::ImdsToken, Fault::Status(503), 2);
 //! assert!(simulator.requests().is_empty());
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! Dropping the [`Simulator`] ends it at once, whatever its connections are stuck in.
+//! Dropping the [`Simulator`] stops it immediately, including connections that are waiting.
 
 #![deny(unsafe_code)]
 
@@ -57,8 +57,8 @@ pub use options::{Clock, SimulatorOptions};
 pub use route::{Route, Service};
 pub use simulator::Simulator;
 
-/// The account that everything here belongs to.
+/// The id of the simulated account.
 pub const ACCOUNT_ID: &str = "123456789012";
 
-/// The instance that the metadata service runs on; also the session name of its credentials.
+/// The id of the simulated instance; also the session name of its credentials.
 pub const INSTANCE_ID: &str = "i-0123456789abcdef0";

@@ -1,4 +1,4 @@
-//! What was asked of the simulator: every request except those to its control paths, in the order of arrival.
+//! The log: every request except those to the control API, in order of arrival.
 
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant, SystemTime};
@@ -11,40 +11,39 @@ use crate::route::{Route, Service};
 use crate::sync::{lock, wait_until};
 use crate::time::unix_milliseconds;
 
-/// One request, as it came in and as it was answered.
+/// One request and the status of its response.
 #[derive(Debug, Clone)]
 pub struct LoggedRequest {
-    /// Counts from 1 over the simulator's life; [`Simulator::clear_requests`](crate::Simulator::clear_requests) does
-    /// not set it back.
+    /// Counts from 1; [`Simulator::clear_requests`](crate::Simulator::clear_requests) does not reset it.
     pub number: u64,
-    /// The service asked.
+    /// The service.
     pub service: Service,
-    /// What was asked of it.
+    /// The route.
     pub route: Route,
     /// `GET`, `PUT`, `POST`, …
     pub method: String,
-    /// The request target as received: path and query, or a whole URL when the client took the simulator for a proxy.
+    /// The request target as received: path and query, or an absolute URL if the client used the simulator as a proxy.
     pub target: String,
-    /// The path alone.
+    /// The path.
     pub path: String,
     /// All headers in order, names as received.
     pub headers: Vec<(String, String)>,
     /// The body, read as UTF-8.
     pub body: String,
-    /// The connection it came in on, counted from 1: equal numbers mean that a connection was used again.
+    /// The number of its connection, from 1: requests with the same number used the same connection.
     pub connection: u64,
-    /// When it had been read, by the simulator's clock.
+    /// When it was read, by the simulator's clock.
     pub time: SystemTime,
-    /// When it had been read, by the machine's monotonic clock.
+    /// When it was read, by the system's monotonic clock.
     pub instant: Instant,
-    /// The status of the answer; `None` while it is not answered, and for good when a fault withholds the answer.
+    /// The status of the response; `None` until it is sent, and forever if a fault prevents the response.
     pub status: Option<u16>,
-    /// The fault that met it.
+    /// The fault that was applied to it.
     pub fault: Option<Fault>,
 }
 
 impl LoggedRequest {
-    /// The first header of that name, in whatever case.
+    /// The first header of that name, ignoring case.
     pub fn header(&self, name: &str) -> Option<&str> {
         http::find(&self.headers, name)
     }
@@ -86,7 +85,7 @@ struct LogState {
 }
 
 impl Log {
-    /// Enters a request that has been read; the number it gets is its name in [`Log::answered`].
+    /// Adds a request and returns its number, for [`Log::answered`].
     pub(crate) fn enter(
         &self,
         request: &Request,
@@ -117,7 +116,7 @@ impl Log {
         number
     }
 
-    /// Notes the status before the answer is sent, so that whoever has the answer finds it in the log.
+    /// Records the status, before the response is sent: a client that has the response finds it in the log.
     pub(crate) fn answered(&self, number: u64, status: u16) {
         let mut state = lock(&self.state);
         if let Some(entry) = state.entries.iter_mut().rfind(|entry| entry.number == number) {

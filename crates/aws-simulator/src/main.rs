@@ -1,4 +1,4 @@
-//! `aws-simulator`: the simulator as a process, for tests in other languages and for demonstrations.
+//! `aws-simulator`: runs the simulator as a process, for tests in other languages and for demonstrations.
 
 #![deny(unsafe_code)]
 
@@ -12,34 +12,34 @@ use aws_simulator::{Simulator, SimulatorOptions};
 
 const USAGE: &str = "\
 Usage: aws-simulator [OPTION]...
-Plays the EC2 metadata service, the container credentials endpoint, STS, the
-SSO portal and SSO OIDC on one port of 127.0.0.1. When it listens, it prints
-one line: ready url=http://127.0.0.1:PORT
+Simulates the EC2 metadata service, the container credentials endpoint, STS,
+the SSO portal and SSO OIDC on one port of 127.0.0.1. When it accepts
+connections, it prints one line: ready url=http://127.0.0.1:PORT
 
-  --port PORT                  port to listen on (default: one that is free)
-  --ipv6                       listen on [::1] too; the line gains ipv6_url=
+  --port PORT                  port to listen on (default: a free one)
+  --ipv6                       also listen on [::1]; the line then has ipv6_url=
   --role ROLE                  role of the instance (default: app-server-role)
-  --no-role                    no role attached to the instance
+  --no-role                    the instance has no role
   --region REGION              region (default: eu-central-1)
   --credentials-dir DIR        write every credential to DIR/ACCESS_KEY_ID.json
   --lifetime SECONDS           lifetime of credentials (default: 21600)
   --session-token-length N     length of session tokens (default: 1000)
   --keep-alive                 keep connections open between requests
-  --container-token TOKEN      demand this Authorization header of containers
-  --external-id ID             demand this external id of AssumeRole
+  --container-token TOKEN      require this Authorization header from containers
+  --external-id ID             require this external id for AssumeRole
   --web-identity-token TOKEN   the web identity token that STS accepts
-  --stop-at-end-of-input       end when standard input ends
-  --help                       print this text
+  --stop-at-end-of-input       exit at the end of standard input
+  --help                       print this help
 
-Control, with curl for example:
+Control API, for curl for example:
   GET    /simulator/health
-  GET    /simulator/requests      what was asked so far; DELETE forgets it
+  GET    /simulator/requests      list the requests; DELETE clears the list
   POST   /simulator/faults        {\"route\":\"imds_token\",\"fault\":{\"status\":503},
                                   \"times\":2}; DELETE removes all faults
-  POST   /simulator/release       lets go the answers that the fault hold holds
+  POST   /simulator/release       send the responses that wait because of the fault hold
   POST   /simulator/rotate        new credentials for instance and container
   POST   /simulator/credentials   {\"access_key_id\":..., \"secret_access_key\":...}
-  POST   /simulator/account       databases, identities and policies, as JSON
+  POST   /simulator/account       set databases, identities and policies
   POST   /simulator/clock         {\"offset_seconds\":-3600}
   POST   /simulator/expiration    {\"expiration\":UNIX_SECONDS or null}
 ";
@@ -89,11 +89,11 @@ fn run(arguments: Arguments) -> io::Result<()> {
     }
 }
 
-/// `None` when help was asked for.
+/// `None` for `--help`.
 fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Arguments>, String> {
     let mut options = SimulatorOptions::default();
     let mut stop_at_end_of_input = false;
-    // `--flag=value` is read as `--flag value`.
+    // `--flag=value` is the same as `--flag value`.
     let mut words = arguments.flat_map(|word| match word.split_once('=') {
         Some((flag, value)) if flag.starts_with("--") => {
             vec![flag.to_owned(), value.to_owned()]

@@ -1,13 +1,13 @@
-//! What a simulator is started with.
+//! Options for starting a simulator.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// Tells the time; tests may give one of their own.
+/// Returns the current time; tests can supply their own.
 pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
-/// How a [`Simulator`](crate::Simulator) is to behave. Start from [`Default`] and change what matters:
+/// Options of a [`Simulator`](crate::Simulator). Start with [`Default`] and change what the test needs:
 ///
 /// ```
 /// use aws_simulator::SimulatorOptions;
@@ -21,41 +21,42 @@ pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 /// ```
 #[derive(Clone)]
 pub struct SimulatorOptions {
-    /// The port on 127.0.0.1 (and `[::1]`); 0, the default, lets the system choose.
+    /// The port on 127.0.0.1 (and `[::1]`); with 0, the default, the system chooses.
     pub port: u16,
-    /// Listen on `[::1]` too. Default: false.
+    /// Also listen on `[::1]`. Default: false.
     pub ipv6: bool,
     /// The role attached to the instance; `None` for none. Default: `app-server-role`.
     pub role: Option<String>,
-    /// The region of the instance, and the one that signatures for STS must name. Default: `eu-central-1`.
+    /// The region of the instance, and the one required in signatures for STS. Default: `eu-central-1`.
     pub region: String,
-    /// How long credentials of instance, container and SSO live. Default: 6 hours. STS goes by `DurationSeconds`.
+    /// Lifetime of credentials of instance, container and SSO. Default: 6 hours. STS uses `DurationSeconds`.
     pub lifetime: Duration,
-    /// Where every credential issued or registered is written as `ACCESS_KEY_ID.json`. Created if absent. Default: none.
+    /// Directory where every issued or registered credential is written as `ACCESS_KEY_ID.json`. Created if it does not
+    /// exist. Default: none.
     pub credentials_dir: Option<PathBuf>,
     /// Length of session tokens in bytes. Default: 1000.
     pub session_token_length: usize,
-    /// Keep connections open between requests. Default: false, every answer says `Connection: close`.
+    /// Keep connections open between requests. Default: false, every response has `Connection: close`.
     pub keep_alive: bool,
-    /// A pause before every answer. Default: none.
+    /// A pause before every response. Default: none.
     pub delay: Duration,
-    /// The simulator's clock. Default: the machine's.
+    /// The simulator's clock. Default: the system's.
     pub now: Clock,
-    /// What the `Authorization` header must be at the container endpoint. Default: `None`, anything goes.
+    /// The `Authorization` header that the container endpoint requires. Default: `None`, any or none.
     pub container_token: Option<String>,
-    /// The external id that AssumeRole demands. Default: none.
+    /// The external id that AssumeRole requires. Default: none.
     pub external_id: Option<String>,
     /// The one web identity token that STS accepts. Default: `simulated-web-identity-token`.
     pub web_identity_token: String,
-    /// An access token that the SSO portal accepts from the start, without end. Default: `simulated-sso-access-token`.
+    /// An access token that the SSO portal accepts and that does not expire. Default: `simulated-sso-access-token`.
     pub sso_access_token: String,
     /// The refresh token that OIDC accepts first. Default: `simulated-sso-refresh-token`.
     pub sso_refresh_token: String,
-    /// The client id that OIDC knows. Default: `simulated-client-id`.
+    /// The registered client id of OIDC. Default: `simulated-client-id`.
     pub sso_client_id: String,
     /// That client's secret. Default: `simulated-client-secret`.
     pub sso_client_secret: String,
-    /// How long access tokens from OIDC live. Default: 8 hours.
+    /// Lifetime of access tokens from OIDC. Default: 8 hours.
     pub sso_access_token_lifetime: Duration,
 }
 

@@ -1,5 +1,5 @@
-//! Random text for keys, tokens and request ids. Nothing here guards a secret that matters; what counts is that
-//! simulators in parallel tests never hand out the same access key id.
+//! Random text for keys, tokens and request ids. It protects no real secret, but simulators in parallel tests must
+//! never issue the same access key id.
 
 use std::fs::File;
 use std::io::Read;
@@ -13,7 +13,7 @@ pub(crate) fn base32(length: usize) -> String {
     text(BASE32, length)
 }
 
-/// `length` characters of the base64 alphabet, `+` and `/` among them, as in secret keys.
+/// `length` characters of the base64 alphabet, including `+` and `/`, as in secret keys.
 pub(crate) fn base64(length: usize) -> String {
     text(BASE64, length)
 }

@@ -1,12 +1,12 @@
-//! What a request asks for: a service, and within it a route. Faults are tied to routes.
+//! Routes: the service and the operation of a request. Faults are injected for routes.
 
 use serde::{Deserialize, Serialize};
 
-/// What a request asks for; also what a fault is tied to.
+/// The operation of a request; also the target of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Route {
-    /// Every request except those to the simulator's own control paths. Never the route of a request.
+    /// Every request except those to the control API. Never the route of a request.
     Any,
     /// Every request to the instance metadata service. As the route of a request: a metadata path not listed here.
     Imds,
@@ -44,13 +44,13 @@ pub enum Route {
     CloudWatch,
     /// Every request to CloudWatch Logs
     Logs,
-    /// The simulator's own paths, `/simulator/…`. No fault touches them.
+    /// The control API, `/simulator/…`. No fault applies to it.
     Control,
     /// A path that belongs to no service.
     Other,
 }
 
-/// The service that a request was for.
+/// The service of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Service {
@@ -102,7 +102,7 @@ impl Route {
         }
     }
 
-    /// Whether a fault tied to `self` meets a request of route `request`.
+    /// Whether a fault for `self` applies to a request of route `request`.
     pub(crate) fn covers(self, request: Self) -> bool {
         match self {
             Self::Any => request != Self::Control,

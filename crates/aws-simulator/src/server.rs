@@ -1,5 +1,5 @@
-//! The listener and one thread per connection. Requests flow from the socket through the fault queue and the service
-//! to the delivery; everything is in the log before the answer is on the wire.
+//! The listener and one thread per connection. A request is read, takes a fault from the queue and is answered by its
+//! service. It is in the log before its response is sent.
 
 use std::io;
 use std::net::{TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use crate::state::{Call, State};
 use crate::time::http_date;
 use crate::{control, services};
 
-/// Accepts until the gate is stopped, then ends every connection and waits for their threads.
+/// Accepts connections until the gate is stopped, then closes all connections and joins their threads.
 pub(crate) fn serve(listener: &TcpListener, state: &Arc<State>) {
     let mut threads: Vec<thread::JoinHandle<()>> = Vec::new();
     loop {
@@ -26,7 +26,7 @@ pub(crate) fn serve(listener: &TcpListener, state: &Arc<State>) {
         threads.retain(|thread| !thread.is_finished());
         match accepted {
             Ok((stream, _)) => threads.extend(open(stream, state)),
-            // Out of file descriptors, most likely: let some be closed.
+            // Probably out of file descriptors: wait until some are closed.
             Err(_) => {
                 state.gate.pause(Duration::from_millis(10));
             }
@@ -34,7 +34,7 @@ pub(crate) fn serve(listener: &TcpListener, state: &Arc<State>) {
     }
     state.connections.shut_down();
     for thread in threads {
-        // A panic in a connection's thread has been printed already, and must not hide a test's own.
+        // A panic in a connection's thread has been printed already and must not hide a panic of the test.
         let _ = thread.join();
     }
 }
@@ -52,7 +52,7 @@ fn open(stream: TcpStream, state: &Arc<State>) -> Option<thread::JoinHandle<()>>
         .name(format!("connection {number}"))
         .stack_size(256 * 1024)
         .spawn(move || {
-            // Errors are the peer's leaving, which the faults provoke.
+            // An error means that the peer closed the connection, which the faults cause.
             let _ = converse(&state, &stream, number);
         })
         .ok()
@@ -79,7 +79,7 @@ fn converse(state: &State, stream: &TcpStream, connection: u64) -> io::Result<()
     }
 }
 
-/// Answers one request, and tells whether the connection may serve another.
+/// Answers one request. Returns whether the connection stays open for another.
 fn answer(state: &State, stream: &TcpStream, request: &Request, connection: u64) -> io::Result<bool> {
     let route = services::route(request);
     let keep_alive = state.options.keep_alive && !request.wants_close;

@@ -1,5 +1,5 @@
 //! Verifies AWS Signature Version 4 in the `Authorization` header, by the rules of "Create a signed AWS API request" in
-//! the IAM User Guide. Written from those rules and not from the signer it helps to test.
+//! the IAM User Guide. It is independent of the signer that it helps to test.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,10 +11,10 @@ use crate::http::{Request, pairs};
 use crate::time::{iso8601, parse_compact};
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
-/// How far `x-amz-date` may be from the service's clock.
+/// The allowed difference between `x-amz-date` and the service's clock.
 const TOLERANCE: Duration = Duration::from_secs(15 * 60);
 
-/// Why a request is not believed.
+/// Why a request is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) status: u16,
@@ -38,7 +38,7 @@ fn invalid_token() -> Refusal {
     refusal(403, "InvalidClientTokenId", "The security token included in the request is invalid.")
 }
 
-/// What the signature must be good for.
+/// The scope and time for which the signature must be valid.
 pub(crate) struct Expected<'a> {
     pub(crate) service: &'a str,
     pub(crate) region: &'a str,
@@ -54,7 +54,7 @@ struct Authorization<'a> {
     signature: &'a str,
 }
 
-/// The credentials that signed `request`, found with `find` by their access key id.
+/// Returns the credentials that signed `request`; `find` looks them up by access key id.
 pub(crate) fn verify(
     request: &Request,
     expected: &Expected<'_>,
@@ -143,7 +143,7 @@ fn check_scope(scope: &str, date: &str, expected: &Expected<'_>) -> Result<(), R
     Ok(())
 }
 
-/// `host` and every `x-amz-` header must be signed; the list must be in order and name only headers that are there.
+/// `host` and every `x-amz-` header must be signed; the list must be sorted and name only headers that the request has.
 fn check_signed_headers(request: &Request, signed: &[&str]) -> Result<(), Refusal> {
     if !signed.is_sorted() || signed.iter().any(|name| *name != name.to_ascii_lowercase()) {
         return Err(mismatch("SignedHeaders must be in lower case and in alphabetical order"));
@@ -235,7 +235,7 @@ fn string_to_sign(date: &str, scope: &str, canonical: &str) -> String {
     format!("{ALGORITHM}\n{date}\n{scope}\n{hash}")
 }
 
-/// The secret key, turned into the key of the scope, one part after the other.
+/// The signing key: derived from the secret key and each part of the scope in turn.
 fn signing_key(secret: &str, scope: &str) -> Vec<u8> {
     scope.split('/').fold(format!("AWS4{secret}").into_bytes(), |key, part| hmac(&key, part))
 }
@@ -264,7 +264,7 @@ mod tests {
         })
     }
 
-    /// The request of AWS's own example, `ListUsers` of 2015.
+    /// The example request of the AWS documentation, `ListUsers` of 2015.
     fn documented_request() -> Request {
         let headers = [
             ("Host", "iam.amazonaws.com"),
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_to_anything_signed_is_found() {
+    fn a_change_of_any_signed_part_is_detected() {
         let mut changed = documented_request();
         changed.body = b"x".to_vec();
         assert_eq!(code(verify(&changed, &expected(), documented_key)), "SignatureDoesNotMatch");
@@ -329,7 +329,7 @@ mod tests {
         assert!(refusal.message.contains("x-amz-extra"), "{refusal:?}");
     }
 
-    /// The documented request, its `Authorization` header changed.
+    /// The documented request with a changed `Authorization` header.
     fn reauthorized(from: &str, to: &str) -> Request {
         let mut request = documented_request();
         let changed = request.headers[3].1.replace(from, to);
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn host_must_be_signed_and_the_list_of_headers_in_order() {
+    fn host_must_be_signed_and_the_list_of_headers_must_be_sorted() {
         for (list, words) in [
             ("content-type;x-amz-date", "'host' must be a 'SignedHeader'"),
             ("host;content-type;x-amz-date", "alphabetical"),
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_hash_in_the_header_must_be_that_of_the_body() {
+    fn a_payload_hash_in_the_header_must_match_the_body() {
         let mut request = reauthorized("host;x-amz-date", "host;x-amz-content-sha256;x-amz-date");
         let wrong = ("x-amz-content-sha256".to_owned(), "0".repeat(64));
         request.headers.push(wrong);
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authorization_that_lacks_a_part_is_incomplete() {
+    fn an_authorization_header_without_one_of_its_parts_is_incomplete() {
         for (from, to) in [
             ("AWS4-HMAC-SHA256 ", "AWS4-HMAC-SHA1 "),
             ("Credential=", "Credentials="),
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_more_than_fifteen_minutes_off_is_refused() {
+    fn a_date_more_than_fifteen_minutes_off_is_refused() {
         for (now, accepted) in [
             ("20150830T125100Z", true),
             ("20150830T125101Z", false),
@@ -406,9 +406,9 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_or_a_session_token_out_of_place_is_an_invalid_client_token() {
-        let nobody = |_: &str| None;
-        assert_eq!(code(verify(&documented_request(), &expected(), nobody)), "InvalidClientTokenId");
+    fn an_unknown_key_or_a_wrong_session_token_is_an_invalid_client_token() {
+        let no_key = |_: &str| None;
+        assert_eq!(code(verify(&documented_request(), &expected(), no_key)), "InvalidClientTokenId");
         let with_token = |id: &str| {
             documented_key(id).map(|credentials| Credentials { session_token: Some("token".to_owned()), ..credentials })
         };
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn expired_credentials_are_told_so() {
+    fn expired_credentials_are_refused_as_expired() {
         let expired = |id: &str| {
             documented_key(id)
                 .map(|credentials| Credentials { expiration: parse_compact("20150830T123000Z"), ..credentials })

@@ -1,4 +1,4 @@
-//! The simulator as a test holds it: started, steered, asked, and ended by drop.
+//! The simulator's Rust API: start, control, inspect; dropping it stops it.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use crate::route::Route;
 use crate::server;
 use crate::state::State;
 
-/// A running simulator. Share it among threads by reference; dropping it ends it.
+/// A running simulator. Threads can share it by reference; dropping it stops it.
 pub struct Simulator {
     state: Arc<State>,
     address: SocketAddr,
@@ -24,11 +24,11 @@ pub struct Simulator {
 }
 
 impl Simulator {
-    /// Binds the port and starts to serve.
+    /// Binds the port and accepts connections.
     ///
     /// # Errors
     ///
-    /// When the port is taken, `[::1]` is asked for and absent, or the credentials directory cannot be created.
+    /// If the port is in use, `[::1]` is requested and not available, or the credentials directory cannot be created.
     pub fn start(options: SimulatorOptions) -> io::Result<Self> {
         let mut listeners = vec![TcpListener::bind((Ipv4Addr::LOCALHOST, options.port))?];
         if options.ipv6 {
@@ -53,7 +53,7 @@ impl Simulator {
         format!("http://{}", self.address)
     }
 
-    /// `http://[::1]:PORT`, when [`SimulatorOptions::ipv6`] asked for it. The port is another one unless it was given.
+    /// `http://[::1]:PORT`, if [`SimulatorOptions::ipv6`] is set. The port is a different one unless it was given.
     pub fn url_ipv6(&self) -> Option<String> {
         self.ipv6_address.map(|address| format!("http://{address}"))
     }
@@ -73,7 +73,7 @@ impl Simulator {
         self.state.settings().clock_offset = seconds;
     }
 
-    // --- what was asked ---
+    // --- requests ---
 
     /// Every request since the start or the last [`clear_requests`](Self::clear_requests), in order of arrival.
     pub fn requests(&self) -> Vec<LoggedRequest> {
@@ -87,105 +87,105 @@ impl Simulator {
         requests
     }
 
-    /// Forgets the requests so far.
+    /// Clears the log.
     pub fn clear_requests(&self) {
         self.state.log.clear();
     }
 
-    /// Waits until the log holds at least `count` requests; false when `timeout` passed first.
+    /// Waits until the log has at least `count` requests; returns false after `timeout`.
     pub fn wait_for_requests(&self, count: usize, timeout: Duration) -> bool {
         self.state.log.wait_for(count, timeout)
     }
 
-    /// How many connections were accepted, those among them that were refused at once included.
+    /// The number of accepted connections, including those that a fault reset immediately.
     pub fn connections(&self) -> u64 {
         self.state.connections.accepted()
     }
 
     // --- faults ---
 
-    /// Lets `fault` meet the next requests of `route`: a number of them, or all with [`Times::Forever`]. Each request
-    /// meets one fault, the oldest that concerns it; faults injected one after the other play in that order.
+    /// Applies `fault` to the next requests of `route`: to a number of them, or to all with [`Times::Forever`]. One
+    /// fault applies to a request: the oldest that was injected for its route.
     pub fn inject(&self, route: Route, fault: Fault, times: impl Into<Times>) {
         self.state.faults.inject(route, fault, times.into());
     }
 
-    /// Removes all faults that wait. Those under way go on.
+    /// Removes all injected faults. Requests to which one already applies are not affected.
     pub fn clear_faults(&self) {
         self.state.faults.clear();
     }
 
-    /// Waits until at least `count` answers are held by [`Fault::Hold`] at once; false when `timeout` passed first.
+    /// Waits until at least `count` responses wait because of [`Fault::Hold`]; returns false after `timeout`.
     pub fn wait_for_held(&self, count: usize, timeout: Duration) -> bool {
         self.state.gate.wait_for_held(count, timeout)
     }
 
-    /// Lets go every answer that [`Fault::Hold`] holds now.
+    /// Sends every response that waits because of [`Fault::Hold`].
     pub fn release(&self) {
         self.state.gate.release();
     }
 
     // --- credentials ---
 
-    /// Gives instance and container new credentials at once and returns those of the instance.
+    /// Replaces the credentials of instance and container and returns those of the instance.
     ///
     /// # Panics
     ///
-    /// When the credentials directory cannot be written.
+    /// If the credentials directory cannot be written.
     pub fn rotate(&self) -> Credentials {
         self.state.rotate().expect(CANNOT_WRITE)
     }
 
-    /// How often the instance's credentials were replaced, by [`rotate`](Self::rotate) or because they came close to
-    /// their end.
+    /// How often the instance's credentials were replaced, by [`rotate`](Self::rotate) or because they were about to
+    /// expire.
     pub fn rotations(&self) -> u64 {
         self.state.instance.rotations()
     }
 
-    /// The credentials that the metadata service would hand out now.
+    /// The credentials that the metadata service would return now.
     ///
     /// # Panics
     ///
-    /// When the credentials directory cannot be written.
+    /// If the credentials directory cannot be written.
     pub fn instance_credentials(&self) -> Credentials {
         let issue = self.state.issue_for_instance(self.state.now());
         self.state.instance.current(issue).expect(CANNOT_WRITE)
     }
 
-    /// The credentials that the container endpoint would hand out now.
+    /// The credentials that the container endpoint would return now.
     ///
     /// # Panics
     ///
-    /// When the credentials directory cannot be written.
+    /// If the credentials directory cannot be written.
     pub fn container_credentials(&self) -> Credentials {
         let issue = self.state.issue_for_container(self.state.now());
         self.state.task.current(issue).expect(CANNOT_WRITE)
     }
 
-    /// Instance and container hand out exactly these, whatever their expiration says, until the next
+    /// Instance and container return exactly these, even if they have expired, until the next
     /// [`rotate`](Self::rotate).
     ///
     /// # Panics
     ///
-    /// When the credentials directory cannot be written.
+    /// If the credentials directory cannot be written.
     pub fn set_credentials(&self, credentials: Credentials) {
         self.register_credentials(&credentials);
         self.state.instance.fix(credentials.clone());
         self.state.task.fix(credentials);
     }
 
-    /// Every expiration that instance and container tell from now on, of the credentials held and of later ones:
-    /// in the past, close by, or one that does not advance when they rotate. `None` lets expirations run again.
+    /// Sets the expiration of the current and all later credentials of instance and container: in the past, soon, or
+    /// one that does not advance when they rotate. `None` restores normal expirations.
     ///
     /// # Panics
     ///
-    /// When the credentials directory cannot be written.
+    /// If the credentials directory cannot be written.
     pub fn set_expiration(&self, expiration: Option<SystemTime>) {
         self.state.set_expiration(expiration).expect(CANNOT_WRITE);
     }
 
-    /// The body of every good answer of `route` from now on, exactly; `None` for the service's own again. The checks
-    /// before it (tokens, signatures) stay in force.
+    /// The exact body of every successful response of `route` from now on; `None` restores the service's own. Tokens
+    /// and signatures are still checked.
     pub fn set_body(&self, route: Route, body: Option<&str>) {
         let bodies = &mut self.state.settings().bodies;
         match body {
@@ -194,53 +194,53 @@ impl Simulator {
         };
     }
 
-    /// Makes STS know these credentials, and writes their file.
+    /// Registers these credentials, so that STS accepts them, and writes their file.
     ///
     /// # Panics
     ///
-    /// When the credentials directory cannot be written.
+    /// If the credentials directory cannot be written.
     pub fn register_credentials(&self, credentials: &Credentials) {
         self.state.keys.record(credentials).expect(CANNOT_WRITE);
     }
 
-    /// What is known of an access key id that was issued or registered here.
+    /// The credentials of an access key id that was issued or registered.
     pub fn find_credentials(&self, access_key_id: &str) -> Option<Credentials> {
         self.state.keys.find(access_key_id)
     }
 
     // --- settings of the services ---
 
-    /// Replaces what exists in the account: databases, identities, metrics and log lines.
+    /// Replaces the account: databases, identities, metrics and log lines.
     pub fn set_account(&self, account: Account) {
         self.state.settings().account = account;
     }
 
-    /// What exists in the account now, changes by `Modify…` and `Put…` included.
+    /// The account now, including changes by `Modify…` and `Put…`.
     pub fn account(&self) -> Account {
         self.state.settings().account.clone()
     }
 
-    /// Attaches a role to the instance, or none. The credentials held are replaced.
+    /// Attaches a role to the instance, or none. Its credentials are replaced.
     ///
     /// # Panics
     ///
-    /// When the credentials directory cannot be written.
+    /// If the credentials directory cannot be written.
     pub fn set_role(&self, role: Option<&str>) {
         self.state.settings().role = role.map(str::to_owned);
         self.rotate();
     }
 
-    /// No IMDS session token given out so far is good any longer: the next request with one is answered 401.
+    /// Revokes every IMDS session token issued so far: a request with one gets 401.
     pub fn revoke_imds_tokens(&self) {
         self.state.imds_tokens.revoke();
     }
 
-    /// What the `Authorization` header must be at the container endpoint; `None` for anything.
+    /// The `Authorization` header that the container endpoint requires; `None` for any or none.
     pub fn set_container_token(&self, token: Option<&str>) {
         self.state.settings().container_token = token.map(str::to_owned);
     }
 
-    /// The external id that AssumeRole demands; `None` for none.
+    /// The external id that AssumeRole requires; `None` for none.
     pub fn set_external_id(&self, external_id: Option<&str>) {
         self.state.settings().external_id = external_id.map(str::to_owned);
     }
@@ -250,7 +250,7 @@ impl Simulator {
         token.clone_into(&mut self.state.settings().web_identity_token);
     }
 
-    /// No SSO access token is good any longer, the configured one included; the refresh token stays good.
+    /// Revokes every SSO access token, including the configured one; the refresh token stays valid.
     pub fn revoke_sso_access_tokens(&self) {
         self.state.sso_tokens.revoke_access();
     }
@@ -262,11 +262,11 @@ impl Drop for Simulator {
     fn drop(&mut self) {
         self.state.gate.stop();
         for address in [Some(self.address), self.ipv6_address].into_iter().flatten() {
-            // Wakes the acceptor. When the attempt fails, connections are waiting and it is awake anyhow.
+            // Wakes the acceptor. If the attempt fails, connections are waiting and the acceptor is not asleep.
             let _ = TcpStream::connect_timeout(&address, Duration::from_secs(1));
         }
         for acceptor in self.acceptors.drain(..) {
-            // A panic there has been printed already, and must not hide a test's own.
+            // A panic there has been printed already and must not hide a panic of the test.
             let _ = acceptor.join();
         }
     }

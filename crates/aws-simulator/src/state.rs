@@ -1,5 +1,5 @@
-//! What all connections share: the options, the settings that may change while the simulator runs, what was issued,
-//! what waits and what was asked.
+//! The state that all connections share: options, settings that can change while the simulator runs, issued
+//! credentials, injected faults and the log.
 
 use std::collections::HashMap;
 use std::io;
@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, Weak};
 use std::time::{Duration, SystemTime};
 
 use crate::account::Account;
-use crate::credentials::{Credentials, Issue, Keys, Standing};
+use crate::credentials::{Credentials, EndpointCredentials, Issue, Keys};
 use crate::faults::{Fault, Faults};
 use crate::issued_tokens::{SessionTokens, SsoTokens};
 use crate::log::Log;
@@ -22,7 +22,7 @@ use crate::{ACCOUNT_ID, INSTANCE_ID};
 /// The role of the task behind the container endpoint.
 pub(crate) const CONTAINER_ROLE: &str = "task-role";
 
-/// All of it.
+/// The shared state.
 pub(crate) struct State {
     pub(crate) options: SimulatorOptions,
     settings: Mutex<Settings>,
@@ -31,15 +31,15 @@ pub(crate) struct State {
     pub(crate) gate: Gate,
     pub(crate) connections: Connections,
     pub(crate) keys: Keys,
-    /// What the instance metadata service hands out.
-    pub(crate) instance: Standing,
-    /// What the container endpoint hands out.
-    pub(crate) task: Standing,
+    /// The credentials of the instance metadata service.
+    pub(crate) instance: EndpointCredentials,
+    /// The credentials of the container endpoint.
+    pub(crate) task: EndpointCredentials,
     pub(crate) imds_tokens: SessionTokens,
     pub(crate) sso_tokens: SsoTokens,
 }
 
-/// What a test may change on the way.
+/// Settings that a test can change.
 pub(crate) struct Settings {
     pub(crate) role: Option<String>,
     pub(crate) container_token: Option<String>,
@@ -47,7 +47,7 @@ pub(crate) struct Settings {
     pub(crate) web_identity_token: String,
     pub(crate) clock_offset: i64,
     pub(crate) account: Account,
-    /// Bodies that take the place of good ones.
+    /// Bodies that replace those of successful responses.
     pub(crate) bodies: HashMap<Route, String>,
 }
 
@@ -68,8 +68,8 @@ impl State {
             gate: Gate::default(),
             connections: Connections::default(),
             keys: Keys::new(options.credentials_dir.clone())?,
-            instance: Standing::default(),
-            task: Standing::default(),
+            instance: EndpointCredentials::default(),
+            task: EndpointCredentials::default(),
             imds_tokens: SessionTokens::default(),
             sso_tokens: SsoTokens::new(&options),
             options,
@@ -80,7 +80,7 @@ impl State {
         lock(&self.settings)
     }
 
-    /// The simulator's time: the clock of the options, moved by the offset set since.
+    /// The simulator's time: the clock of the options plus the offset.
     pub(crate) fn now(&self) -> SystemTime {
         let offset = self.settings().clock_offset;
         shifted((self.options.now)(), offset)
@@ -96,7 +96,7 @@ impl State {
         self.issue(CONTAINER_ROLE, "task", self.options.lifetime, now)
     }
 
-    /// Credentials of a role session that are about to be issued.
+    /// New credentials of a role session.
     pub(crate) fn issue(&self, role: &str, session: &str, lifetime: Duration, now: SystemTime) -> Issue<'_> {
         self.issue_to(format!("arn:aws:sts::{ACCOUNT_ID}:assumed-role/{role}/{session}"), lifetime, now)
     }
@@ -105,7 +105,7 @@ impl State {
         Issue { keys: &self.keys, principal, lifetime, session_token_length: self.options.session_token_length, now }
     }
 
-    /// New credentials at once, of instance and container; those of the instance are returned.
+    /// Replaces the credentials of instance and container; returns those of the instance.
     pub(crate) fn rotate(&self) -> io::Result<Credentials> {
         let now = self.now();
         self.task.rotate(self.issue_for_container(now))?;
@@ -118,7 +118,7 @@ impl State {
     }
 }
 
-/// One request on its way through a service: what it is for, and what time it is taken to be.
+/// The context of one request: its route, and the current time for it.
 pub(crate) struct Call {
     pub(crate) route: Route,
     pub(crate) now: SystemTime,
@@ -134,13 +134,13 @@ impl Call {
         Self { route, now, serves_expired: fault == Some(&Fault::ExpiredCredentials) }
     }
 
-    /// The expiration to write for credentials that really end then.
+    /// The expiration to write for credentials with this expiration.
     pub(crate) fn expiration(&self, real: Option<SystemTime>) -> Option<SystemTime> {
         if self.serves_expired { Some(shifted(self.now, -3600)) } else { real }
     }
 }
 
-/// The open connections, to be shut down when the simulator ends.
+/// The open connections, which are shut down when the simulator stops.
 #[derive(Default)]
 pub(crate) struct Connections {
     accepted: AtomicU64,
@@ -163,11 +163,11 @@ impl Connections {
         open.push(stream);
     }
 
-    /// Ends every read and write under way.
+    /// Interrupts every read and write.
     pub(crate) fn shut_down(&self) {
         for stream in lock(&self.open).drain(..) {
             if let Some(stream) = stream.upgrade() {
-                // A connection that the peer has ended already cannot be shut down, and need not be.
+                // Fails for a connection that the peer has closed, which needs no shutdown.
                 let _ = stream.shutdown(Shutdown::Both);
             }
         }

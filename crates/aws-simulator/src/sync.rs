@@ -1,14 +1,14 @@
-//! Locks that outlive a panicking test thread, and the gate at which answers wait.
+//! Locks that stay usable after a panic in a test thread, and the gate at which responses wait.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Locks, even when a thread panicked with the lock held: every value here is whole at every moment.
+/// Locks a mutex even if a thread panicked while it had the lock: no value is ever left inconsistent.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Where connection threads wait: for time to pass, or to be released. The simulator's end opens it for good.
+/// Connection threads wait here for a delay or for a release. When the simulator stops, all waits end.
 #[derive(Default)]
 pub(crate) struct Gate {
     state: Mutex<GateState>,
@@ -19,7 +19,7 @@ pub(crate) struct Gate {
 struct GateState {
     stopped: bool,
     releases: u64,
-    held: usize,
+    waiting: usize,
 }
 
 impl Gate {
@@ -32,37 +32,37 @@ impl Gate {
         lock(&self.state).stopped
     }
 
-    /// Lets go everything that waits in [`Gate::hold`] now.
+    /// Releases every thread that waits in [`Gate::hold`].
     pub(crate) fn release(&self) {
         lock(&self.state).releases += 1;
         self.changed.notify_all();
     }
 
-    /// Waits for the next release; false when the simulator ended instead.
+    /// Waits for the next release; returns false if the simulator stops first.
     pub(crate) fn hold(&self) -> bool {
         let mut state = lock(&self.state);
         let seen = state.releases;
-        state.held += 1;
+        state.waiting += 1;
         self.changed.notify_all();
         while !state.stopped && state.releases == seen {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.held -= 1;
+        state.waiting -= 1;
         !state.stopped
     }
 
-    /// Whether `count` answers were held at once before the time was over.
+    /// Waits until `count` responses wait in [`Gate::hold`] at the same time; returns false after `timeout`.
     pub(crate) fn wait_for_held(&self, count: usize, timeout: Duration) -> bool {
-        wait_until(&self.state, &self.changed, timeout, |state| state.held >= count)
+        wait_until(&self.state, &self.changed, timeout, |state| state.waiting >= count)
     }
 
-    /// Lets time pass; false when the simulator ended meanwhile.
+    /// Waits for a duration; returns false if the simulator stops first.
     pub(crate) fn pause(&self, duration: Duration) -> bool {
         !wait_until(&self.state, &self.changed, duration, |state| state.stopped)
     }
 }
 
-/// Waits until `condition` holds or the time is over, and tells which.
+/// Waits until `condition` is true; returns false after the timeout.
 pub(crate) fn wait_until<T>(
     mutex: &Mutex<T>,
     changed: &Condvar,

@@ -1,5 +1,5 @@
-//! Instants as the AWS services write them: ISO 8601 in JSON and XML, the HTTP `Date` header, and the compact form of
-//! `x-amz-date`. Proleptic Gregorian calendar, UTC only; leap seconds do not exist here, as in Unix time.
+//! Time formats of the AWS services: ISO 8601 in JSON and XML, the HTTP `Date` header, and the compact form of
+//! `x-amz-date`. Proleptic Gregorian calendar, UTC only; without leap seconds, as in Unix time.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,7 +16,7 @@ pub(crate) fn unix_seconds(time: SystemTime) -> i64 {
     }
 }
 
-/// Whole milliseconds since 1970, as the SSO portal counts.
+/// Whole milliseconds since 1970, as the SSO portal writes them.
 pub(crate) fn unix_milliseconds(time: SystemTime) -> i64 {
     match time.duration_since(UNIX_EPOCH) {
         Ok(after) => after.as_millis() as i64,
@@ -24,12 +24,12 @@ pub(crate) fn unix_milliseconds(time: SystemTime) -> i64 {
     }
 }
 
-/// The instant that many seconds after 1970.
+/// The time that many seconds after 1970.
 pub(crate) fn from_unix_seconds(seconds: i64) -> SystemTime {
     shifted(UNIX_EPOCH, seconds)
 }
 
-/// `time` moved by a signed number of seconds.
+/// `time` plus a signed number of seconds.
 pub(crate) fn shifted(time: SystemTime, seconds: i64) -> SystemTime {
     let distance = Duration::from_secs(seconds.unsigned_abs());
     if seconds < 0 { time - distance } else { time + distance }
@@ -86,7 +86,7 @@ fn split(time: SystemTime) -> (i64, i64) {
     (seconds.div_euclid(SECONDS_A_DAY), seconds.rem_euclid(SECONDS_A_DAY))
 }
 
-/// Year, month and day of a day number. The year is counted from March, so that the leap day comes last.
+/// Year, month and day of a day number. Years are counted from March, so that the leap day is the last day.
 fn date_of(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn instants_are_written_as_the_services_write_them() {
+    fn times_are_written_in_the_formats_of_the_services() {
         let time = from_unix_seconds(1_440_938_160);
         assert_eq!(iso8601(time), "2015-08-30T12:36:00Z");
         assert_eq!(http_date(time), "Sun, 30 Aug 2015 12:36:00 GMT");
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn the_compact_form_is_read_and_impossible_dates_are_refused() {
+    fn the_compact_form_is_parsed_and_invalid_dates_are_refused() {
         assert_eq!(parse_compact("20150830T123600Z"), Some(from_unix_seconds(1_440_938_160)));
         for wrong in
             ["", "20150830T123600", "20150230T123600Z", "20151330T123600Z", "20150830T243600Z", "2015083xT123600Z"]

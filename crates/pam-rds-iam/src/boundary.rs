@@ -1,8 +1,8 @@
-//! What libpam calls, and what it is called for: the user's name, and the password by way of the conversation.
+//! The functions that libpam calls, and the calls to libpam for the user's name and password.
 //!
-//! Declared by hand from `security/pam_modules.h` and `_pam_types.h` of Linux-PAM, so that building needs no headers
-//! of it. `pam_get_item` is looked up in the process at run time: whoever loads a PAM module has libpam, and programs
-//! that use this crate as a library need not have it.
+//! The declarations follow `security/pam_modules.h` and `_pam_types.h` of Linux-PAM, so that the build does not need
+//! these headers. `pam_get_item` is looked up in the process at run time: a process that loads a PAM module has libpam,
+//! and a program that uses this crate as a library does not need it.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::io::Write;
@@ -25,7 +25,7 @@ const PAM_CONV: c_int = 5;
 
 const PAM_PROMPT_ECHO_OFF: c_int = 1;
 
-/// libpam's own, never looked into.
+/// An opaque structure of libpam.
 #[repr(C)]
 pub(crate) struct PamHandle {
     opaque: [u8; 0],
@@ -62,7 +62,7 @@ type GetItem = unsafe extern "C" fn(handle: *const PamHandle, item: c_int, value
 ///
 /// # Safety
 ///
-/// Called by libpam: `handle` is that of the transaction, `arguments` holds `count` C strings.
+/// Called by libpam: `handle` belongs to the transaction, `arguments` has `count` C strings.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn pam_sm_authenticate(
     handle: *mut PamHandle,
@@ -71,22 +71,22 @@ pub(crate) unsafe extern "C" fn pam_sm_authenticate(
     arguments: *const *const c_char,
 ) -> c_int {
     guarded(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: promised by the caller.
         let (arguments, user) = unsafe { (read_arguments(count, arguments), get_user(handle)?) };
         let path = config_path(&arguments)?;
         let configuration = Configuration::read(&path).map_err(Failure::service)?;
-        // SAFETY: the caller's promise.
+        // SAFETY: promised by the caller.
         let token = unsafe { ask_for_password(handle)? };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(Failure::service)?;
         match configuration.login(&token, &user, now.as_secs() as i64).map_err(Failure::service)? {
             Ok(_) => Ok(()),
-            // The log has the reason.
+            // The reason is in the log.
             Err(_) => Err(Failure::silent(PAM_AUTH_ERR)),
         }
     })
 }
 
-/// PostgreSQL asks whether the account may be used; whoever was authenticated may.
+/// Allows the account of every authenticated user.
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn pam_sm_acct_mgmt(
     _handle: *mut PamHandle,
@@ -97,7 +97,7 @@ pub(crate) extern "C" fn pam_sm_acct_mgmt(
     PAM_SUCCESS
 }
 
-/// There are no credentials of the operating system to set.
+/// Does nothing: there are no operating system credentials to set.
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn pam_sm_setcred(
     _handle: *mut PamHandle,
@@ -108,7 +108,7 @@ pub(crate) extern "C" fn pam_sm_setcred(
     PAM_SUCCESS
 }
 
-/// PostgreSQL opens no PAM sessions; other programs may.
+/// Does nothing: PostgreSQL does not open PAM sessions, but other programs may.
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn pam_sm_open_session(
     _handle: *mut PamHandle,
@@ -130,7 +130,7 @@ pub(crate) extern "C" fn pam_sm_close_session(
     PAM_SUCCESS
 }
 
-/// What libpam is told, and what the server's own log (standard error) is told if the fault is in the set-up.
+/// The result for libpam, and a message for the server's log (standard error) if the configuration is wrong.
 struct Failure {
     code: c_int,
     complaint: Option<String>,
@@ -146,10 +146,10 @@ impl Failure {
     }
 }
 
-/// No panic may reach libpam's C.
+/// Catches panics, which must not reach libpam.
 fn guarded(work: impl FnOnce() -> Result<(), Failure>) -> c_int {
     let outcome = catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(Failure::service("a panic, which is a defect of this module")));
+        .unwrap_or_else(|_| Err(Failure::service("internal error: this module panicked")));
     match outcome {
         Ok(()) => PAM_SUCCESS,
         Err(Failure { code, complaint }) => {
@@ -166,12 +166,12 @@ fn config_path(arguments: &[Vec<u8>]) -> Result<PathBuf, Failure> {
         .iter()
         .find_map(|argument| argument.strip_prefix(b"config="))
         .map(|path| PathBuf::from(std::ffi::OsStr::from_bytes(path)))
-        .ok_or_else(|| Failure::service("the PAM configuration lacks the argument config=PATH"))
+        .ok_or_else(|| Failure::service("the PAM configuration has no argument config=PATH"))
 }
 
 /// # Safety
 ///
-/// `arguments` holds `count` C strings.
+/// `arguments` has `count` C strings.
 unsafe fn read_arguments(count: c_int, arguments: *const *const c_char) -> Vec<Vec<u8>> {
     let count = usize::try_from(count).unwrap_or(0);
     if arguments.is_null() {
@@ -179,7 +179,7 @@ unsafe fn read_arguments(count: c_int, arguments: *const *const c_char) -> Vec<V
     }
     (0..count)
         .map(|index| {
-            // SAFETY: the index is below the count, and each element is a C string, by the caller's promise.
+            // SAFETY: the index is below the count, and the caller promises that each element is a C string.
             unsafe { CStr::from_ptr(*arguments.add(index)) }.to_bytes().to_vec()
         })
         .collect()
@@ -188,12 +188,12 @@ unsafe fn read_arguments(count: c_int, arguments: *const *const c_char) -> Vec<V
 /// libpam's `pam_get_item`, from the process that loaded this module.
 fn pam_get_item() -> Result<GetItem, Failure> {
     let name = c"pam_get_item".as_ptr();
-    // SAFETY: both names are C strings, and a null handle is not used. A library that is not loaded stays so; one that
-    // is gets another reference, which is never given back: it does no harm, and the function stays valid.
+    // SAFETY: both names are C strings, and a null handle is not used. RTLD_NOLOAD loads nothing; it adds a reference
+    // to a loaded library, which is never released, so that the function stays valid.
     let symbol = unsafe {
         let symbol = libc::dlsym(libc::RTLD_DEFAULT, name);
         if symbol.is_null() {
-            // A host may have loaded libpam for itself alone.
+            // The program may have loaded libpam with RTLD_LOCAL.
             let libpam = libc::dlopen(c"libpam.so.0".as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD);
             if libpam.is_null() { ptr::null_mut() } else { libc::dlsym(libpam, name) }
         } else {
@@ -203,7 +203,7 @@ fn pam_get_item() -> Result<GetItem, Failure> {
     if symbol.is_null() {
         return Err(Failure::service("libpam is not in this process"));
     }
-    // SAFETY: the symbol is Linux-PAM's function, whose type this is.
+    // SAFETY: the symbol is Linux-PAM's function and has this type.
     Ok(unsafe { std::mem::transmute::<*mut c_void, GetItem>(symbol) })
 }
 
@@ -213,7 +213,7 @@ fn pam_get_item() -> Result<GetItem, Failure> {
 unsafe fn get_item(handle: *mut PamHandle, item: c_int) -> Result<*const c_void, Failure> {
     let get_item = pam_get_item()?;
     let mut value = ptr::null();
-    // SAFETY: the handle is valid by the caller's promise, and the output is a live variable.
+    // SAFETY: the caller promises that the handle is valid, and the output is a local variable.
     match unsafe { get_item(handle, item, &mut value) } {
         PAM_SUCCESS => Ok(value),
         code => Err(Failure::silent(code)),
@@ -224,43 +224,44 @@ unsafe fn get_item(handle: *mut PamHandle, item: c_int) -> Result<*const c_void,
 ///
 /// `handle` is a transaction of libpam.
 unsafe fn get_user(handle: *mut PamHandle) -> Result<String, Failure> {
-    // SAFETY: the caller's promise.
+    // SAFETY: promised by the caller.
     let user = unsafe { get_item(handle, PAM_USER)? }.cast::<c_char>();
     if user.is_null() {
         return Err(Failure::silent(PAM_USER_UNKNOWN));
     }
-    // SAFETY: the item is a C string that libpam keeps until it is set anew.
+    // SAFETY: the item is a C string that stays valid until it is set again.
     let user = unsafe { CStr::from_ptr(user) };
     Ok(user.to_string_lossy().into_owned())
 }
 
-/// Has the program ask its client, and takes whatever length comes: `pam_exec` and others cut at 512 bytes.
+/// Gets the password through the program's conversation function, without a limit on its length: `pam_exec` and other
+/// modules truncate it to 512 bytes.
 ///
 /// # Safety
 ///
 /// `handle` is a transaction of libpam.
 unsafe fn ask_for_password(handle: *mut PamHandle) -> Result<Vec<u8>, Failure> {
-    // SAFETY: the caller's promise.
+    // SAFETY: promised by the caller.
     let conversation = unsafe { get_item(handle, PAM_CONV)? }.cast::<PamConversation>();
-    // SAFETY: the item is null or points to the structure that the program gave to pam_start, which lives on.
+    // SAFETY: the item is null or points to the structure that the program gave to pam_start, which is still valid.
     let Some(PamConversation { converse: Some(converse), data }) = (unsafe { conversation.as_ref() }) else {
-        return Err(Failure::service("the program gave no conversation function"));
+        return Err(Failure::service("the program has no conversation function"));
     };
 
     let message = PamMessage { style: PAM_PROMPT_ECHO_OFF, text: c"Password: ".as_ptr() };
     let mut messages = ptr::from_ref(&message);
     let mut response: *mut PamResponse = ptr::null_mut();
-    // SAFETY: one message is announced and one is given; all of it outlives the call.
+    // SAFETY: the count of messages is one; all arguments outlive the call.
     let code = unsafe { converse(1, &mut messages, &mut response, *data) };
     if code != PAM_SUCCESS {
-        // The client has gone, or had no password: nothing was decided, so nothing is logged.
+        // The client disconnected or sent no password: there is no decision to log.
         return Err(Failure::silent(code));
     }
     if response.is_null() {
         return Err(Failure::silent(PAM_CONV_ERR));
     }
-    // SAFETY: after success this is an array of one response, from malloc and ours to free, as is the text in it, a C
-    // string or null. Both are freed once and not used again.
+    // SAFETY: after success this is an array of one response with a C string or null. The caller owns both, from
+    // malloc. They are freed once and not used afterwards.
     unsafe {
         let text = (*response).text;
         let password = if text.is_null() {

@@ -1,31 +1,31 @@
-//! Who owns an access key: one file a key, written by whatever plays AWS in a test.
+//! Looks up access keys: one file per key, written by the AWS simulator.
 
 use std::fs;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 
-/// What the owner of an access key id holds, as its file says.
+/// The credential of an access key id, as its file has it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Credential {
-    /// The public part.
+    /// The access key id.
     pub access_key_id: String,
-    /// The key that signs.
+    /// The secret key.
     pub secret_access_key: String,
-    /// What a token must carry as `X-Amz-Security-Token`; `None`: that parameter must be absent.
+    /// The required value of `X-Amz-Security-Token`; `None`: the parameter must be absent.
     pub session_token: Option<String>,
-    /// Unix seconds; `None`: never.
+    /// Expiration in Unix seconds; `None`: never.
     pub expiration: Option<i64>,
-    /// The ARN it speaks for. For the log only.
+    /// The principal's ARN. For the log only.
     pub principal: String,
-    /// The database users that `rds-db:connect` is allowed for; `None`: all.
+    /// The database users for which `rds-db:connect` is allowed; `None`: all.
     #[serde(default)]
     pub allowed_users: Option<Vec<String>>,
 }
 
-/// Where credentials are looked up.
+/// A store of credentials.
 pub trait CredentialStore {
-    /// The credential of that access key id, or why there is none.
+    /// Returns the credential of an access key id, or why there is none.
     fn find(&self, access_key_id: &str) -> Result<Credential, String>;
 }
 
@@ -38,14 +38,15 @@ impl CredentialStore for &[Credential] {
     }
 }
 
-/// A directory that holds `ACCESS_KEY_ID.json` for every key. A file must appear whole, that is, by rename.
+/// A directory with a file `ACCESS_KEY_ID.json` for every key. Files must be renamed into place, so that a reader never
+/// sees a part of one.
 #[derive(Debug, Clone)]
 pub struct CredentialDirectory {
     directory: PathBuf,
 }
 
 impl CredentialDirectory {
-    /// Nothing is read before the first look-up.
+    /// Files are read when a key is looked up, not before.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self { directory: directory.into() }
     }
@@ -53,21 +54,21 @@ impl CredentialDirectory {
 
 impl CredentialStore for CredentialDirectory {
     fn find(&self, access_key_id: &str) -> Result<Credential, String> {
-        // It comes from the client and is about to become a file name.
+        // It comes from the client and is used as a file name.
         let well_formed = access_key_id.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
         if !well_formed || !(8..=128).contains(&access_key_id.len()) {
             return Err("not 8 to 128 capital letters and digits".to_owned());
         }
         let path = self.directory.join(format!("{access_key_id}.json"));
         let content = fs::read(&path).map_err(|error| format!("unknown: {}: {error}", path.display()))?;
-        // serde_json quotes nothing but a value of the wrong type, which a secret could be: keep its position only.
+        // serde_json quotes a value of the wrong type, which could be a secret: only the position is kept.
         let credential: Credential = serde_json::from_slice(&content).map_err(|error| {
             format!("{}: not a credential file, see line {} column {}", path.display(), error.line(), error.column())
         })?;
         if credential.access_key_id == access_key_id {
             Ok(credential)
         } else {
-            Err(format!("{}: holds another access key", path.display()))
+            Err(format!("{}: has another access key", path.display()))
         }
     }
 }
@@ -82,7 +83,7 @@ mod tests {
         "expiration":null,"principal":"arn:aws:iam::123456789012:user/app"}"#;
 
     #[test]
-    fn a_key_is_found_by_its_file() {
+    fn a_key_is_looked_up_in_its_file() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("ASIAEXAMPLE.json"), FILE).unwrap();
         let found = CredentialDirectory::new(directory.path()).find("ASIAEXAMPLE").unwrap();
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn an_access_key_id_cannot_lead_out_of_the_directory() {
+    fn an_access_key_id_cannot_name_a_file_outside_the_directory() {
         let directory = tempfile::tempdir().unwrap();
         let inside = directory.path().join("inside");
         fs::create_dir(&inside).unwrap();
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_holds_another_key_is_not_believed() {
+    fn a_file_with_another_key_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("ASIAANOTHER.json"), FILE).unwrap();
         let why = CredentialDirectory::new(directory.path()).find("ASIAANOTHER").unwrap_err();
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_file_is_told_without_what_is_in_it() {
+    fn the_error_about_an_invalid_file_does_not_quote_it() {
         let directory = tempfile::tempdir().unwrap();
         let broken = FILE.replace(r#"null,"principal""#, r#""the secret","principal""#);
         fs::write(directory.path().join("ASIAEXAMPLE.json"), broken).unwrap();

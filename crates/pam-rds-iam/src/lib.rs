@@ -1,26 +1,26 @@
-//! A PAM module that makes a real PostgreSQL check IAM tokens as Amazon RDS does: for tests and demonstrations only.
+//! A PAM module with which a real PostgreSQL checks IAM tokens as Amazon RDS does, for tests and demonstrations only.
 //!
-//! PostgreSQL asks its client for a password and hands it to PAM. This module reads the password as a presigned
-//! request, looks the access key up in a directory of credential files, and believes it or not. PostgreSQL then says
-//! what RDS says, the same words for every fault; which of the [checks](Check) refused is in the module's own log.
+//! PostgreSQL asks its client for a password and passes it to PAM. This module parses the password as a presigned
+//! request, looks up the access key in a directory of credential files, and accepts or refuses it. PostgreSQL then
+//! reports the same message for every reason, as RDS does; the module's log has the [check](Check) that failed.
 //!
-//! Nothing here is shared with the code that makes tokens. Parsing, canonical request and signature are written from
-//! "Create a signed AWS API request" in the IAM User Guide, so a mistake there is not believed here.
+//! This crate shares no code with pgiam. Parsing, canonical request and signature follow "Create a signed AWS API
+//! request" in the IAM User Guide, so that a mistake in pgiam is not repeated here.
 //!
-//! - `verifier`: the checks, pure; the clock is an argument
-//! - `token`, `time`: the text of a token, and its timestamps
-//! - `credentials`: who owns an access key
-//! - `login`: one login: read the configuration, verify, log
-//! - `boundary`: what libpam calls, and all of the `unsafe`
+//! - `verifier`: the checks, as pure functions; the time is an argument
+//! - `token`, `time`: parsing of tokens and timestamps
+//! - `credentials`: looks up access keys
+//! - `login`: reads the configuration, verifies the token, writes the log
+//! - `boundary`: the functions that libpam calls, and all `unsafe` code
 //!
-//! The PAM configuration names the module's own configuration, which is read anew at every login:
+//! The PAM configuration names the module's configuration file, which is read at every login:
 //!
 //! ```text
 //! auth    required /path/libpam_rds_iam.so config=/path/rds.json
 //! account required /path/libpam_rds_iam.so
 //! ```
 //!
-//! The verifier is a library too:
+//! The verifier can be used as a library:
 //!
 //! ```
 //! use pam_rds_iam::{Check, Checks, Credential, Server, Service, verify};
@@ -32,8 +32,8 @@
 //!     service: Service::RdsDb,
 //!     max_token_age_seconds: None,
 //! };
-//! let nobody: &[Credential] = &[];
-//! let refused = verify("not a token", "app_user", &server, &nobody, 1_724_709_600, &Checks::all()).unwrap_err();
+//! let keys: &[Credential] = &[];
+//! let refused = verify("not a token", "app_user", &server, &keys, 1_724_709_600, &Checks::all()).unwrap_err();
 //! assert_eq!(refused.check, Check::Format);
 //! ```
 

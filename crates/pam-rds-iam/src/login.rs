@@ -1,4 +1,4 @@
-//! One login: read the configuration, verify, and write one line of log.
+//! One login: reads the configuration, verifies the token, writes a line to the log.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -11,7 +11,7 @@ use crate::credentials::CredentialDirectory;
 use crate::time::iso8601;
 use crate::verifier::{Accepted, Check, Checks, Refused, Server, Service, verify};
 
-/// The JSON file that `config=` names. An unknown member is an error, lest a misspelt one pass for its default.
+/// The JSON file that `config=` names. An unknown member is an error: a misspelt one would otherwise be ignored.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Configuration {
@@ -57,7 +57,7 @@ impl Configuration {
     }
 
     /// Verifies `token` for `user` at `now`, in Unix seconds, and logs the decision. A decision that cannot be logged
-    /// is an error: a test would look for its line in vain.
+    /// is an error, because tests read the log.
     pub fn login(&self, token: &[u8], user: &str, now: i64) -> Result<Result<Accepted, Refused>, ConfigurationError> {
         let decision = self.decide(token, user, now);
         append(&self.log, &log_line(&decision, user, now))
@@ -105,13 +105,13 @@ fn log_line(decision: &Result<Accepted, Refused>, user: &str, now: i64) -> Strin
     serde_json::to_string(&line).expect("texts can be written as JSON") + "\n"
 }
 
-/// One write at the end of the file, so that lines of logins at the same time do not mix.
+/// Appends in one write, so that lines of simultaneous logins do not mix.
 fn append(path: &Path, line: &str) -> io::Result<()> {
     let written = OpenOptions::new().append(true).create(true).open(path)?.write(line.as_bytes())?;
     if written == line.len() {
         Ok(())
     } else {
-        Err(io::Error::new(io::ErrorKind::WriteZero, "the line was written in part"))
+        Err(io::Error::new(io::ErrorKind::WriteZero, "only a part of the line was written"))
     }
 }
 
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn every_decision_is_one_line_that_betrays_nothing() {
+    fn every_decision_is_one_line_without_secrets() {
         let directory = tempfile::tempdir().unwrap();
         let configuration = read(directory.path(), &configuration(directory.path())).unwrap();
         let token = "prod-instance.us-east-1.rds.amazonaws.com:3306/?Action=connect&DBUser=peccy\
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_can_be_left_out_by_its_name() {
+    fn a_check_can_be_disabled_by_its_name() {
         let directory = tempfile::tempdir().unwrap();
         let mut content = configuration(directory.path());
         content["checks_left_out"] = json!(["format", "algorithm"]);

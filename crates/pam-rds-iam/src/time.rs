@@ -1,8 +1,8 @@
-//! Timestamps: the compact form in tokens to Unix seconds, and Unix seconds to the form in the log.
+//! Timestamps: parses the compact form in tokens, and formats times for the log.
 
 const SECONDS_A_DAY: i64 = 86_400;
 
-/// Unix seconds of `20160107T173933Z`; `None` for anything that is not exactly such a second in UTC.
+/// Unix seconds of `20160107T173933Z`; `None` if the text is not exactly of this form and a valid time.
 pub(crate) fn parse_compact(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     if bytes.len() != 16 || bytes[8] != b'T' || bytes[15] != b'Z' {
@@ -21,7 +21,7 @@ pub(crate) fn parse_compact(text: &str) -> Option<i64> {
         return None;
     }
     let days = days_from_civil(year, month, day);
-    // 30 February would silently become 1 or 2 March.
+    // 30 February would become 1 or 2 March.
     (civil_from_days(days) == (year, month, day)).then_some(days * SECONDS_A_DAY + hour * 3600 + minute * 60 + second)
 }
 
@@ -32,7 +32,7 @@ pub(crate) fn iso8601(seconds: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", of_day / 3600, of_day / 60 % 60, of_day % 60)
 }
 
-/// Days since 1 January 1970 in the Gregorian calendar; years begin in March, so that the leap day is a year's last.
+/// Days since 1 January 1970 in the Gregorian calendar; years begin in March, so that the leap day is the last day.
 fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
@@ -60,7 +60,7 @@ mod tests {
     use super::{iso8601, parse_compact};
 
     #[test]
-    fn seconds_are_those_of_published_tokens() {
+    fn timestamps_of_published_tokens_are_parsed() {
         assert_eq!(parse_compact("20240826T220000Z"), Some(1_724_709_600));
         assert_eq!(parse_compact("20161107T173933Z"), Some(1_478_540_373));
         assert_eq!(parse_compact("20240229T235959Z"), Some(1_709_251_199));
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_second_in_utc_is_refused() {
+    fn an_invalid_timestamp_is_refused() {
         for text in [
             "",
             "20240826",

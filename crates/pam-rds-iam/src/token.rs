@@ -1,7 +1,7 @@
-//! The text of a token: `HOST:PORT/?QUERY`, a presigned GET request without its scheme.
+//! Parses tokens: `HOST:PORT/?QUERY`, a presigned GET request without its scheme.
 //!
-//! Reading never fails. The first fault of form is noted, and the rest is read as well as can be, so that the format
-//! check is one check among the others and can be left out like them.
+//! Parsing never fails. It records the first error and parses the rest as far as possible, so that the format check can
+//! be disabled like every other check.
 
 use std::collections::HashSet;
 
@@ -17,14 +17,14 @@ pub(crate) struct Token<'a> {
     pub(crate) host: &'a str,
     /// As written, without the colon.
     pub(crate) port: Option<&'a str>,
-    /// In the token's order, unescaped.
+    /// Unescaped, in the token's order.
     parameters: Vec<(String, String)>,
     pub(crate) scope: Scope,
     /// Unix seconds.
     pub(crate) date: i64,
     /// Seconds.
     pub(crate) expires: i64,
-    /// What is wrong with the form. Never quotes the token.
+    /// The first error in the format. Never quotes the token.
     pub(crate) fault: Option<String>,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct Scope {
 }
 
 impl<'a> Token<'a> {
-    /// `required` are the parameters that this kind of token must have.
+    /// Parses a token. `required`: the parameters that it must have.
     pub(crate) fn read(text: &'a str, required: &[&str]) -> Self {
         let mut faults = Faults(None);
         let (authority, query) = match text.split_once('/') {
@@ -73,7 +73,7 @@ impl<'a> Token<'a> {
         }
         let mut names = HashSet::new();
         if !parameters.iter().all(|(name, _)| names.insert(name)) {
-            faults.note("a parameter comes twice");
+            faults.note("a parameter is repeated");
         }
         for name in required {
             if !names.contains(&(*name).to_owned()) {
@@ -101,13 +101,13 @@ impl<'a> Token<'a> {
         self.parameters.iter().find_map(|(known, value)| (known == name).then_some(value.as_str()))
     }
 
-    /// The same, empty if there is none.
+    /// The same, or an empty string.
     pub(crate) fn text(&self, name: &str) -> &str {
         self.parameter(name).unwrap_or("")
     }
 
-    /// Whether the signature is what this secret makes of the rest of the token: computed from what the token says of
-    /// itself, right or wrong, so that a fault elsewhere is left to the check it belongs to.
+    /// Whether the token is signed with this secret. The signature is computed from the token's own fields, even from
+    /// wrong ones, so that only the check of a field refuses a wrong field.
     pub(crate) fn is_signed_with(&self, secret_access_key: &str) -> bool {
         let scope = &self.scope;
         let string_to_sign = format!(
@@ -137,13 +137,13 @@ impl<'a> Token<'a> {
             .collect();
         query.sort();
         let query: Vec<String> = query.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        // The default port of https does not belong into a host header.
+        // The host header does not have the default port of https.
         let host = match self.port {
             Some("443") | None => self.host.to_owned(),
             Some(port) => format!("{}:{port}", self.host),
         };
         let signed_headers = self.text("X-Amz-SignedHeaders");
-        // A connection to a database carries no other header, so any other one can only have been empty.
+        // A database connection has no other headers, so the value of any other signed header is empty.
         let headers: String = signed_headers
             .split(';')
             .map(|name| format!("{name}:{}\n", if name == "host" { &host } else { "" }))
@@ -152,7 +152,7 @@ impl<'a> Token<'a> {
     }
 }
 
-/// The first fault found: the others may follow from it.
+/// The first error; later ones may be its consequences.
 struct Faults(Option<String>);
 
 impl Faults {
@@ -200,7 +200,7 @@ impl Faults {
     }
 }
 
-/// RFC 3986: everything but letters, digits and `-._~`.
+/// Percent-encodes everything except letters, digits and `-._~` (RFC 3986).
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len() + 16);
     for byte in text.bytes() {
@@ -225,12 +225,12 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn hmac(key: &[u8], message: &[u8]) -> Vec<u8> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of every length");
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC accepts keys of any length");
     mac.update(message);
     mac.finalize().into_bytes().to_vec()
 }
 
-/// Looks at every byte wherever the first difference is; only the length, which is public, shows in the time taken.
+/// Compares in a time that depends only on the length, which is public.
 pub(crate) fn equal_in_constant_time(left: &[u8], right: &[u8]) -> bool {
     let difference = left.iter().zip(right).fold(0, |sum, (left, right)| sum | (left ^ right));
     left.len() == right.len() && std::hint::black_box(difference) == 0
@@ -241,19 +241,19 @@ mod tests {
     use super::{Token, equal_in_constant_time, escape};
 
     #[test]
-    fn a_token_that_is_no_token_is_read_to_its_end() {
+    fn any_text_is_parsed_and_an_invalid_token_has_an_error() {
         for text in ["", "/", "/?", "h/?", "password", "h:1/?%", "h:1/?a=%4", "h:1/?a=%zz&&=", "é/?ü=ß"] {
             assert!(Token::read(text, &[]).fault.is_some(), "{text}");
         }
     }
 
     #[test]
-    fn only_letters_digits_and_four_marks_stay_as_they_are() {
+    fn all_characters_except_letters_digits_and_four_marks_are_escaped() {
         assert_eq!(escape("aZ09-._~ *+/=@é"), "aZ09-._~%20%2A%2B%2F%3D%40%C3%A9");
     }
 
     #[test]
-    fn equality_is_that_of_slices() {
+    fn comparison_in_constant_time_equals_comparison_of_slices() {
         for (left, right) in [("", ""), ("a", ""), ("", "a"), ("ab", "ab"), ("ab", "aB")] {
             assert_eq!(equal_in_constant_time(left.as_bytes(), right.as_bytes()), left == right);
         }

@@ -1,8 +1,8 @@
-//! Decides whether a token lets a user in: what RDS is known to refuse, one check a fault.
+//! Decides whether a token is accepted. There is one check for each reason for which RDS refuses a token.
 //!
-//! A check looks at its own field and at nothing else, and the signature is computed from what the token says of
-//! itself. So a token with one fault is refused by one check, and accepted when that check is left out. That is what
-//! lets a test show that every check is there and that none is covered by another.
+//! A check reads only its own field, and the signature is computed from the token's own fields. So a token with one
+//! error is refused by one check and accepted without that check. In this way a test shows that every check exists and
+//! that no two checks overlap.
 
 use std::fmt;
 
@@ -11,23 +11,23 @@ use serde::Deserialize;
 use crate::credentials::CredentialStore;
 use crate::token::{Token, equal_in_constant_time};
 
-/// How far in the future a token may be dated, for the sake of clocks that differ.
+/// How far in the future the date of a token may be, because clocks differ.
 const CLOCK_SKEW_SECONDS: i64 = 5 * 60;
-/// RDS refuses tokens that claim to be good for longer.
+/// RDS refuses tokens with a longer lifetime.
 const LONGEST_EXPIRES_SECONDS: i64 = 15 * 60;
-/// What of a client's text may come into the log.
+/// The maximum length of a client's text in the log.
 const LONGEST_QUOTE: usize = 200;
 
 macro_rules! checks {
     ($($(#[$attribute:meta])* $variant:ident $name:literal)*) => {
-        /// What a token is checked for. The name is what the log prints.
+        /// A check of a token. The log has its name.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
         pub enum Check {
             $($(#[$attribute])* #[serde(rename = $name)] $variant,)*
         }
 
         impl Check {
-            /// All of them, in the order in which a token is checked.
+            /// All checks, in their order.
             pub const ALL: &[Check] = &[$(Check::$variant),*];
 
             /// The name in the log.
@@ -41,7 +41,7 @@ macro_rules! checks {
 }
 
 checks! {
-    /// `HOST:PORT/?QUERY`, every parameter that is needed, none twice, all readable.
+    /// The format is `HOST:PORT/?QUERY` with every required parameter, none repeated, all parsable.
     Format "format"
     /// `AWS4-HMAC-SHA256`.
     Algorithm "algorithm"
@@ -53,7 +53,7 @@ checks! {
     Service "service"
     /// The scope ends in `aws4_request`.
     Terminator "terminator"
-    /// The host is the server's, letter by letter.
+    /// The host is exactly the server's.
     Host "host"
     /// The port is the server's; DSQL tokens have none.
     Port "port"
@@ -61,25 +61,25 @@ checks! {
     Action "action"
     /// `DBUser` is the user that logs in; DSQL tokens have none.
     User "user"
-    /// `host` and nothing else is signed.
+    /// `host` is the only signed header.
     SignedHeaders "signed_headers"
     /// 1 to 900 seconds.
     ExpiresLimit "expires_limit"
-    /// Not dated more than five minutes ahead.
+    /// The date is at most five minutes in the future.
     NotYetValid "not_yet_valid"
     /// `X-Amz-Date` plus `X-Amz-Expires` is not past.
     Expired "expired"
-    /// Not older than the server allows, whatever the token says.
+    /// The token is not older than the server allows, even if it has not expired.
     TokenAge "token_age"
     /// The access key is known.
     AccessKey "access_key"
     /// The session token is the one issued with the access key, or absent if there was none. Empty is not absent.
     SessionToken "session_token"
-    /// The credentials that signed are still valid.
+    /// The credentials that signed it have not expired.
     CredentialsExpired "credentials_expired"
     /// `rds-db:connect` is allowed for this user.
     Policy "policy"
-    /// The signature is what the secret key makes of the rest.
+    /// The signature matches the secret key and the token.
     Signature "signature"
 }
 
@@ -89,7 +89,7 @@ impl fmt::Display for Check {
     }
 }
 
-/// The checks that are made: all, but for those a test leaves out.
+/// The enabled checks: all, except those that a test disables.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Checks {
     left_out: Vec<Check>,
@@ -101,7 +101,7 @@ impl Checks {
         Self::default()
     }
 
-    /// These but that one. Without [`Check::AccessKey`] an unknown key passes the checks that need to know its owner.
+    /// Disables a check. Without [`Check::AccessKey`] an unknown key passes the checks that need its credential.
     #[must_use]
     pub fn without(mut self, check: Check) -> Self {
         self.left_out.push(check);
@@ -113,7 +113,7 @@ impl Checks {
     }
 }
 
-/// Which service the server plays.
+/// The service that the server simulates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 pub enum Service {
     /// Amazon RDS and Aurora.
@@ -160,38 +160,38 @@ impl Service {
     }
 }
 
-/// What the server knows of itself.
+/// The server's own settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
-    /// The endpoint's name, which is not the name of the machine the server runs on.
+    /// The endpoint's name, which is not the name of the computer on which the server runs.
     pub host: String,
     /// The port of the endpoint.
     pub port: u16,
     /// The region of the endpoint.
     pub region: String,
-    /// What tokens must be made for.
+    /// The service for which tokens must be signed.
     pub service: Service,
-    /// Refuses tokens older than that many seconds, so that a test need not wait 15 minutes for one to expire.
+    /// The maximum age of a token in seconds, so that tests do not wait 15 minutes for one to expire.
     pub max_token_age_seconds: Option<u64>,
 }
 
-/// The user may come in.
+/// The login is accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
-    /// Whose key signed.
+    /// The access key id of the token.
     pub access_key_id: String,
-    /// Whom the key speaks for; `None` only if [`Check::AccessKey`] is left out.
+    /// The principal of the key; `None` only if [`Check::AccessKey`] is disabled.
     pub principal: Option<String>,
 }
 
-/// The user may not, and why.
+/// The login is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// The first check that failed.
     pub check: Check,
-    /// What it saw and what it wanted. Never a secret, a signature or a session token.
+    /// The value found and the value expected. Never a secret, a signature or a session token.
     pub detail: String,
-    /// As the token has it, if it has one.
+    /// The access key id of the token, if it has one.
     pub access_key_id: Option<String>,
 }
 
@@ -203,7 +203,7 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// Whether `token` lets `pg_user` into `server` at `now`, in Unix seconds.
+/// Decides whether `token` is valid for `pg_user` on `server` at `now`, in Unix seconds.
 pub fn verify(
     token: &str,
     pg_user: &str,
@@ -243,9 +243,9 @@ pub fn verify(
         Service::Dsql => None,
     };
     demand(Check::Port, token.port == port.as_deref(), &|| {
-        let tell = |port: Option<&str>| port.map_or("no port".to_owned(), |port| format!("{port:?}"));
+        let show = |port: Option<&str>| port.map_or("no port".to_owned(), |port| format!("{port:?}"));
         let found = token.port.map(quote);
-        format!("{} instead of {}", tell(found.as_deref()), tell(port.as_deref()))
+        format!("{} instead of {}", show(found.as_deref()), show(port.as_deref()))
     })?;
     let action = match (server.service, pg_user) {
         (Service::RdsDb, _) => "connect",
@@ -256,7 +256,7 @@ pub fn verify(
     match server.service {
         Service::RdsDb => demand_equal(Check::User, token.text("DBUser"), pg_user)?,
         Service::Dsql => {
-            demand(Check::User, token.parameter("DBUser").is_none(), &|| "a DSQL token names no user".to_owned())?
+            demand(Check::User, token.parameter("DBUser").is_none(), &|| "a DSQL token has no DBUser".to_owned())?
         }
     }
     demand_equal(Check::SignedHeaders, token.text("X-Amz-SignedHeaders"), "host")?;
@@ -266,10 +266,10 @@ pub fn verify(
     })?;
     let age = now.saturating_sub(token.date);
     demand(Check::NotYetValid, age >= -CLOCK_SKEW_SECONDS, &|| {
-        format!("dated {} s ahead of the server's clock", -age)
+        format!("dated {} s in the future of the server's clock", -age)
     })?;
     demand(Check::Expired, token.date.saturating_add(token.expires) >= now, &|| {
-        format!("made {age} s ago, good for {} s", token.expires)
+        format!("made {age} s ago, valid for {} s", token.expires)
     })?;
     if let Some(oldest) = server.max_token_age_seconds {
         let oldest = i64::try_from(oldest).unwrap_or(i64::MAX);
@@ -293,9 +293,9 @@ pub fn verify(
     demand(Check::SessionToken, as_issued, &|| {
         match (session_token, &credential.session_token) {
             (Some(""), _) => "present and empty",
-            (Some(_), None) => "present, but the access key was issued without one",
-            (None, _) => "absent, but the access key was issued with one",
-            (Some(_), Some(_)) => "not the one issued with the access key",
+            (Some(_), None) => "present, but the access key has none",
+            (None, _) => "absent, but the access key has one",
+            (Some(_), Some(_)) => "not that of the access key",
         }
         .to_owned()
     })?;
@@ -309,12 +309,12 @@ pub fn verify(
         demand(Check::Policy, is_allowed, &|| format!("rds-db:connect is not allowed for {:?}", quote(pg_user)))?;
     }
     demand(Check::Signature, token.is_signed_with(&credential.secret_access_key), &|| {
-        "not what the secret key makes of the rest of the token".to_owned()
+        "the signature does not match the secret key and the token".to_owned()
     })?;
     Ok(Accepted { access_key_id, principal: Some(credential.principal) })
 }
 
-/// A client's text, short enough for a line of the log.
+/// A client's text, truncated for the log.
 fn quote(text: &str) -> String {
     match text.char_indices().nth(LONGEST_QUOTE) {
         Some((end, _)) => format!("{}…", &text[..end]),

@@ -1,4 +1,4 @@
-//! The module as libpam loads it: into this process, with a conversation that answers what a test wants.
+//! The module, loaded by libpam into this process, with a conversation function that returns the test's password.
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::fs;
@@ -26,7 +26,7 @@ type Start =
     unsafe extern "C" fn(*const c_char, *const c_char, *const Conversation, *const c_char, *mut *mut c_void) -> c_int;
 type Act = unsafe extern "C" fn(*mut c_void, c_int) -> c_int;
 
-/// Answers with a copy of the text in `data`, or fails if that is null.
+/// Returns a copy of the text in `data`, or fails if that is null.
 unsafe extern "C" fn converse(
     count: c_int,
     _messages: *const *const c_void,
@@ -36,7 +36,7 @@ unsafe extern "C" fn converse(
     if data.is_null() || count != 1 {
         return PAM_CONV_ERR;
     }
-    // SAFETY: the data is the C string that the test gave; the module frees what is made here.
+    // SAFETY: the data is the test's C string; the module frees the copy.
     unsafe {
         let response = libc::calloc(1, size_of::<Response>()).cast::<Response>();
         (*response).text = libc::strdup(data.cast());
@@ -50,14 +50,14 @@ fn symbol(name: &str) -> *mut c_void {
     // SAFETY: both names are C strings, and libpam stays loaded.
     let symbol = unsafe {
         let libpam = libc::dlopen(c"libpam.so.0".as_ptr(), libc::RTLD_NOW);
-        assert!(!libpam.is_null(), "libpam.so.0, which every Debian has, is missing");
+        assert!(!libpam.is_null(), "libpam.so.0 is missing; Debian's package is libpam0g");
         libc::dlsym(libpam, name.as_ptr())
     };
-    assert!(!symbol.is_null(), "libpam.so.0 lacks {name:?}");
+    assert!(!symbol.is_null(), "libpam.so.0 has no {name:?}");
     symbol
 }
 
-/// What a login as `app_user` comes to, and whether the account may then be used.
+/// The results of `pam_authenticate` and `pam_acct_mgmt` for `app_user`.
 fn login(directory: &Path, arguments: &str, answer: Option<&str>) -> (c_int, c_int) {
     let deps = std::env::current_exe().unwrap();
     let module = deps.with_file_name("libpam_rds_iam.so");
@@ -70,7 +70,7 @@ fn login(directory: &Path, arguments: &str, answer: Option<&str>) -> (c_int, c_i
     let conversation = Conversation { converse, answer: answer.as_ref().map_or(ptr::null(), |answer| answer.as_ptr()) };
     let directory = c_string(directory.to_str().unwrap());
     let mut handle = ptr::null_mut();
-    // SAFETY: the functions have these types in pam_appl.h, and all that is given to them lives until pam_end.
+    // SAFETY: the functions have these types in pam_appl.h, and all arguments live until pam_end.
     unsafe {
         let start = std::mem::transmute::<*mut c_void, Start>(symbol("pam_start_confdir"));
         let authenticate = std::mem::transmute::<*mut c_void, Act>(symbol("pam_authenticate"));
@@ -99,7 +99,7 @@ fn with_configuration(directory: &Path, members: &str) -> String {
 fn a_password_of_65530_bytes_arrives_whole() {
     let directory = tempfile::tempdir().unwrap();
     let arguments = with_configuration(directory.path(), "");
-    // The last byte is the only fault that comes before the missing parameters.
+    // The last byte is the only error that is found before the missing parameters.
     let password = format!("db:5432/?a={} ", "x".repeat(65_518));
     assert_eq!(password.len(), 65_530);
     assert_eq!(login(directory.path(), &arguments, Some(&password)), (PAM_AUTH_ERR, PAM_SUCCESS));
@@ -111,7 +111,7 @@ fn a_password_of_65530_bytes_arrives_whole() {
 }
 
 #[test]
-fn a_client_without_a_password_is_no_decision() {
+fn a_login_without_a_password_is_not_logged() {
     let directory = tempfile::tempdir().unwrap();
     let arguments = with_configuration(directory.path(), "");
     assert_eq!(login(directory.path(), &arguments, None).0, PAM_CONV_ERR);
@@ -119,7 +119,7 @@ fn a_client_without_a_password_is_no_decision() {
 }
 
 #[test]
-fn whoever_passes_the_checks_that_are_made_comes_in() {
+fn a_login_that_passes_all_enabled_checks_is_accepted() {
     let directory = tempfile::tempdir().unwrap();
     let every_name = pam_rds_iam::Check::ALL.iter().map(|check| format!("{:?}", check.name()));
     let members = format!(r#", "checks_left_out": [{}]"#, every_name.collect::<Vec<_>>().join(","));
@@ -128,7 +128,7 @@ fn whoever_passes_the_checks_that_are_made_comes_in() {
 }
 
 #[test]
-fn the_configuration_is_read_at_every_login_and_a_wrong_one_lets_nobody_in() {
+fn the_configuration_is_read_at_every_login_and_with_an_invalid_one_every_login_fails() {
     let directory = tempfile::tempdir().unwrap();
     let arguments = with_configuration(directory.path(), "");
     assert_eq!(login(directory.path(), &arguments, Some("x")).0, PAM_AUTH_ERR);

@@ -1,7 +1,7 @@
-//! The verifier from outside: published tokens are accepted, and every check is there and stands for itself.
+//! The verifier's public interface: published tokens are accepted, and every check refuses its own error only.
 //!
-//! The signer here follows the same rules of the IAM User Guide by other means: it signs whatever it is told to, right
-//! or wrong.
+//! The signer in this file is an independent implementation of the same rules of the IAM User Guide. It signs any
+//! input, valid or not.
 
 use hmac::{Hmac, KeyInit, Mac};
 use pam_rds_iam::{Accepted, Check, Checks, Credential, Refused, Server, Service, verify};
@@ -13,17 +13,17 @@ const TIME: &str = "20240826T220000Z";
 const HOST: &str = "db.abc123.eu-central-1.rds.amazonaws.com";
 const SESSION_TOKEN: &str = "IQoJb3JpZ2luX2VjE/+=";
 
-/// The parts of a token, each to be set to something wrong before everything is signed.
+/// The parts of a token; a test sets one to a wrong value before signing.
 #[derive(Clone)]
 struct Recipe {
-    /// As it stands in the token.
+    /// The host and port in the token.
     authority: String,
-    /// What is signed as the host header.
+    /// The signed host header.
     signed_authority: String,
     access_key_id: String,
     secret_access_key: String,
     scope: [String; 4],
-    /// Names and values, escaped, sorted; without credential and signature.
+    /// Names and escaped values, sorted, without credential and signature.
     parameters: Vec<(&'static str, String)>,
 }
 
@@ -94,7 +94,7 @@ impl Recipe {
         found.next().map_or("", |parameter| &parameter.1)
     }
 
-    /// Everything but the signature, which is then computed over it.
+    /// The parameters and the signature that is computed over them.
     fn signed(&self) -> Vec<(&'static str, String)> {
         let scope = self.scope.join("/");
         let credential = format!("{}/{scope}", self.access_key_id).replace('/', "%2F");
@@ -201,7 +201,7 @@ impl Login {
         }
     }
 
-    /// The fault is seen by this check, and by no other one.
+    /// This check refuses the token, and no other one does.
     fn assert_only_refused(&self, by: Check) {
         self.assert_refused(by);
         if let Err(refused) = self.try_with(&Checks::all().without(by)) {
@@ -210,8 +210,8 @@ impl Login {
     }
 }
 
-/// One login for every check, with the one fault that it is there for. The valid ones differ from it in one field.
-fn one_fault(check: Check) -> Login {
+/// For every check, a login that differs from a valid one only in the field of this check.
+fn login_refused_by(check: Check) -> Login {
     let valid = Recipe::new;
     match check {
         Check::Format => {
@@ -262,14 +262,14 @@ fn one_fault(check: Check) -> Login {
 }
 
 #[test]
-fn every_check_refuses_its_own_fault_and_no_other_check_does() {
+fn every_check_refuses_a_wrong_value_of_its_field_and_no_other_check_does() {
     for check in Check::ALL {
-        one_fault(*check).assert_only_refused(*check);
+        login_refused_by(*check).assert_only_refused(*check);
     }
 }
 
 #[test]
-fn the_names_in_the_log_are_fixed() {
+fn the_names_of_the_checks_do_not_change() {
     let names: Vec<&str> = Check::ALL.iter().map(|check| check.name()).collect();
     assert_eq!(
         names.join(" "),
@@ -279,7 +279,7 @@ fn the_names_in_the_log_are_fixed() {
 }
 
 #[test]
-fn the_token_without_a_fault_is_accepted() {
+fn a_valid_token_is_accepted() {
     let login = Login::with(Recipe::new());
     let accepted = login.try_with(&Checks::all()).unwrap();
     assert_eq!(accepted.access_key_id, "ASIAEXAMPLE");
@@ -287,10 +287,10 @@ fn the_token_without_a_fault_is_accepted() {
 }
 
 #[test]
-fn times_are_good_up_to_their_last_second() {
+fn times_are_valid_up_to_their_last_second() {
     Login::with(Recipe::new().at(NOW - 900)).assert_accepted("900 s old");
     Login::with(Recipe::new().at(NOW + 300)).assert_accepted("300 s ahead");
-    Login::with(Recipe::new().with("X-Amz-Expires", "1")).assert_accepted("good for 1 s");
+    Login::with(Recipe::new().with("X-Amz-Expires", "1")).assert_accepted("valid for 1 s");
     Login::with(Recipe::new().at(NOW - 2).with("X-Amz-Expires", "1")).assert_refused(Check::Expired);
     let mut login = Login::with(Recipe::new().at(NOW - 60));
     login.server.max_token_age_seconds = Some(60);
@@ -320,15 +320,15 @@ fn any_order_of_parameters_is_accepted() {
 }
 
 #[test]
-fn lower_case_escapes_and_needless_ones_mean_the_same() {
+fn lower_case_and_unnecessary_escapes_are_accepted() {
     let token = Recipe::new().token();
     Login::with_token(token.replace("%2F", "%2f")).assert_accepted("lower-case escape");
-    Login::with_token(token.replace("app_user", "%61pp_user")).assert_accepted("needless escape");
-    Login::with_token(token.replace("%2F", "/")).assert_accepted("slashes as they are");
+    Login::with_token(token.replace("app_user", "%61pp_user")).assert_accepted("unnecessary escape");
+    Login::with_token(token.replace("%2F", "/")).assert_accepted("unescaped slashes");
 }
 
 #[test]
-fn every_parameter_that_is_needed_must_be_there() {
+fn every_required_parameter_must_be_present() {
     for name in ["Action", "DBUser", "X-Amz-Algorithm", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders"] {
         Login::with(Recipe::new().without(name)).assert_refused(Check::Format);
     }
@@ -341,7 +341,7 @@ fn every_parameter_that_is_needed_must_be_there() {
 }
 
 #[test]
-fn no_parameter_may_come_twice() {
+fn a_repeated_parameter_is_refused() {
     for (name, value) in Recipe::new().signed() {
         let token = format!("{}&{name}={value}", Recipe::new().token());
         Login::with_token(token).assert_refused(Check::Format);
@@ -349,7 +349,7 @@ fn no_parameter_may_come_twice() {
 }
 
 #[test]
-fn what_is_not_the_text_of_a_token_is_refused_for_its_form() {
+fn a_text_that_is_not_a_token_is_refused_by_the_format_check() {
     let token = Recipe::new().token();
     for text in [
         String::new(),
@@ -374,7 +374,7 @@ fn what_is_not_the_text_of_a_token_is_refused_for_its_form() {
 }
 
 #[test]
-fn an_empty_session_token_is_not_an_absent_one() {
+fn an_empty_session_token_differs_from_an_absent_one() {
     let mut login = Login::with(Recipe::new().with("X-Amz-Security-Token", ""));
     login.assert_only_refused(Check::SessionToken);
     login.credential.session_token = None;
@@ -384,7 +384,7 @@ fn an_empty_session_token_is_not_an_absent_one() {
 }
 
 #[test]
-fn a_session_token_is_there_if_and_only_if_it_was_issued() {
+fn a_session_token_is_present_if_and_only_if_it_was_issued() {
     let mut login = Login::with(Recipe::new().without("X-Amz-Security-Token"));
     login.assert_only_refused(Check::SessionToken);
     login.credential.session_token = None;
@@ -431,7 +431,7 @@ fn a_port_is_compared_as_text() {
 }
 
 #[test]
-fn a_host_is_compared_letter_by_letter() {
+fn a_host_is_compared_with_case() {
     for host in [HOST.to_uppercase(), format!("{HOST}."), String::new()] {
         Login::with(Recipe::new().authority(&format!("{host}:5432"))).assert_only_refused(Check::Host);
     }
@@ -454,7 +454,7 @@ fn a_policy_lists_the_users_it_allows() {
 }
 
 #[test]
-fn a_token_of_sixty_kilobytes_is_read_whole() {
+fn a_token_of_sixty_kilobytes_is_accepted() {
     let long = "x".repeat(65_000);
     let mut login = Login::with(Recipe::new().with("X-Amz-Security-Token", &long));
     assert!(login.token.len() < 65_530);
@@ -465,12 +465,12 @@ fn a_token_of_sixty_kilobytes_is_read_whole() {
 }
 
 #[test]
-fn what_is_told_of_a_refusal_is_short_and_keeps_secrets() {
+fn the_reason_of_a_refusal_is_short_and_has_no_secrets() {
     let long = "u".repeat(10_000);
     let user = Login::with(Recipe::new().with("DBUser", &long));
     assert!(user.try_with(&Checks::all()).unwrap_err().detail.len() < 300);
     for check in Check::ALL {
-        let login = one_fault(*check);
+        let login = login_refused_by(*check);
         let refused = login.try_with(&Checks::all()).unwrap_err();
         let signature = login.token.split_once("Signature=").unwrap().1;
         for secret in ["IQoJ", signature] {
@@ -481,7 +481,7 @@ fn what_is_told_of_a_refusal_is_short_and_keeps_secrets() {
 }
 
 #[test]
-fn dsql_tokens_name_neither_port_nor_user() {
+fn dsql_tokens_have_neither_port_nor_user() {
     let dsql = |recipe: Recipe, user| {
         let mut login = Login::with(recipe);
         login.server.service = Service::Dsql;
@@ -500,7 +500,7 @@ fn dsql_tokens_name_neither_port_nor_user() {
     dsql(named, "app_user").assert_only_refused(Check::User);
 }
 
-/// From the test suites of the AWS SDKs and others: made by neither this repository's signer nor the one above.
+/// Tokens from the test suites of the AWS SDKs and others, not made by a signer of this repository.
 #[test]
 fn published_tokens_are_accepted() {
     struct Published {

@@ -5,34 +5,46 @@
 //! something to drop or that must not unwind. With asynchronous cancellation it can happen at any instruction, so
 //! [`entry`] is written such that no frame on the stack has unwinding instructions of its own before cancellation is
 //! disabled and after it is restored. An exported function keeps to that if it is declared `extern "C-unwind"`, takes
-//! and returns plain values, and its body is one call of [`entry`].
+//! and returns plain values, and its body is one call of [`entry`]. What [`entry`] takes is `Copy`, and so has nothing to
+//! drop: otherwise a build without optimisations has unwinding instructions all the same.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 unsafe extern "C-unwind" {
-    // The libc crate does not have it for every target. POSIX: sets whether the calling thread can be cancelled.
+    // The libc crate does not have them for every target. POSIX: they set whether and when the calling thread can be
+    // cancelled.
     fn pthread_setcancelstate(state: i32, old_state: *mut i32) -> i32;
+    fn pthread_setcanceltype(r#type: i32, old_type: *mut i32) -> i32;
 }
 
 const PTHREAD_CANCEL_DISABLE: i32 = 1;
+const PTHREAD_CANCEL_DEFERRED: i32 = 0;
 
 /// Runs `work` as the body of an exported function, with thread cancellation disabled. A panic gives `fallback`. A
 /// request to cancel that arrives meanwhile takes effect when this returns.
 #[inline(always)]
-pub fn entry<T: Copy, F: FnOnce() -> T>(fallback: T, work: F) -> T {
-    let mut before = 0;
-    // SAFETY: writes `before`, which lives for the call; any state may be set at any time.
-    unsafe { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &raw mut before) };
+pub fn entry<T: Copy, F: FnOnce() -> T + Copy>(fallback: T, work: F) -> T {
+    let (mut state, mut kind) = (0, 0);
+    // The type first: glibc's signal handler looks at nothing else, and the signal may have been sent before cancellation
+    // was disabled.
+    // SAFETY: both write places that live for the calls; any type and state may be set at any time.
+    unsafe {
+        pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &raw mut kind);
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &raw mut state);
+    }
     let result = contained(fallback, work);
-    // SAFETY: as above. `before` is read before it is written.
-    unsafe { pthread_setcancelstate(before, &raw mut before) };
+    // SAFETY: as above. The arguments are read before they are written.
+    unsafe {
+        pthread_setcancelstate(state, &raw mut state);
+        pthread_setcanceltype(kind, &raw mut kind);
+    }
     result
 }
 
 /// Must not unwind, so that its caller needs no unwinding instructions for `work`.
 #[inline(never)]
 #[allow(improper_ctypes_definitions, reason = "called from Rust only; C's ABI is for `nounwind`")]
-extern "C" fn contained<T: Copy, F: FnOnce() -> T>(fallback: T, work: F) -> T {
+extern "C" fn contained<T: Copy, F: FnOnce() -> T + Copy>(fallback: T, work: F) -> T {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
         // Dropping a payload can panic, which would abort here.
         std::mem::forget(payload);
@@ -52,14 +64,24 @@ struct Errno(i32);
 impl Errno {
     fn keep() -> Self {
         // SAFETY: each thread has its own errno; the pointer is valid for the thread's life.
-        Self(unsafe { *libc::__errno_location() })
+        Self(unsafe { *Self::location() })
+    }
+
+    fn location() -> *mut i32 {
+        // SAFETY: without preconditions.
+        #[cfg(target_os = "linux")]
+        let location = unsafe { libc::__errno_location() };
+        // SAFETY: without preconditions.
+        #[cfg(not(target_os = "linux"))]
+        let location = unsafe { libc::__error() };
+        location
     }
 }
 
 impl Drop for Errno {
     fn drop(&mut self) {
         // SAFETY: as above; this is the same thread.
-        unsafe { *libc::__errno_location() = self.0 };
+        unsafe { *Errno::location() = self.0 };
     }
 }
 
@@ -69,12 +91,12 @@ mod tests {
 
     fn errno() -> i32 {
         // SAFETY: as above.
-        unsafe { *libc::__errno_location() }
+        unsafe { *Errno::location() }
     }
 
     fn set_errno(value: i32) {
         // SAFETY: as above.
-        unsafe { *libc::__errno_location() = value };
+        unsafe { *Errno::location() = value };
     }
 
     #[test]

@@ -1,45 +1,10 @@
-//! The command line of `pgiam`: the commands, and the groups of flags that they share. Each flag is declared once; help,
-//! manual pages and completions are derived from it.
+//! The groups of flags that the commands share. Each flag is declared once; help, manual pages and completions are derived
+//! from it.
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args};
 use pgiam_core::Settings;
 
-use crate::commands::{credentials, exec, passfile, pgbouncer, token};
 use crate::failure::Failure;
-
-/// AWS IAM tokens as passwords for PostgreSQL on Amazon RDS, Aurora and Aurora DSQL
-#[derive(Debug, Parser)]
-#[command(
-    name = "pgiam",
-    version,
-    propagate_version = true,
-    subcommand_required = true,
-    arg_required_else_help = true,
-    // -h is the host in most commands, as in psql.
-    disable_help_flag = true,
-    after_help = "\
-'pgiam COMMAND --help' shows the options of a command and examples. In most commands -h is the host, as in psql.
-'psql-iam' is short for 'pgiam exec -- psql'. Environment variables: docs/settings.md."
-)]
-pub(crate) struct Cli {
-    #[command(subcommand)]
-    pub(crate) command: Command,
-
-    /// Show this help
-    #[arg(short = 'h', long, action = ArgAction::Help)]
-    help: Option<bool>,
-}
-
-#[derive(Debug, Subcommand)]
-#[command(args_override_self = true)]
-pub(crate) enum Command {
-    Token(token::Arguments),
-    Exec(exec::Arguments),
-    Passfile(passfile::Arguments),
-    Pgbouncer(pgbouncer::Arguments),
-    Credentials(credentials::Arguments),
-}
 
 /// `--help` without `-h`.
 #[derive(Debug, Args)]
@@ -151,49 +116,4 @@ pub(crate) struct RefreshArguments {
     /// Renew tokens at least this often; a token is valid for 900 seconds [300]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=600))]
     pub(crate) refresh_every: Option<u32>,
-}
-
-/// A line that clap cannot know, to add to its message.
-pub(crate) fn advice(error: &clap::Error) -> Option<String> {
-    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else { return None };
-    match error.kind() {
-        ErrorKind::UnknownArgument if is_command_of_exec(error) && !argument.starts_with('-') => Some(format!(
-            "put -- before the command: pgiam exec [OPTIONS] -- {argument} [ARGUMENT]...\n\
-             Options of {argument} itself come after it."
-        )),
-        ErrorKind::InvalidValue if argument.starts_with("--host") => {
-            Some("-h is the host, as in psql; --help shows the help".to_owned())
-        }
-        _ => None,
-    }
-}
-
-fn is_command_of_exec(error: &clap::Error) -> bool {
-    matches!(error.get(ContextKind::Usage), Some(ContextValue::StyledStr(usage))
-        if usage.to_string().contains("pgiam exec"))
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    #[test]
-    fn the_flags_are_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn every_command_and_flag_has_a_help_text_of_one_line() {
-        let mut command = Cli::command();
-        command.build();
-        for command in std::iter::once(&command).chain(command.get_subcommands()) {
-            assert!(command.get_about().is_some(), "{}", command.get_name());
-            for argument in command.get_arguments() {
-                let help = argument.get_help().unwrap_or_else(|| panic!("{argument} of {}", command.get_name()));
-                assert!(!help.to_string().contains('\n') && !help.to_string().ends_with('.'), "{argument}: {help}");
-            }
-        }
-    }
 }

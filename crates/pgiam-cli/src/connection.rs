@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use crate::failure::Failure;
 use crate::programs::Arguments;
 use crate::service_file::{self, ServiceFiles};
-use pgiam_libpq::own_settings::{self, OwnSettings, SENTINEL};
-use pgiam_libpq::{conninfo, tls};
+use pgiam_libpq::conninfo;
+use pgiam_libpq::rules::{self, OwnSettings, SENTINEL};
 
 const DEFAULT_PORT: u16 = 5432;
 
@@ -80,7 +80,7 @@ pub(crate) struct Given {
 }
 
 /// The values given by flags and a connection string.
-pub(crate) type Explicit = BTreeMap<&'static str, Given>;
+pub(crate) type Explicit = BTreeMap<String, Given>;
 
 /// The values of pgiam's own flags and argument. If they contradict each other it is an error; psql would silently prefer
 /// one of them.
@@ -111,7 +111,7 @@ pub(crate) fn explicit<const N: usize>(
                 "{flag} and the connection string give different values for {keyword}; leave one out"
             )));
         }
-        explicit.insert(keyword, Given { value, source: Source::Flag(flag) });
+        explicit.insert(keyword.to_owned(), Given { value, source: Source::Flag(flag) });
     }
     Ok(explicit)
 }
@@ -127,7 +127,7 @@ pub(crate) fn explicit_of_program(arguments: Arguments) -> Result<Explicit, Fail
     ];
     for (keyword, flag, value) in options {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
-            explicit.insert(keyword, Given { value, source: Source::Flag(flag) });
+            explicit.insert(keyword.to_owned(), Given { value, source: Source::Flag(flag) });
         }
     }
     if let Some(text) = arguments.dbname.as_deref().filter(|text| conninfo::is_connection_string(text)) {
@@ -173,6 +173,14 @@ pub(crate) struct Connection {
     pub(crate) asks_for_token: Option<Source>,
     /// Where a password file is given that would be read instead of ours.
     pub(crate) passfile: Option<Source>,
+    /// The database; libpq's default is the user's name.
+    pub(crate) dbname: Option<Given>,
+    /// `channel_binding`, if it is given anywhere.
+    pub(crate) channel_binding: Option<Given>,
+    /// `require_auth`, if it is given anywhere.
+    pub(crate) require_auth: Option<Given>,
+    /// `replication`, which has no variable.
+    pub(crate) replication: Option<Given>,
     /// pgiam's own settings, from keywords and variables.
     pub(crate) own: OwnSettings,
 }
@@ -212,12 +220,16 @@ pub(crate) fn resolve(explicit: Explicit, surroundings: &Surroundings<'_>) -> Re
     let user = take("user", "PGUSER")?.map(|given| given.value).filter(|user| !user.is_empty());
     let sslmode = take("sslmode", "PGSSLMODE")?;
     let sslrootcert = take("sslrootcert", "PGSSLROOTCERT")?;
+    let dbname = take("dbname", "PGDATABASE")?.filter(|dbname| !dbname.value.is_empty());
+    let channel_binding = take("channel_binding", "PGCHANNELBINDING")?;
+    let require_auth = take("require_auth", "PGREQUIREAUTH")?;
     let (mut password, mut asks_for_token) = (None, None);
     if let Some(given) = given.remove("password") {
         let place = if given.value == SENTINEL { &mut asks_for_token } else { &mut password };
         *place = Some(given.source);
     }
     let passfile = given.remove("passfile").map(|given| given.source);
+    let replication = given.remove("replication");
 
     Ok(Connection {
         host,
@@ -235,6 +247,10 @@ pub(crate) fn resolve(explicit: Explicit, surroundings: &Surroundings<'_>) -> Re
         password,
         asks_for_token,
         passfile,
+        dbname,
+        channel_binding,
+        require_auth,
+        replication,
         own: own_settings(given, environment)?,
     })
 }
@@ -242,7 +258,7 @@ pub(crate) fn resolve(explicit: Explicit, surroundings: &Surroundings<'_>) -> Re
 /// pgiam's own settings. Keywords override variables.
 fn own_settings(given: Explicit, environment: &Environment) -> Result<OwnSettings, Failure> {
     let mut variables = HashMap::new();
-    for (_, variable) in own_settings::KEYWORDS {
+    for (_, variable) in rules::KEYWORDS {
         if let Some(value) = environment.get(variable)? {
             variables.insert(variable, value);
         }
@@ -350,6 +366,16 @@ impl Connection {
         Ok(host)
     }
 
+    /// The address to connect to instead of looking up the name, if the only host has one.
+    pub(crate) fn only_address(&self) -> Option<&str> {
+        self.address.as_ref().map(|given| given.value.as_str())
+    }
+
+    /// `sslmode` as given.
+    pub(crate) fn given_sslmode(&self) -> Option<&Given> {
+        self.sslmode.as_ref()
+    }
+
     /// Whether a flag of pgiam names the host, which is then the endpoint itself.
     pub(crate) fn host_is_from_flag(&self) -> bool {
         self.host.as_ref().is_some_and(|given| matches!(given.source, Source::Flag(_)))
@@ -376,7 +402,7 @@ impl Connection {
     pub(crate) fn required_sslmode(&self) -> Result<String, Failure> {
         let value = |given: &'_ Option<Given>| given.as_ref().map(|given| given.value.clone());
         let (mode, root) = (value(&self.sslmode), value(&self.sslrootcert));
-        let mode = tls::required_sslmode(mode.as_deref(), root.as_deref()).map_err(|why| {
+        let mode = rules::required_sslmode(mode.as_deref(), root.as_deref()).map_err(|why| {
             let source = self.sslmode.as_ref().map(|given| given.source.to_string()).unwrap_or_default();
             Failure::usage(format!("{source}: {why}"))
         })?;

@@ -29,8 +29,8 @@ impl MemoryFile {
     pub(crate) fn new(text: &str, others: Option<PathBuf>) -> io::Result<Self> {
         let descriptor = memory(text, others.as_deref())?;
         let opens = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).ok();
-        let file = Self { descriptor, others, opens };
-        // Without /proc nobody could open it.
+        let mut file = Self { descriptor, others, opens };
+        // Fails without /proc.
         File::open(file.path())?;
         file.watch();
         Ok(file)
@@ -49,10 +49,9 @@ impl MemoryFile {
         Ok(())
     }
 
-    fn watch(&self) {
-        if let Some(opens) = &self.opens {
-            let _ = inotify::add_watch(opens, self.path(), inotify::WatchFlags::OPEN);
-        }
+    fn watch(&mut self) {
+        let path = self.path();
+        self.opens.take_if(|opens| inotify::add_watch(opens, path, inotify::WatchFlags::OPEN).is_err());
     }
 
     /// Whether any process has opened the file. `true` if that is not known.

@@ -100,7 +100,7 @@ fn parse(contents: &[u8], service: &str) -> Result<Option<Parameters>, String> {
                 "line {number}: unknown keyword {name:?}; write KEYWORD=VALUE without spaces around '='"
             ));
         };
-        parameters.entry(name).or_insert_with(|| value.to_owned());
+        parameters.entry(name.to_owned()).or_insert_with(|| value.to_owned());
     }
     Ok(found)
 }
@@ -123,7 +123,7 @@ fn trim(mut line: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
 
-    fn found(contents: &str, service: &str) -> Vec<(&'static str, String)> {
+    fn found(contents: &str, service: &str) -> Vec<(String, String)> {
         parse(contents.as_bytes(), service).unwrap().expect("the service").into_iter().collect()
     }
 
@@ -150,7 +150,7 @@ mod tests {
         let text = "host=before\n[other]\nhost=x\n\n  [app] # note\n\t host=h \r\n# user=no\n port=1\nport=2\nuser=a b\n[app]\nhost=y\n";
         assert_eq!(
             found(text, "app"),
-            [("host", "h".into()), ("port", "1".into()), ("user", "a b".into())].map(|(k, v): (_, String)| (k, v))
+            [("host", "h"), ("port", "1"), ("user", "a b")].map(|(k, v)| (k.to_owned(), v.to_owned()))
         );
         assert_eq!(parse(text.as_bytes(), "ap"), Ok(None));
         assert_eq!(parse(text.as_bytes(), "app2"), Ok(None));

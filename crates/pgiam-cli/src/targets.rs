@@ -1,6 +1,6 @@
 //! Which tokens connections need: flags and connections in, a list of targets out.
 
-use pgiam_libpq::own_settings::{Endpoint, Mode};
+use pgiam_libpq::rules::{Endpoint, Mode};
 
 use crate::args::ConnectionArguments;
 use crate::connection::{self, Connection, Explicit, Given, Source, Surroundings};
@@ -21,7 +21,7 @@ pub(crate) fn connections(
         let mut explicit = base.clone();
         for (keyword, flag, given) in lists {
             if let Some(value) = given.get(number).or_else(|| given.first()) {
-                explicit.insert(keyword, Given { value: value.clone(), source: Source::Flag(flag) });
+                explicit.insert(keyword.to_owned(), Given { value: value.clone(), source: Source::Flag(flag) });
             }
         }
         connections.push(connection::resolve(explicit, surroundings)?);

@@ -1,5 +1,6 @@
 //! Makes the tokens for a list of targets, and the text of a password file with them.
 
+use pgiam_core::token::endpoint::is_custom_cluster_endpoint;
 use pgiam_core::{Client, ErrorKind, RegionSource, Token, TokenRequest};
 use pgiam_libpq::passfile;
 use zeroize::Zeroizing;
@@ -115,32 +116,10 @@ fn doubtful_region(token: &Token) -> Option<String> {
 
 fn custom_endpoint(token: &Token) -> Option<String> {
     let host = token.host();
-    is_custom_endpoint(host).then(|| {
+    is_custom_cluster_endpoint(host).then(|| {
         format!(
             "{host} is an Aurora custom endpoint, for which Aurora accepts no tokens: sign for the cluster's own \
              endpoint, with PGIAM_HOST=ENDPOINT or iam_host=ENDPOINT"
         )
     })
-}
-
-/// Whether a normalized name is that of an Aurora custom endpoint: `NAME.cluster-custom-ID.REGION.rds…`.
-fn is_custom_endpoint(host: &str) -> bool {
-    host.split('.').nth(1).is_some_and(|label| label.starts_with("cluster-custom-"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn custom_endpoints_of_aurora_are_recognized_by_their_second_label() {
-        for (host, expected) in [
-            ("reporting.cluster-custom-c9akciq32rpa.eu-central-1.rds.amazonaws.com", true),
-            ("reporting.cluster-custom-c9akciq32rpa.rds.cn-north-1.amazonaws.com.cn", true),
-            ("orders-prod.cluster-c9akciq32rpa.eu-central-1.rds.amazonaws.com", false),
-            ("cluster-custom-1.c9akciq32rpa.eu-central-1.rds.amazonaws.com", false),
-        ] {
-            assert_eq!(is_custom_endpoint(host), expected, "{host}");
-        }
-    }
 }

@@ -284,6 +284,7 @@ fn for_a_command_whose_arguments_are_not_read_the_message_says_what_to_write() {
     for (command, parts) in [
         (&["env", "A=b", "psql", "-h", HOST][..], &["arguments of env", "env A=b pgiam exec -- psql"][..]),
         (&["setsid", "psql", "-h", HOST], &["arguments of setsid", "setsid pgiam exec -- psql", "-h HOST"]),
+        (&["nohup", "setsid", "psql"], &["arguments of setsid", "nohup setsid pgiam exec -- psql", "-- nohup setsid"]),
         (&["sh", "-c", "psql"], &["arguments of sh", "pgiam exec -h HOST -U USER -- sh", "PGHOST"]),
     ] {
         let message = refused(&mut exec(&[], command), 2);
@@ -582,7 +583,7 @@ fn a_command_that_fails_without_opening_its_password_file_is_explained() {
 
 #[test]
 fn a_process_that_is_left_running_without_its_password_file_is_named() {
-    let script = "sleep 60 >/dev/null 2>&1 & echo $!";
+    let script = "sleep 60 >/dev/null 2>&1 & until grep -q sleep /proc/$!/comm; do :; done; echo $!";
     let output = exec(&["-h", HOST], &["sh", "-c", script]).output().unwrap();
     let (out, err) = texts(&output);
     kill("KILL", out.trim().parse().unwrap());

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use crate::aws_api::AwsSession;
 use crate::config::Config;
 use crate::config::environment::Environment;
 use crate::config::region_name;
@@ -196,11 +197,12 @@ impl Client {
     }
 
     /// Like [`Client::generate_token`], but never waits. `Ok(None)`: a fetch is running on a background thread; ask again,
-    /// not sooner than 20 ms. A failed fetch is reported once and then tried again after a back-off of 1 to 32 s.
+    /// not sooner than 20 ms. A failed fetch is reported once; the next one starts after a pause of 0.5 to 32 s, during which
+    /// this is `Ok(None)` too.
     ///
     /// # Errors
     ///
-    /// As [`Client::generate_token`]; `Internal` also when there is no thread to be had for the fetch.
+    /// As [`Client::generate_token`]; `Internal` also when no thread can be started for the fetch.
     pub fn try_generate_token(&self, request: &TokenRequest<'_>) -> Result<Option<Token>, Error> {
         self.inner.token(request, || Waiting::Never)
     }
@@ -242,6 +244,18 @@ impl Client {
             outcome: outcome.map(FoundCredentials::from),
             region: region.map(|region| (region.name, region.source)),
         }
+    }
+
+    /// Calls of AWS services in a region, with the credentials that tokens for that region are signed with.
+    #[must_use]
+    pub fn aws_session(&self, region: &str) -> AwsSession {
+        let (inner, credentials_region) = (Arc::clone(&self.inner), region.to_owned());
+        let credentials = move || {
+            let waiting = Waiting::Until(inner.new_deadline());
+            let found = inner.credentials(&credentials_region, waiting)?;
+            found.map(|found| found.credentials().clone()).ok_or_else(|| internal("a call that waits was not answered"))
+        };
+        AwsSession::new(self.inner.current_config(), self.inner.clock.clone(), region, credentials)
     }
 
     /// Reads the environment and the profile files again and fetches credentials now. If that fails, the cached
@@ -547,14 +561,13 @@ impl Inner {
         Deadline::after(self.snapshot.load().config.settings.timeout())
     }
 
-    /// The configuration. Its files are read again if they could not be read before, or if they have changed and the
-    /// credentials depend on nothing else. May wait for the file system.
+    /// The configuration for a fetch. Its files are read again if they could not be read before or have changed. May wait
+    /// for the file system.
     fn current_config(&self) -> Arc<Config> {
         reached("checking files");
         let snapshot = self.snapshot.load_full();
-        let check = snapshot.credentials.as_ref().is_none_or(|credentials| credentials.are_from_files());
         let config = &snapshot.config;
-        if config.files_failed() || (check && config.files_changed()) {
+        if config.files_failed() || config.files_changed() {
             let again = config.read_files_again();
             match again.files() {
                 Ok(_) => config.log.info(format_args!("the profile files have changed and were read again")),

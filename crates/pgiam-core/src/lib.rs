@@ -23,6 +23,7 @@
 //! A module imports only modules below it; a test reads the imports.
 //!
 //! * `client`: settings and cached credentials in, a token out.
+//! * `aws_api`: calls of AWS services with a client's credentials, to explain and set up logins.
 //! * [`token`] and `region`: what is signed, for which endpoint name, in which region, and how.
 //! * `credentials`: one file per source; the chain orders them, the cache decides when they are renewed.
 //! * `net`: HTTP, TLS, retries, the AWS services and the EC2 metadata service.
@@ -31,6 +32,7 @@
 //! * utilities: errors, the log, time, secrets, percent-encoding and the operating system ([`sys`]).
 #![deny(unsafe_code)]
 
+mod aws_api;
 mod client;
 mod config;
 mod credentials;
@@ -49,12 +51,14 @@ mod test_hooks;
 mod time;
 pub mod token;
 
+pub use aws_api::{AwsApi, AwsFailure, AwsSession, CallerIdentity, Element};
 pub use client::{Client, ClientBuilder, Explanation, FoundCredentials};
 pub use config::environment::Environment;
 pub use config::settings::{KEYWORDS, Service, Settings};
 pub use error::{Error, ErrorKind};
 pub use log::{Level, Log};
+pub use net::tls::provider as tls_provider;
 pub use region::RegionSource;
-pub use time::{Clock, Moment, rfc3339};
+pub use time::{Clock, Moment, parse_rfc3339, rfc3339};
 pub use token::request::TokenRequest;
-pub use token::template::Token;
+pub use token::template::{LIFETIME_SECONDS, Token};

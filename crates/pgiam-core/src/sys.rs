@@ -18,7 +18,12 @@ use zeroize::Zeroizing;
 #[must_use]
 pub fn runs_privileged() -> bool {
     // SAFETY: getauxval reads a table that the kernel laid out before main; it has no preconditions.
-    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+    #[cfg(target_os = "linux")]
+    let privileged = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+    // SAFETY: it has no arguments and no preconditions.
+    #[cfg(not(target_os = "linux"))]
+    let privileged = unsafe { libc::issetugid() } != 0;
+    privileged
 }
 
 /// The process' id.

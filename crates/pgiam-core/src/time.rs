@@ -173,7 +173,8 @@ pub(crate) fn from_milliseconds(milliseconds: i64) -> Option<i64> {
 /// The date is `2026-01-02` or `20260102`, then `T` or spaces, the time `03:04:05`, `03:04`, `03` or the same without
 /// colons, perhaps with a fraction, and the zone `Z`, `UTC`, `GMT`, `+01:00`, `+0100` or `+01`. Letters may be lower
 /// case. The AWS CLI reads all of these. `None`: not such a time, no zone, or outside the years 1 to 9999.
-pub(crate) fn parse_rfc3339(text: &str) -> Option<i64> {
+#[must_use]
+pub fn parse_rfc3339(text: &str) -> Option<i64> {
     let mut rest = Scanner(text.trim().as_bytes());
     let year = rest.digits(4)?;
     let dashes = rest.skip(b"-");
@@ -277,6 +278,15 @@ impl Scanner<'_> {
     }
 }
 
+/// Reads a time as HTTP writes it: `Wed, 02 Dec 2026 03:04:05 GMT`.
+pub(crate) fn parse_http_date(text: &str) -> Option<i64> {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let [_, day, month, year, time, "GMT"] = words[..] else { return None };
+    let month = MONTHS.iter().position(|name| *name == month)? + 1;
+    parse_rfc3339(&format!("{year}-{month:02}-{day}T{time}Z"))
+}
+
 /// Writes a time as AWS does, `2026-01-02T03:04:05Z`.
 #[must_use]
 pub fn rfc3339(unix_seconds: i64) -> String {
@@ -319,6 +329,14 @@ impl Deadline {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_date_of_an_http_response_is_read() {
+        assert_eq!(parse_http_date("Mon, 26 Aug 2024 22:00:00 GMT"), Some(1_724_709_600));
+        for text in ["", "Mon, 26 Aug 2024 22:00:00 CET", "26 Aug 2024 22:00:00 GMT", "Mon, 26 Abc 2024 22:00:00 GMT"] {
+            assert_eq!(parse_http_date(text), None, "{text}");
+        }
+    }
 
     /// As in `X-Amz-Date`.
     fn written(unix_seconds: i64) -> String {

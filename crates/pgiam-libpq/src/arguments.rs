@@ -81,7 +81,7 @@ impl Arguments {
             let Some(name) = keyword.to_str().ok().and_then(keywords::find_own) else { return true };
             if let Some(value) = value.as_ref().and_then(|value| value.to_str().ok()).filter(|value| !value.is_empty())
             {
-                own.insert(name, value.to_owned());
+                own.insert(name.to_owned(), value.to_owned());
             }
             false
         });
@@ -237,7 +237,10 @@ mod tests {
             true,
         );
         let own = arguments.take_own();
-        assert_eq!(own.into_iter().collect::<Vec<_>>(), [("iam", "on".to_owned()), ("iam_host", "b".to_owned())]);
+        assert_eq!(
+            own.into_iter().collect::<Vec<_>>(),
+            [("iam", "on"), ("iam_host", "b")].map(|(k, v)| (k.to_owned(), v.to_owned()))
+        );
         assert_eq!(described(&arguments), "host=h");
     }
 

@@ -17,7 +17,7 @@ use crate::keywords;
 pub use crate::keywords::find as keyword;
 
 /// Keywords and values, each as given; an empty value counts as given.
-pub type Parameters = BTreeMap<&'static str, String>;
+pub type Parameters = BTreeMap<String, String>;
 
 /// Whether libpq reads this as a connection string where a database name is expected.
 #[must_use]
@@ -90,9 +90,9 @@ fn without_uri_prefix(text: &str) -> Option<&str> {
 /// Stores a value as `conninfo_storeval` does, including the obsolete `requiressl`. `None`: the keyword is unknown.
 fn store(parameters: &mut Parameters, name: &str, value: String) -> Option<()> {
     if name == "requiressl" {
-        parameters.insert("sslmode", if value.starts_with('1') { "require" } else { "prefer" }.to_owned());
+        parameters.insert("sslmode".to_owned(), if value.starts_with('1') { "require" } else { "prefer" }.to_owned());
     } else {
-        parameters.insert(keywords::find(name)?, value);
+        parameters.insert(keywords::find(name)?.to_owned(), value);
     }
     Some(())
 }
@@ -156,7 +156,7 @@ fn parse_uri(rest: &str) -> Result<Parameters, String> {
     let mut parameters = Parameters::new();
     let mut set = |name: &'static str, encoded: &str| -> Result<(), String> {
         if !encoded.is_empty() {
-            parameters.insert(name, decode(encoded).map_err(|why| format!("the URI's {name}: {why}"))?);
+            parameters.insert(name.to_owned(), decode(encoded).map_err(|why| format!("the URI's {name}: {why}"))?);
         }
         Ok(())
     };
@@ -230,7 +230,7 @@ fn parse_uri_query(query: &str, parameters: &mut Parameters) -> Result<(), Strin
         let name = decode(name).map_err(|why| format!("the name of the URI's parameter {number}: {why}"))?;
         let value = decode(value).map_err(|why| format!("the value of the URI's parameter {number}: {why}"))?;
         if name == "ssl" && value == "true" {
-            parameters.insert("sslmode", "require".to_owned());
+            parameters.insert("sslmode".to_owned(), "require".to_owned());
         } else if store(parameters, &name, value).is_none() {
             return Err(unknown_keyword(&name, parameters, number).replace("character", "parameter"));
         }
@@ -286,12 +286,12 @@ mod tests {
 
     use super::*;
 
-    fn parsed(text: &str) -> Vec<(&'static str, String)> {
+    fn parsed(text: &str) -> Vec<(String, String)> {
         parse(text).unwrap().into_iter().collect()
     }
 
-    fn pairs(expected: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
-        expected.iter().map(|(name, value)| (*name, (*value).to_owned())).collect()
+    fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+        expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
     #[test]

@@ -26,8 +26,3 @@ pub mod passfile;
 pub mod plan;
 pub mod rules;
 pub mod tokens;
-
-/// The former name of [`rules`].
-pub use rules as own_settings;
-/// The former name of [`rules`], for [`rules::required_sslmode`].
-pub use rules as tls;

@@ -624,7 +624,7 @@ mod tests {
                 }
                 if keyword == "dbname" && expand && conninfo::is_connection_string(value) {
                     expand = false;
-                    values.extend(conninfo::parse(value).ok()?.into_iter().map(|(name, value)| (name.into(), value)));
+                    values.extend(conninfo::parse(value).ok()?);
                 } else {
                     values.insert(keyword.into(), value.into());
                 }

@@ -13,7 +13,7 @@ use crate::rules::Endpoint;
 pub enum Wait {
     /// As long as the client's own time limit: for `PQconnectdb` and the like.
     Blocking,
-    /// At most [`START_TIMEOUT_MS`], for all hosts of a connection together: for `PQconnectStart` and the like.
+    /// At most `START_TIMEOUT_MS`, for all hosts of a connection together: for `PQconnectStart` and the like.
     Bounded,
     /// Not at all.
     Never,

@@ -30,7 +30,7 @@ enum Next<F> {
 }
 
 /// Decides how to connect, and does it unless the program's own call is to be made.
-fn begin<F: Copy>(name: &CStr, wait: Wait, arguments: impl FnOnce() -> Option<Arguments>) -> Next<F> {
+fn begin<F: Copy>(name: &CStr, wait: Wait, arguments: impl Fn() -> Option<Arguments> + Copy) -> Next<F> {
     entry(Next::Nothing, || {
         let Some(libpq) = guarded(None, || Libpq::of_caller(name)) else { return Next::Nothing };
         // SAFETY: the caller names the function's type.

@@ -12,6 +12,9 @@
 //!
 //! This whole crate is boundary code, so `unsafe` is allowed anywhere in it.
 
+#[cfg(not(target_os = "linux"))]
+compile_error!("libpgiam_preload.so is for Linux: LD_PRELOAD and files in memory do not exist elsewhere");
+
 mod caller;
 mod exports;
 mod libpq;

@@ -1,6 +1,6 @@
 //! The credentials endpoint inside containers: that of ECS (`/v2/credentials/ID`) and that of EKS Pod Identity
-//! (`/v1/credentials`; `/get-credentials` is a common stand-in). When a token is configured, the `Authorization`
-//! header must be exactly that.
+//! (`/v1/credentials`; other implementations use `/get-credentials`). If a token is configured, the `Authorization`
+//! header must be equal to it.
 
 use std::io;
 

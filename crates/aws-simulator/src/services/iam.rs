@@ -1,6 +1,6 @@
 //! Identity and Access Management: roles, their policies, and the policy simulator. Shapes from the IAM API Reference.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::account::{Account, Principal, Statement};
 use crate::http::{Request, Response};
@@ -36,6 +36,13 @@ pub(crate) fn answer(state: &State, request: &Request, call: &Call) -> Response 
         "SimulatePrincipalPolicy" => simulate(account, request),
         "GetRole" | "GetUser" => match find(account, &name) {
             Some(principal) => IAM.result(&action, &described(&action["Get".len()..], principal)),
+            None => missing(&name),
+        },
+        "ListRolePolicies" | "ListUserPolicies" | "ListAttachedRolePolicies" | "ListAttachedUserPolicies" => {
+            list_policies(account, &action, &name)
+        }
+        "GetRolePolicy" | "GetUserPolicy" => match find(account, &name) {
+            Some(principal) => IAM.result(&action, &element("PolicyDocument", &document(&principal.statements))),
             None => missing(&name),
         },
         "PutRolePolicy" | "PutUserPolicy" => put_policy(account, &action, &name, &asked("PolicyDocument")),
@@ -94,6 +101,32 @@ fn simulate(account: &Account, request: &Request) -> Response {
     IAM.result("SimulatePrincipalPolicy", &content)
 }
 
+/// All statements of a user or role are in one inline policy.
+const INLINE_POLICY: &str = "inline";
+
+fn list_policies(account: &Account, action: &str, name: &str) -> Response {
+    let Some(principal) = find(account, name) else { return missing(name) };
+    let content = if action.starts_with("ListAttached") {
+        "<AttachedPolicies/>".to_owned()
+    } else if principal.statements.is_empty() {
+        "<PolicyNames/>".to_owned()
+    } else {
+        format!("<PolicyNames>{}</PolicyNames>", element("member", INLINE_POLICY))
+    };
+    IAM.result(action, &format!("<IsTruncated>false</IsTruncated>{content}"))
+}
+
+/// A policy document, percent-encoded as IAM returns it.
+fn document(statements: &[Statement]) -> String {
+    let text = json!({"Version": "2012-10-17", "Statement": statements}).to_string();
+    text.bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
 fn put_policy(account: &mut Account, action: &str, name: &str, document: &str) -> Response {
     let Some(statements) = statements(document) else {
         return IAM.error(400, "MalformedPolicyDocument", "Syntax errors in policy.");
@@ -107,7 +140,7 @@ fn put_policy(account: &mut Account, action: &str, name: &str, document: &str) -
     }
 }
 
-/// The statements of a policy document; actions and resources may be one text or a list.
+/// The statements of a policy document; actions and resources can be a string or a list.
 fn statements(document: &str) -> Option<Vec<Statement>> {
     let document: Value = serde_json::from_str(document).ok()?;
     let texts = |value: &Value| match value {

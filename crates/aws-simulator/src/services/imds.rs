@@ -1,6 +1,6 @@
-//! The instance metadata service, version 2 only: a session token first, then the metadata that credentials and region
-//! come from. Rules from the EC2 User Guide, "Use the Instance Metadata Service": no token or a stale one is 401, a
-//! token request without a proper lifetime is 400, one that came through a forwarding proxy is 403.
+//! The instance metadata service, version 2 only: a session token first, then metadata with credentials and region.
+//! Rules from the EC2 User Guide, "Use the Instance Metadata Service": a missing or expired token is 401, a token
+//! request without a valid lifetime is 400, one that came through a forwarding proxy is 403.
 
 use std::io;
 use std::time::Duration;
@@ -125,7 +125,7 @@ fn identity_document(state: &State, call: &Call) -> Response {
     }))
 }
 
-/// The service breaks its JSON into lines and calls it text; clients must not mind.
+/// The service sends JSON with line breaks, as text/plain; clients must accept it.
 fn pretty(value: &serde_json::Value) -> Response {
     Response::text(200, format!("{value:#}"))
 }

@@ -1,4 +1,4 @@
-//! The AWS services: which one a request is for, and its response.
+//! The AWS services: routes a request to its service and returns the response.
 
 mod cloudwatch;
 mod container;
@@ -16,7 +16,7 @@ use crate::http::{Request, Response};
 use crate::route::{Route, Service};
 use crate::state::{Call, State};
 
-/// What a request asks for.
+/// The route of a request.
 pub(crate) fn route(request: &Request) -> Route {
     if request.path.starts_with("/simulator/") {
         return Route::Control;
@@ -54,7 +54,7 @@ pub(crate) fn answer(state: &State, request: &Request, call: &Call) -> Response 
     response
 }
 
-/// The response that replaces the service's own, for faults in the content.
+/// The response of a fault that replaces the service's own.
 pub(crate) fn replacement(fault: &Fault, route: Route) -> Option<Response> {
     Some(match fault {
         Fault::Status(status) => Response::text(*status, "simulated status\n"),

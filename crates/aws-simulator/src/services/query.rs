@@ -1,4 +1,4 @@
-//! The query protocol of AWS: form parameters in, XML out; and who is asking.
+//! The query protocol of AWS: form parameters in, XML out. Also authenticates the caller.
 
 use crate::account::Account;
 use crate::http::{Request, Response};
@@ -6,13 +6,13 @@ use crate::random;
 use crate::sigv4::{self, Expected};
 use crate::state::{Call, State};
 
-/// A service that speaks the query protocol.
+/// A service with the query protocol.
 pub(crate) struct QueryService {
-    /// As in the scope of a signature.
+    /// The name in the scope of a signature.
     pub(crate) name: &'static str,
     pub(crate) version: &'static str,
     pub(crate) namespace: &'static str,
-    /// The region that signatures must name; `None`: the simulator's.
+    /// The region required in signatures; `None`: the simulator's.
     pub(crate) region: Option<&'static str>,
 }
 
@@ -24,7 +24,7 @@ impl QueryService {
             && request.form_parameter("Version").as_deref() == Some(self.version)
     }
 
-    /// The ARN of the caller, if the signature is right and the caller may perform the action.
+    /// The ARN of the caller, if the signature is valid and the caller may perform the action.
     pub(crate) fn authorize(
         &self,
         state: &State,
@@ -67,7 +67,7 @@ impl QueryService {
     }
 }
 
-/// What a caller must be allowed to do.
+/// The permission that a caller needs.
 pub(crate) struct Permission<'a> {
     pub(crate) service: &'a str,
     pub(crate) region: &'a str,
@@ -76,7 +76,7 @@ pub(crate) struct Permission<'a> {
     pub(crate) resource: &'a str,
 }
 
-/// The ARN of the caller, or status, code and message of the refusal.
+/// The ARN of the caller, or status, code and message of the error.
 pub(crate) fn authorize(
     state: &State,
     request: &Request,

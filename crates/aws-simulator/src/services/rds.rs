@@ -72,7 +72,7 @@ fn resource(state: &State, request: &Request, action: &str) -> String {
     format!("arn:aws:rds:{region}:{ACCOUNT_ID}:{kind}:{}", name.as_deref().unwrap_or("*"))
 }
 
-/// Those that are asked for: one by name, which must exist, or all.
+/// The requested ones: one by name, which must exist, or all.
 fn select<'a, T>(
     all: &'a [T],
     name_of: impl Fn(&T) -> &str,
@@ -224,7 +224,7 @@ fn describe_proxy_targets(account: &Account, asked: Option<&str>) -> Result<Stri
     Ok(list("Targets", "member", targets))
 }
 
-/// A change of what is modified here: IAM database authentication and exported logs.
+/// The supported changes: IAM database authentication and exported logs.
 struct Change {
     iam: Option<bool>,
     logs: Vec<String>,

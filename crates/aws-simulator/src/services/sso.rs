@@ -54,7 +54,7 @@ fn role_credentials(state: &State, request: &Request, call: &Call) -> io::Result
     ))
 }
 
-/// An error as the portal writes it.
+/// An error response of the portal.
 pub(crate) fn error(status: u16, kind: &str, message: &str) -> Response {
     Response::json(status, &json!({"message": message})).with_header("x-amzn-ErrorType", kind)
 }

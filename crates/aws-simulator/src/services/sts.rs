@@ -21,7 +21,7 @@ const STS: QueryService = QueryService {
     region: None,
 };
 const DEFAULT_DURATION: u64 = 3600;
-/// Credentials that come from a role already may assume another for an hour at most.
+/// The longest session for a role that is assumed with a role's credentials.
 const LONGEST_CHAINED_DURATION: u64 = 3600;
 
 pub(crate) fn route(request: &Request) -> Option<Route> {
@@ -133,14 +133,14 @@ fn caller_identity(state: &State, request: &Request, call: &Call) -> Response {
     )
 }
 
-/// Who signed the request, or the answer to one that nobody did.
+/// The credentials that signed the request, or the error response.
 fn caller(state: &State, request: &Request, call: &Call) -> Result<Credentials, Box<Response>> {
     let expected = Expected { service: "sts", region: &state.options.region, now: call.now };
     sigv4::verify(request, &expected, |id| state.keys.find(id))
         .map_err(|refusal| Box::new(error(refusal.status, refusal.code, &refusal.message)))
 }
 
-/// The session that a request asks for.
+/// The requested session.
 struct RoleSession {
     role_arn: String,
     partition: String,

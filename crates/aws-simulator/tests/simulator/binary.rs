@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::*;
 
-/// The process, ended when its standard input is dropped.
+/// The process. It exits when its standard input is closed.
 struct Process {
     child: Child,
     input: Option<ChildStdin>,
@@ -27,8 +27,7 @@ impl Process {
     }
 
     fn request(&self, method: &str, target: &str, body: &str) -> Answer {
-        let port =
-            self.line.trim_end().strip_prefix("ready url=http://127.0.0.1:").expect("the line that tells the port");
+        let port = self.line.trim_end().strip_prefix("ready url=http://127.0.0.1:").expect("a line with the port");
         let mut client = Client::connect_to(port.parse().expect("a port"));
         client.send(method, target, &[], body).expect("send");
         client.receive().expect("an answer")
@@ -42,7 +41,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         drop(self.input.take());
-        let status = self.child.wait().expect("the end of the process");
+        let status = self.child.wait().expect("the process exits");
         if !std::thread::panicking() {
             assert!(status.success());
         }
@@ -50,7 +49,7 @@ impl Drop for Process {
 }
 
 #[test]
-fn it_says_where_it_listens_and_ends_with_its_input() {
+fn it_prints_its_url_and_exits_at_the_end_of_its_input() {
     let process = Process::start(&[]);
     assert!(process.line.ends_with('\n'));
     let health = process.control("GET", "/health", Value::Null).json();
@@ -58,7 +57,7 @@ fn it_says_where_it_listens_and_ends_with_its_input() {
 }
 
 #[test]
-fn faults_and_log_are_at_hand_over_http() {
+fn faults_and_log_are_available_over_http() {
     let process = Process::start(&[]);
     let status = || process.request("GET", "/get-credentials", "").status;
     let fault = json!({"route": "container", "fault": {"status": 503}, "times": 1});
@@ -81,7 +80,7 @@ fn faults_and_log_are_at_hand_over_http() {
 }
 
 #[test]
-fn what_control_does_not_understand_is_refused_with_a_reason() {
+fn an_invalid_control_request_is_refused_with_a_reason() {
     let process = Process::start(&[]);
     for body in [
         json!({"route": "nowhere", "fault": "empty"}),
@@ -96,7 +95,7 @@ fn what_control_does_not_understand_is_refused_with_a_reason() {
 }
 
 #[test]
-fn rotation_expiration_and_clock_are_at_hand_over_http() {
+fn rotation_expiration_and_clock_are_available_over_http() {
     let process = Process::start(&["--lifetime=3600", "--session-token-length", "50"]);
     let get = || process.request("GET", "/get-credentials", "").json();
     let first = get();
@@ -124,7 +123,7 @@ fn registered_credentials_are_written_to_the_directory() {
 }
 
 #[test]
-fn wrong_arguments_are_named() {
+fn the_error_message_names_a_wrong_argument() {
     for (arguments, words) in [
         (&["--port", "70000"][..], "--port needs a number"),
         (&["--region"], "--region needs a value"),
@@ -138,7 +137,7 @@ fn wrong_arguments_are_named() {
         let mut message = String::new();
         let mut errors = child.stderr.take().expect("a pipe");
         errors.read_to_string(&mut message).expect("a message");
-        assert_eq!(child.wait().expect("the end").code(), Some(2));
+        assert_eq!(child.wait().expect("it exits").code(), Some(2));
         assert!(message.contains(words), "{message}");
     }
 }

@@ -3,7 +3,7 @@ use aws_simulator::Route;
 use crate::support::*;
 
 #[test]
-fn both_kinds_of_path_give_the_credentials_of_the_task() {
+fn the_paths_of_ecs_and_eks_return_the_credentials_of_the_task() {
     let simulator = start();
     let issued = simulator.container_credentials();
     for path in ["/v2/credentials/0f3b9c1e-7a51-4b39-b9a0-6a9a0b1c2d3e", "/v1/credentials", "/get-credentials"] {
@@ -18,13 +18,13 @@ fn both_kinds_of_path_give_the_credentials_of_the_task() {
 }
 
 #[test]
-fn instance_and_container_hand_out_different_credentials() {
+fn instance_and_container_return_different_credentials() {
     let simulator = start();
     assert_ne!(simulator.instance_credentials().access_key_id, simulator.container_credentials().access_key_id);
 }
 
 #[test]
-fn a_configured_token_must_be_the_authorization_header_exactly() {
+fn the_authorization_header_must_equal_the_configured_token() {
     let simulator = start_with(|options| options.container_token = Some("Basic abc".to_owned()));
     let ask = |value: &str| {
         let headers = [("Authorization", value)];
@@ -40,7 +40,7 @@ fn a_configured_token_must_be_the_authorization_header_exactly() {
 }
 
 #[test]
-fn a_path_of_no_service_is_not_found() {
+fn an_unknown_path_is_not_found() {
     let simulator = start();
     assert_eq!(request(&simulator, "GET", "/v3/credentials", &[], "").status, 404);
     assert_eq!(simulator.requests_for(Route::Other).len(), 1);

@@ -7,12 +7,12 @@ use aws_simulator::{Fault, Route, Simulator, Times, blackhole_address, refused_p
 
 use crate::support::*;
 
-/// How long a test watches a connection that must stay silent.
+/// How long a test checks that nothing more arrives on a connection.
 const A_MOMENT: Duration = Duration::from_millis(50);
 
-/// Asks the container endpoint under one fault and tells all that came, and how it ended. A fault that lets the
-/// connection fall silent is watched for a moment, and only after what it does send has come.
-fn met_by(fault: Fault) -> (String, ErrorKind) {
+/// Sends a request to the container endpoint under one fault. Returns all received bytes and how reading ended. For a
+/// fault that stops sending, it waits for the bytes that are sent and then checks for a moment that no more arrive.
+fn received_under(fault: Fault) -> (String, ErrorKind) {
     let sends_nothing = matches!(fault, Fault::HangBeforeAnswer | Fault::DripHeader { .. });
     let ends = matches!(fault, Fault::Refuse | Fault::Reset | Fault::Truncate);
     let simulator = start();
@@ -21,7 +21,7 @@ fn met_by(fault: Fault) -> (String, ErrorKind) {
     assert!(simulator.wait_for_requests(1, PATIENCE));
     if !ends {
         if !sends_nothing {
-            client.more().expect("something comes");
+            client.more().expect("bytes");
         }
         client.set_patience(A_MOMENT);
     }
@@ -42,22 +42,22 @@ fn answer_under(fault: Fault) -> Answer {
     request(&simulator, "GET", "/get-credentials", &[], "")
 }
 
-/// The body as far as it came, and the length that the head promised.
+/// The received part of the body, and the length that the head declares.
 #[track_caller]
-fn body_and_promise(received: &str) -> (&str, usize) {
+fn body_and_declared_length(received: &str) -> (&str, usize) {
     let (head, body) = received.split_once("\r\n\r\n").expect("a whole head");
     let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).expect("a length");
     (body, length.parse().expect("a number"))
 }
 
 #[test]
-fn hang_before_answer_reads_and_says_nothing() {
-    assert_eq!(met_by(Fault::HangBeforeAnswer), (String::new(), ErrorKind::WouldBlock));
+fn hang_before_answer_reads_the_request_and_sends_nothing() {
+    assert_eq!(received_under(Fault::HangBeforeAnswer), (String::new(), ErrorKind::WouldBlock));
 }
 
 #[test]
 fn hang_in_header_stops_within_the_head() {
-    let (received, end) = met_by(Fault::HangInHeader);
+    let (received, end) = received_under(Fault::HangInHeader);
     assert!(received.starts_with("HTTP/1.1 200 OK\r\n"));
     assert!(!received.contains("\r\n\r\n"));
     assert_eq!(end, ErrorKind::WouldBlock);
@@ -65,42 +65,42 @@ fn hang_in_header_stops_within_the_head() {
 
 #[test]
 fn hang_after_header_sends_no_body() {
-    let (received, end) = met_by(Fault::HangAfterHeader);
-    let (body, promised) = body_and_promise(&received);
+    let (received, end) = received_under(Fault::HangAfterHeader);
+    let (body, declared) = body_and_declared_length(&received);
     assert_eq!(body, "");
-    assert!(promised > 0);
+    assert!(declared > 0);
     assert_eq!(end, ErrorKind::WouldBlock);
 }
 
 #[test]
 fn hang_in_body_sends_half_of_it() {
-    let (received, end) = met_by(Fault::HangInBody);
-    let (body, promised) = body_and_promise(&received);
-    assert_eq!(body.len(), promised / 2);
+    let (received, end) = received_under(Fault::HangInBody);
+    let (body, declared) = body_and_declared_length(&received);
+    assert_eq!(body.len(), declared / 2);
     assert_eq!(end, ErrorKind::WouldBlock);
 }
 
 #[test]
-fn truncate_closes_in_good_order_after_half_of_the_body() {
-    let (received, end) = met_by(Fault::Truncate);
-    let (body, promised) = body_and_promise(&received);
-    assert_eq!(body.len(), promised / 2);
+fn truncate_closes_the_connection_normally_after_half_of_the_body() {
+    let (received, end) = received_under(Fault::Truncate);
+    let (body, declared) = body_and_declared_length(&received);
+    assert_eq!(body.len(), declared / 2);
     assert_eq!(end, ErrorKind::UnexpectedEof);
 }
 
 #[test]
-fn reset_breaks_the_connection_within_the_body() {
-    let (_, end) = met_by(Fault::Reset);
+fn reset_resets_the_connection_within_the_body() {
+    let (_, end) = received_under(Fault::Reset);
     assert_eq!(end, ErrorKind::ConnectionReset);
 }
 
 #[test]
-fn refuse_on_a_route_resets_without_an_answer() {
-    assert_eq!(met_by(Fault::Refuse), (String::new(), ErrorKind::ConnectionReset));
+fn refuse_on_a_route_resets_the_connection_without_a_response() {
+    assert_eq!(received_under(Fault::Refuse), (String::new(), ErrorKind::ConnectionReset));
 }
 
 #[test]
-fn refuse_on_any_route_resets_the_connection_once_accepted() {
+fn refuse_on_any_route_resets_the_connection_when_it_is_accepted() {
     let simulator = start();
     simulator.inject(Route::Any, Fault::Refuse, 1);
     let (received, end) = Client::connect(&simulator).drain();
@@ -111,7 +111,7 @@ fn refuse_on_any_route_resets_the_connection_once_accepted() {
 }
 
 #[test]
-fn split_and_dripped_answers_arrive_whole() {
+fn split_and_dripped_responses_arrive_completely() {
     let tick = Duration::from_micros(10);
     for fault in [Fault::SplitBody, Fault::Drip { interval: tick }, Fault::DripHeader { interval: tick }] {
         let document = answer_under(fault.clone()).json();
@@ -120,7 +120,7 @@ fn split_and_dripped_answers_arrive_whole() {
 }
 
 #[test]
-fn drip_takes_its_interval_for_every_byte_of_the_body() {
+fn drip_waits_its_interval_before_every_byte_of_the_body() {
     let simulator = start();
     let token = imds_token(&simulator);
     let interval = Duration::from_millis(3);
@@ -133,11 +133,11 @@ fn drip_takes_its_interval_for_every_byte_of_the_body() {
 }
 
 #[test]
-fn drip_sends_the_head_at_once_and_drip_header_does_not() {
+fn drip_sends_the_head_in_one_write_and_drip_header_does_not() {
     let interval = Duration::from_secs(3600);
-    let (received, _) = met_by(Fault::Drip { interval });
+    let (received, _) = received_under(Fault::Drip { interval });
     assert!(received.ends_with("\r\n\r\n"));
-    let (received, end) = met_by(Fault::DripHeader { interval });
+    let (received, end) = received_under(Fault::DripHeader { interval });
     assert_eq!((received.as_str(), end), ("", ErrorKind::WouldBlock));
 }
 
@@ -150,7 +150,7 @@ fn status_and_body_are_sent_as_given() {
 }
 
 #[test]
-fn content_faults_are_good_http_with_useless_bodies() {
+fn content_faults_are_valid_http_with_useless_bodies() {
     for (fault, opening) in [
         (Fault::NonJson, "<!DOCTYPE html>"),
         (Fault::WrongXml, "<?xml version=\"1.0\"?><Unexpected>"),
@@ -170,7 +170,7 @@ fn huge_sends_every_byte() {
 }
 
 #[test]
-fn endless_goes_on_until_the_client_hangs_up() {
+fn endless_sends_until_the_client_closes_the_connection() {
     let simulator = start();
     simulator.inject(Route::Container, Fault::Endless, 1);
     let mut stream = TcpStream::connect(("127.0.0.1", simulator.port())).expect("connect");
@@ -184,7 +184,7 @@ fn endless_goes_on_until_the_client_hangs_up() {
 }
 
 #[test]
-fn a_redirect_names_its_location() {
+fn a_redirect_has_its_location() {
     for status in [301, 307] {
         let location = "http://127.0.0.1:1/elsewhere".to_owned();
         let answer = answer_under(Fault::Redirect(status, location.clone()));
@@ -194,13 +194,13 @@ fn a_redirect_names_its_location() {
 }
 
 #[test]
-fn expired_credentials_ended_an_hour_ago() {
+fn expired_credentials_expired_an_hour_ago() {
     let document = answer_under(Fault::ExpiredCredentials).json();
     assert_eq!(document["Expiration"], "2026-01-31T11:00:00Z");
 }
 
 #[test]
-fn a_clock_that_is_off_shows_in_date_and_documents() {
+fn a_wrong_clock_changes_the_date_header_and_the_documents() {
     let simulator = start();
     let token = imds_token(&simulator);
     simulator.inject(Route::ImdsCredentials, Fault::ClockOff(-7200), 1);
@@ -211,7 +211,7 @@ fn a_clock_that_is_off_shows_in_date_and_documents() {
 }
 
 #[test]
-fn held_answers_wait_for_their_release() {
+fn responses_under_hold_are_sent_after_the_release() {
     let simulator = start();
     simulator.inject(Route::Container, Fault::Hold, 3);
     thread::scope(|scope| {
@@ -227,7 +227,7 @@ fn held_answers_wait_for_their_release() {
 }
 
 #[test]
-fn a_delayed_answer_is_late_and_good() {
+fn a_delayed_response_is_late_and_otherwise_normal() {
     let duration = Duration::from_millis(20);
     let begin = Instant::now();
     assert_eq!(answer_under(Fault::Delay { duration }).status, 200);
@@ -239,7 +239,7 @@ fn a_delayed_answer_is_late_and_good() {
 }
 
 #[test]
-fn faults_play_as_a_script_and_leave_other_routes_alone() {
+fn faults_apply_in_order_and_only_to_their_route() {
     let simulator = start();
     simulator.inject(Route::Container, Fault::Status(503), 2);
     simulator.inject(Route::Container, Fault::Status(404), Times::Forever);
@@ -251,7 +251,7 @@ fn faults_play_as_a_script_and_leave_other_routes_alone() {
 }
 
 #[test]
-fn the_log_names_the_fault_that_met_a_request() {
+fn the_log_has_the_fault_that_was_applied_to_a_request() {
     let simulator = start();
     simulator.inject(Route::Container, Fault::HangBeforeAnswer, 1);
     let _client = ask(&simulator);
@@ -262,15 +262,15 @@ fn the_log_names_the_fault_that_met_a_request() {
 }
 
 #[test]
-fn nobody_listens_on_a_refused_port() {
+fn connecting_to_a_refused_port_is_refused() {
     let refused = refused_port().expect("a port");
     let error = TcpStream::connect(("127.0.0.1", refused.port())).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
 }
 
 #[test]
-fn connecting_to_a_black_hole_gets_no_answer() {
-    let hole = blackhole_address().expect("a black hole");
+fn connecting_to_a_blackhole_address_times_out() {
+    let hole = blackhole_address().expect("a blackhole address");
     let error = TcpStream::connect_timeout(&hole.address(), A_MOMENT).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
 }

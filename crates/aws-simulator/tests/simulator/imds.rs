@@ -8,7 +8,7 @@ use crate::support::*;
 const LIST_PATH: &str = "/latest/meta-data/iam/security-credentials/";
 
 #[test]
-fn a_token_then_the_role_then_its_credentials() {
+fn a_client_gets_a_token_then_the_role_then_its_credentials() {
     let simulator = start();
     assert_eq!(metadata(&simulator, LIST_PATH).text(), "app-server-role");
     let document = metadata(&simulator, ROLE_PATH).json();
@@ -29,7 +29,7 @@ fn a_token_then_the_role_then_its_credentials() {
 }
 
 #[test]
-fn keys_have_the_shape_of_real_ones() {
+fn keys_have_the_format_of_real_ones() {
     let simulator = start_with(|options| options.session_token_length = 2500);
     let issued = simulator.instance_credentials();
     assert_eq!(issued.access_key_id.len(), 20);
@@ -41,7 +41,7 @@ fn keys_have_the_shape_of_real_ones() {
 }
 
 #[test]
-fn the_answer_tells_the_lifetime_of_the_session_token() {
+fn the_response_has_the_lifetime_of_the_session_token() {
     let simulator = start();
     let ttl = "X-aws-ec2-metadata-token-ttl-seconds";
     let answer = request(&simulator, "PUT", "/latest/api/token", &[(ttl, "60")], "");
@@ -67,7 +67,7 @@ fn a_session_token_needs_a_lifetime_between_one_second_and_six_hours() {
 }
 
 #[test]
-fn a_session_token_asked_for_through_a_forwarding_proxy_is_refused_with_403() {
+fn a_session_token_request_through_a_forwarding_proxy_is_refused_with_403() {
     let simulator = start();
     let headers = [("X-aws-ec2-metadata-token-ttl-seconds", "60"), ("X-Forwarded-For", "10.0.0.1")];
     let answer = request(&simulator, "PUT", "/latest/api/token", &headers, "");
@@ -111,7 +111,7 @@ fn the_info_document_names_the_instance_profile() {
 }
 
 #[test]
-fn without_a_role_its_paths_are_not_found() {
+fn without_a_role_the_paths_of_roles_are_not_found() {
     let simulator = start_with(|options| options.role = None);
     for path in [LIST_PATH, ROLE_PATH, "/latest/meta-data/iam/info"] {
         assert_eq!(metadata(&simulator, path).status, 404, "{path}");
@@ -132,7 +132,7 @@ fn another_role_and_the_extended_path_are_not_found() {
 }
 
 #[test]
-fn credentials_stay_the_same_until_five_minutes_before_their_end() {
+fn credentials_stay_the_same_until_five_minutes_before_they_expire() {
     let simulator = start();
     let first = simulator.instance_credentials();
     simulator.set_clock_offset(6 * 3600 - 301);
@@ -145,7 +145,7 @@ fn credentials_stay_the_same_until_five_minutes_before_their_end() {
 }
 
 #[test]
-fn short_credentials_last_three_quarters_of_their_life() {
+fn short_lived_credentials_are_replaced_after_three_quarters_of_their_lifetime() {
     let simulator = start_with(|options| options.lifetime = Duration::from_secs(60));
     let first = simulator.instance_credentials();
     simulator.set_clock_offset(44);
@@ -155,7 +155,7 @@ fn short_credentials_last_three_quarters_of_their_life() {
 }
 
 #[test]
-fn a_rotation_gives_new_credentials_at_once() {
+fn a_rotation_replaces_the_credentials_immediately() {
     let simulator = start();
     let first = metadata(&simulator, ROLE_PATH).json();
     let rotated = simulator.rotate();
@@ -183,7 +183,7 @@ fn a_pinned_expiration_does_not_advance() {
 }
 
 #[test]
-fn exact_credentials_and_an_exact_body_are_served_as_given() {
+fn given_credentials_and_a_given_body_are_returned_unchanged() {
     let simulator = start();
     let mut given = Credentials::of_user("somebody");
     given.expiration = Some(at(NOON - 1));
@@ -201,7 +201,7 @@ fn exact_credentials_and_an_exact_body_are_served_as_given() {
 }
 
 #[test]
-fn the_log_shows_what_was_asked() {
+fn the_log_has_every_request() {
     let simulator = start();
     metadata(&simulator, ROLE_PATH);
     let log = simulator.requests();

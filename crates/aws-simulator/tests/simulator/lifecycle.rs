@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::*;
 
 #[test]
-fn connections_close_after_one_answer_by_default() {
+fn connections_are_closed_after_one_response_by_default() {
     let simulator = start();
     let mut client = Client::connect(&simulator);
     client.send("GET", "/get-credentials", &[], "").expect("send");
@@ -20,7 +20,7 @@ fn connections_close_after_one_answer_by_default() {
 }
 
 #[test]
-fn connections_carry_several_requests_when_kept_alive() {
+fn a_connection_serves_several_requests_with_keep_alive() {
     let simulator = start_with(|options| options.keep_alive = true);
     let mut client = Client::connect(&simulator);
     for _ in 0..3 {
@@ -34,7 +34,7 @@ fn connections_carry_several_requests_when_kept_alive() {
 }
 
 #[test]
-fn a_client_that_wants_to_close_is_obeyed() {
+fn the_connection_is_closed_if_the_client_requests_it() {
     let simulator = start_with(|options| options.keep_alive = true);
     let headers = [("Connection", "close")];
     let answer = request(&simulator, "GET", "/get-credentials", &headers, "");
@@ -42,7 +42,7 @@ fn a_client_that_wants_to_close_is_obeyed() {
 }
 
 #[test]
-fn the_end_comes_promptly_whatever_connections_are_stuck_in() {
+fn the_simulator_stops_promptly_while_connections_are_waiting() {
     let interval = Duration::from_secs(3600);
     for fault in [
         Fault::HangBeforeAnswer,
@@ -65,7 +65,7 @@ fn the_end_comes_promptly_whatever_connections_are_stuck_in() {
 }
 
 #[test]
-fn nobody_listens_after_the_end() {
+fn connections_are_refused_after_the_simulator_stops() {
     let simulator = start();
     let port = simulator.port();
     drop(simulator);
@@ -74,7 +74,7 @@ fn nobody_listens_after_the_end() {
 }
 
 #[test]
-fn every_credential_issued_is_a_file() {
+fn every_issued_credential_is_written_to_a_file() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("issued");
     let simulator = start_with(|options| options.credentials_dir = Some(path.clone()));
@@ -113,7 +113,7 @@ fn every_credential_issued_is_a_file() {
 }
 
 #[test]
-fn a_credential_that_cannot_be_written_is_a_500() {
+fn a_credential_that_cannot_be_written_results_in_status_500() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("issued");
     let simulator = start_with(|options| options.credentials_dir = Some(path.clone()));
@@ -123,7 +123,7 @@ fn a_credential_that_cannot_be_written_is_a_500() {
 }
 
 #[test]
-fn what_is_not_http_is_refused_with_400() {
+fn a_request_that_is_not_http_is_refused_with_400() {
     let simulator = start();
     let mut client = Client::connect(&simulator);
     client.send("G T", "/", &[], "").expect("send");
@@ -131,7 +131,7 @@ fn what_is_not_http_is_refused_with_400() {
 }
 
 #[test]
-fn a_body_in_chunks_is_read() {
+fn a_chunked_body_is_read() {
     let simulator = start();
     let mut stream = TcpStream::connect(("127.0.0.1", simulator.port())).expect("connect");
     stream
@@ -146,7 +146,7 @@ fn a_body_in_chunks_is_read() {
 }
 
 #[test]
-fn a_request_meant_for_a_proxy_is_answered_and_told_by_its_target() {
+fn a_request_with_an_absolute_url_is_answered_and_logged_with_its_target() {
     let simulator = start();
     let target = "http://169.254.170.2/v2/credentials/id";
     assert_eq!(request(&simulator, "GET", target, &[], "").status, 200);
@@ -155,9 +155,9 @@ fn a_request_meant_for_a_proxy_is_answered_and_told_by_its_target() {
 }
 
 #[test]
-fn a_second_listener_serves_ipv6() {
+fn a_second_listener_accepts_ipv6_connections() {
     if std::net::TcpListener::bind("[::1]:0").is_err() {
-        // Without IPv6 the wish for it must be an error, not a silent lack.
+        // Where IPv6 is not available, requesting it must be an error.
         let options = aws_simulator::SimulatorOptions { ipv6: true, ..Default::default() };
         assert!(aws_simulator::Simulator::start(options).is_err());
         return;

@@ -1,4 +1,4 @@
-//! Each service speaks as stated, each fault does what it says, and the binary is the library with a command line.
+//! Tests of the simulated services, of each fault, and of the program with its control API.
 
 mod binary;
 mod container;

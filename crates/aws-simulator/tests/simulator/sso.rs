@@ -27,7 +27,7 @@ fn create_token_with(simulator: &Simulator, field: &str, value: &str) -> Answer 
 }
 
 #[test]
-fn an_access_token_gives_role_credentials_with_milliseconds() {
+fn role_credentials_have_an_expiration_in_milliseconds() {
     let simulator = start();
     let answer = role_credentials(&simulator, "simulated-sso-access-token");
     assert_eq!(answer.status, 200);
@@ -50,7 +50,7 @@ fn an_unknown_access_token_is_refused_with_401() {
 }
 
 #[test]
-fn role_and_account_must_be_named() {
+fn role_and_account_are_required() {
     let simulator = start();
     let headers = [("x-amz-sso_bearer_token", "simulated-sso-access-token")];
     for target in ["/federation/credentials", "/federation/credentials?role_name=Developer"] {
@@ -59,7 +59,7 @@ fn role_and_account_must_be_named() {
 }
 
 #[test]
-fn a_refreshed_access_token_is_good_until_its_end() {
+fn a_refreshed_access_token_is_valid_until_it_expires() {
     let simulator = start();
     let answer = create_token(&simulator, "simulated-sso-refresh-token");
     assert_eq!(answer.status, 200);
@@ -74,7 +74,7 @@ fn a_refreshed_access_token_is_good_until_its_end() {
 }
 
 #[test]
-fn a_refresh_token_is_good_once_and_brings_the_next() {
+fn a_refresh_token_is_valid_once_and_is_replaced() {
     let simulator = start();
     let document = create_token(&simulator, "simulated-sso-refresh-token").json();
     let again = create_token(&simulator, "simulated-sso-refresh-token");
@@ -86,7 +86,7 @@ fn a_refresh_token_is_good_once_and_brings_the_next() {
 }
 
 #[test]
-fn a_wrong_client_or_grant_is_refused_by_name() {
+fn a_wrong_client_or_grant_is_refused_with_its_error_name() {
     let simulator = start();
     for (field, kind) in [
         ("clientId", "InvalidClientException"),
@@ -101,7 +101,7 @@ fn a_wrong_client_or_grant_is_refused_by_name() {
 }
 
 #[test]
-fn revoked_access_tokens_leave_the_refresh_token_good() {
+fn the_refresh_token_stays_valid_when_access_tokens_are_revoked() {
     let simulator = start();
     simulator.revoke_sso_access_tokens();
     assert_eq!(role_credentials(&simulator, "simulated-sso-access-token").status, 401);
@@ -109,7 +109,7 @@ fn revoked_access_tokens_leave_the_refresh_token_good() {
 }
 
 #[test]
-fn each_service_throttles_in_its_own_words() {
+fn each_service_has_its_own_throttling_response() {
     let simulator = start();
     simulator.inject(Route::Any, Fault::Throttling, 2);
     let portal = role_credentials(&simulator, "simulated-sso-access-token");

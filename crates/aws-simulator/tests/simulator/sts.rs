@@ -19,7 +19,7 @@ fn web_identity_form(token: &str) -> String {
 }
 
 fn hmac(key: &[u8], text: &str) -> Vec<u8> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any length is good");
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any length is valid");
     mac.update(text.as_bytes());
     mac.finalize().into_bytes().to_vec()
 }
@@ -74,7 +74,7 @@ fn assert_refused(answer: &Answer, status: u16, code: &str) {
 }
 
 #[test]
-fn assume_role_gives_credentials_of_the_role_session() {
+fn assume_role_returns_credentials_of_the_role_session() {
     let simulator = start();
     let answer = signed(&simulator, &user(&simulator), &assume_role_form());
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -93,7 +93,7 @@ fn assume_role_gives_credentials_of_the_role_session() {
 }
 
 #[test]
-fn a_wrong_secret_is_a_signature_that_does_not_match() {
+fn a_wrong_secret_is_refused_as_a_signature_mismatch() {
     let simulator = start();
     let mut caller = user(&simulator);
     caller.secret_access_key.push('x');
@@ -102,7 +102,7 @@ fn a_wrong_secret_is_a_signature_that_does_not_match() {
 }
 
 #[test]
-fn a_stranger_and_a_wrong_session_token_are_invalid_client_tokens() {
+fn an_unknown_key_and_a_wrong_session_token_are_invalid_client_tokens() {
     let simulator = start();
     let stranger = Credentials::of_user("stranger");
     let answer = signed(&simulator, &stranger, &assume_role_form());
@@ -115,7 +115,7 @@ fn a_stranger_and_a_wrong_session_token_are_invalid_client_tokens() {
 }
 
 #[test]
-fn an_unsigned_request_misses_its_authentication_token() {
+fn an_unsigned_request_is_refused_as_missing_its_authentication_token() {
     let simulator = start();
     let answer = request(&simulator, "POST", "/", &[], &assume_role_form());
     assert_refused(&answer, 403, "MissingAuthenticationToken");
@@ -131,7 +131,7 @@ fn expired_credentials_are_refused_as_expired() {
 }
 
 #[test]
-fn a_service_clock_that_is_off_refuses_the_signature() {
+fn a_service_with_a_wrong_clock_refuses_the_signature() {
     let simulator = start();
     simulator.inject(Route::StsAssumeRole, Fault::ClockOff(901), 1);
     let answer = signed(&simulator, &user(&simulator), &assume_role_form());
@@ -161,7 +161,7 @@ fn a_duration_outside_its_limits_is_a_validation_error() {
 }
 
 #[test]
-fn a_role_assumed_from_a_role_lasts_an_hour_at_most() {
+fn a_role_assumed_by_a_role_has_a_session_of_at_most_an_hour() {
     let simulator = start();
     let caller = simulator.instance_credentials();
     for (seconds, status) in [("3600", 200), ("3601", 400)] {
@@ -188,7 +188,7 @@ fn a_malformed_role_or_session_name_is_a_validation_error() {
 }
 
 #[test]
-fn a_demanded_external_id_must_be_given() {
+fn a_required_external_id_must_be_given() {
     let simulator = start_with(|options| options.external_id = Some("ticket 7".to_owned()));
     let caller = user(&simulator);
     let with = |id: &str| format!("{}&ExternalId={id}", assume_role_form());
@@ -200,7 +200,7 @@ fn a_demanded_external_id_must_be_given() {
 }
 
 #[test]
-fn a_web_identity_token_gives_credentials_without_a_signature() {
+fn a_web_identity_token_needs_no_signature() {
     let simulator = start();
     let form = web_identity_form("simulated-web-identity-token");
     let answer = request(&simulator, "POST", "/", &[], &form);
@@ -212,7 +212,7 @@ fn a_web_identity_token_gives_credentials_without_a_signature() {
 }
 
 #[test]
-fn another_web_identity_token_is_an_invalid_identity_token() {
+fn a_wrong_web_identity_token_is_an_invalid_identity_token() {
     let simulator = start();
     let ask = |token: &str| request(&simulator, "POST", "/", &[], &web_identity_form(token));
     assert_refused(&ask("stale"), 400, "InvalidIdentityToken");
@@ -221,7 +221,7 @@ fn another_web_identity_token_is_an_invalid_identity_token() {
 }
 
 #[test]
-fn errors_come_on_command() {
+fn injected_errors_are_returned() {
     let simulator = start();
     let caller = user(&simulator);
     simulator.inject(Route::Sts, Fault::Throttling, 1);

@@ -1,4 +1,4 @@
-//! A plain HTTP client that shows what really came over the wire, and a clock that stands still.
+//! An HTTP client that exposes the received bytes, and a fixed clock.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use aws_simulator::{Simulator, SimulatorOptions};
 use serde_json::Value;
 
-/// Long enough never to pass in a test that succeeds.
+/// A limit that a successful test never reaches.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// 2026-01-31T12:00:00Z
@@ -53,7 +53,7 @@ impl Answer {
         serde_json::from_slice(&self.body).expect("the body is JSON")
     }
 
-    /// What stands between `<name>` and `</name>`.
+    /// The text between `<name>` and `</name>`.
     pub(crate) fn element(&self, name: &str) -> &str {
         let text = self.text();
         let inside = text.split_once(&format!("<{name}>")).and_then(|(_, rest)| rest.split_once(&format!("</{name}>")));
@@ -61,7 +61,7 @@ impl Answer {
     }
 }
 
-/// A connection that may carry several requests.
+/// A connection for one or more requests.
 pub(crate) struct Client {
     stream: TcpStream,
     received: Vec<u8>,
@@ -95,7 +95,7 @@ impl Client {
         self.stream.write_all(request.as_bytes())
     }
 
-    /// One answer by its `Content-Length`.
+    /// Reads one response by its `Content-Length`.
     pub(crate) fn receive(&mut self) -> io::Result<Answer> {
         let end = loop {
             if let Some(end) = self.received.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -114,7 +114,7 @@ impl Client {
         Ok(answer)
     }
 
-    /// Waits for bytes; an error when the connection is closed, reset, or silent for too long.
+    /// Waits for bytes; fails if the connection is closed, is reset, or times out.
     pub(crate) fn more(&mut self) -> io::Result<()> {
         let mut piece = [0; 65_536];
         match self.stream.read(&mut piece)? {
@@ -126,7 +126,7 @@ impl Client {
         }
     }
 
-    /// Everything that came until the connection ended or fell silent, and how it ended.
+    /// Reads until the connection ends or times out. Returns the bytes and how it ended.
     pub(crate) fn drain(&mut self) -> (Vec<u8>, io::ErrorKind) {
         loop {
             if let Err(error) = self.more() {
@@ -140,7 +140,7 @@ impl Client {
     }
 }
 
-/// A request on a connection of its own.
+/// A request on a new connection.
 pub(crate) fn try_request(
     simulator: &Simulator,
     method: &str,

@@ -1,11 +1,11 @@
 //! `pgiam credentials`: queries each source of AWS credentials in order and reports the results, without secrets.
 
 use clap::{ArgAction, Args};
-
-use pgiam_core::{Client, Explanation, rfc3339};
+use pgiam_core::{AwsFailure, CallerIdentity, Client, Explanation, rfc3339};
 use serde_json::{Value, json};
 
 use crate::args::ClientArguments;
+use crate::commands::doctor::aws;
 use crate::failure::Failure;
 use crate::output;
 
@@ -13,11 +13,12 @@ const EXAMPLES: &str = "\
 Examples:
   pgiam credentials
   pgiam credentials --profile production --json
+  pgiam credentials --verify
 
 Queries the sources in order, as making a token does. The last line is the region for hosts whose name does not contain
-one.
+one. With --verify, STS is asked whose credentials these are, which needs no permission.
 
-Exit status: 0; 1 if there are no credentials; 2 if the arguments are wrong.";
+Exit status: 0; 1 if there are no credentials, or STS does not accept them; 2 if the arguments are wrong.";
 
 /// Show which AWS credentials are used and why, without secrets
 #[derive(Debug, Args)]
@@ -25,6 +26,10 @@ Exit status: 0; 1 if there are no credentials; 2 if the arguments are wrong.";
 pub(crate) struct Arguments {
     #[command(flatten)]
     client: ClientArguments,
+
+    /// Ask STS whose credentials these are
+    #[arg(long)]
+    verify: bool,
 
     /// Print a JSON object
     #[arg(long)]
@@ -35,18 +40,45 @@ pub(crate) struct Arguments {
     help: Option<bool>,
 }
 
-/// Queries the sources and prints the results. If there are no credentials, the reason is on standard error too.
+/// What STS said of the credentials.
+type Verified = Result<CallerIdentity, AwsFailure>;
+
+/// Where STS is asked if no region is configured.
+const DEFAULT_REGION: &str = "us-east-1";
+
+/// Queries the sources and prints the results. If there are no credentials, or STS does not accept them, the reason is on
+/// standard error too.
 pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
-    let explanation = Client::new(arguments.client.settings()?).explain();
-    let text = if arguments.json { format!("{}\n", as_json(&explanation)) } else { as_text(&explanation) };
+    let client = Client::new(arguments.client.settings()?);
+    let explanation = client.explain();
+    let verified = (arguments.verify && explanation.outcome.is_ok()).then(|| verify(&client, &explanation));
+    let text = if arguments.json {
+        format!("{}\n", as_json(&explanation, verified.as_ref()))
+    } else {
+        as_text(&explanation, verified.as_ref())
+    };
     output::result(&text)?;
-    match &explanation.outcome {
-        Ok(_) => Ok(0),
-        Err(error) => Err(Failure::failed(error.message())),
+    match (&explanation.outcome, &verified) {
+        (Err(error), _) => Err(Failure::failed(error.message())),
+        (_, Some(Err(failure))) => Err(Failure::failed(refusal(failure))),
+        _ => Ok(0),
     }
 }
 
-fn as_text(explanation: &Explanation) -> String {
+fn verify(client: &Client, explanation: &Explanation) -> Verified {
+    let region = explanation.region.as_ref().map_or(DEFAULT_REGION, |(region, _)| region);
+    client.aws_session(region).caller_identity()
+}
+
+/// Why STS does not accept the credentials.
+fn refusal(failure: &AwsFailure) -> String {
+    match aws::explain_refusal(failure, false) {
+        Some(refused) => format!("{}: {}", refused.meaning, failure.message()),
+        None => failure.message().to_owned(),
+    }
+}
+
+fn as_text(explanation: &Explanation, verified: Option<&Verified>) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| text.push_str(&format!("{name:18} {value}\n"));
     for (source, result) in &explanation.steps {
@@ -64,6 +96,11 @@ fn as_text(explanation: &Explanation) -> String {
             None => line("expires at", "never"),
         }
     }
+    match verified {
+        Some(Ok(identity)) => line("STS identity", &aws::describe_identity(identity)),
+        Some(Err(failure)) => line("STS identity", &refusal(failure)),
+        None => {}
+    }
     match &explanation.region {
         Ok((region, source)) => line("region", &format!("{region}, from {}", source.describe())),
         Err(error) => line("region", error.message()),
@@ -71,7 +108,7 @@ fn as_text(explanation: &Explanation) -> String {
     text
 }
 
-fn as_json(explanation: &Explanation) -> Value {
+fn as_json(explanation: &Explanation, verified: Option<&Verified>) -> Value {
     let steps: Vec<Value> =
         explanation.steps.iter().map(|(source, result)| json!({"source": source, "said": result})).collect();
     let used = explanation.outcome.as_ref().ok().map(|used| {
@@ -84,9 +121,14 @@ fn as_json(explanation: &Explanation) -> Value {
         })
     });
     let region = explanation.region.as_ref().ok();
+    let verified = verified.map(|verified| match verified {
+        Ok(identity) => json!({"arn": identity.arn, "account": identity.account}),
+        Err(failure) => json!({"error": refusal(failure)}),
+    });
     json!({
         "steps": steps,
         "serving": used,
+        "verified": verified,
         "error": explanation.outcome.as_ref().err().map(|error| error.message()),
         "region": region.map(|(region, source)| json!({"name": region, "from": source.describe()})),
     })

@@ -1,20 +1,20 @@
 //! `pgiam exec`: runs a command that finds fresh tokens as its passwords.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
+use std::io::{self, IsTerminal};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
-use pgiam_libpq::own_settings::{Mode, SENTINEL};
-use pgiam_libpq::{conninfo, tls};
+use pgiam_libpq::rules::{self, Mode, SENTINEL};
 
 use crate::args::{ConnectionArguments, LongHelp, RefreshArguments, SigningArguments};
-use crate::connection::{self, Connection, Explicit, Surroundings};
+use crate::command_line::CommandLine;
+use crate::commands::doctor::hint;
+use crate::connection::{self, Connection, Surroundings};
 use crate::failure::Failure;
-use crate::libpq_version;
-use crate::output::warn;
-use crate::programs::{self, Action, Program};
+use crate::output::{note, warn};
 use crate::supervise;
 use crate::targets::{self, Target};
 use crate::tokens::{self, TokenMaker};
@@ -137,67 +137,6 @@ fn delivery(facts: Facts) -> Delivery {
     }
 }
 
-/// The command, and what is known about its connection.
-struct CommandLine {
-    words: Vec<OsString>,
-    /// The index of the program that connects, after `nohup` and the like.
-    at: usize,
-    program: Option<&'static Program>,
-    /// What its arguments say; `None` for programs whose arguments are not read.
-    arguments: Option<programs::Arguments>,
-}
-
-impl CommandLine {
-    /// `None`: it is known that the command does not connect.
-    fn read(words: &[OsString], posixly_correct: bool) -> Result<Option<Self>, Failure> {
-        let at = programs::command_index(words);
-        let program = words.get(at).and_then(|name| Program::find(name));
-        let arguments = match program.map(|program| program.read(&words[at + 1..], posixly_correct)).transpose()? {
-            Some(Action::DoesNotConnect) => return Ok(None),
-            Some(Action::Connects(arguments)) => Some(arguments),
-            None => None,
-        };
-        Ok(Some(Self { words: words.to_vec(), at, program, arguments }))
-    }
-
-    /// The program that connects.
-    fn name(&self) -> &OsStr {
-        self.words.get(self.at).map_or(OsStr::new(""), OsString::as_os_str)
-    }
-
-    fn explicit(&self) -> Result<Explicit, Failure> {
-        self.arguments.as_ref().map_or_else(
-            || Ok(Explicit::new()),
-            |arguments| connection::explicit_of_program(arguments.clone()), //
-        )
-    }
-
-    /// Removes pgiam's own keywords, which libpq does not know, and the password `rds-iam` from the connection string.
-    fn remove_own_keywords(&mut self) -> Result<(), Failure> {
-        let Some(arguments) = &self.arguments else { return Ok(()) };
-        let Some(text) = arguments.dbname.as_deref().filter(|text| conninfo::is_connection_string(text)) else {
-            return Ok(());
-        };
-        let (own, rest) = conninfo::split_own(text).map_err(Failure::usage)?;
-        let mut parameters = conninfo::parse(&rest).map_err(Failure::usage)?;
-        let asks_for_token = parameters.get("password").is_some_and(|password| password == SENTINEL);
-        if asks_for_token {
-            parameters.remove("password");
-        }
-        if asks_for_token || !own.is_empty() {
-            arguments.replace_connection_string(&mut self.words[self.at + 1..], &conninfo::write(&parameters));
-        }
-        Ok(())
-    }
-
-    fn process(&self) -> Command {
-        let (name, arguments) = self.words.split_first().map_or((OsStr::new(""), &[][..]), |(name, rest)| (name, rest));
-        let mut process = Command::new(name);
-        process.args(arguments);
-        process
-    }
-}
-
 /// The connections of the command.
 struct Connections {
     /// Those of the options.
@@ -242,7 +181,7 @@ pub(crate) fn run(arguments: &Arguments, surroundings: &Surroundings<'_>) -> Res
         Facts { env: arguments.env, preload: arguments.preload, off: connections.are_off(), truncates_lines: false };
     let mut way = delivery(facts);
     if way == Delivery::PasswordFile {
-        way = delivery(Facts { truncates_lines: truncates_lines(&command, surroundings)?, ..facts });
+        way = delivery(Facts { truncates_lines: command.truncates_lines(surroundings)?, ..facts });
     }
     if way != Delivery::Preload {
         command.remove_own_keywords()?;
@@ -326,7 +265,10 @@ fn run_with_tokens(
     surroundings: &Surroundings<'_>,
 ) -> Result<u8, Failure> {
     if command.program.is_none() && connections.by_flags.is_empty() && !connections.own.names_a_host() {
-        return no_host(command, surroundings);
+        if command.is_found(surroundings)? {
+            return Err(command.no_host());
+        }
+        return Ok(supervise::cannot_run(command.name(), &std::io::ErrorKind::NotFound.into()));
     }
     check_password(command, surroundings)?;
     let sslmode = check_connections(connections)?;
@@ -346,7 +288,9 @@ fn run_with_tokens(
     process.env_remove("PGPASSWORD");
     if way == Delivery::PasswordFile {
         let refresh_every = arguments.refresh.refresh_every;
-        return supervise::run(&mut process, maker, made, refresh_every, users_passfile(surroundings)?);
+        let status = supervise::run(&mut process, maker, made, refresh_every, users_passfile(surroundings)?)?;
+        name_doctor(status, arguments, command);
+        return Ok(status);
     }
     let [token] = made.tokens.as_slice() else { return Err(several_tokens(way, command)) };
     if way == Delivery::VariableForOldLibpq {
@@ -360,6 +304,24 @@ fn run_with_tokens(
     Ok(replace_self(&mut process))
 }
 
+/// The exit status of psql if it cannot connect.
+const PSQL_CANNOT_CONNECT: u8 = 2;
+
+/// Names `pgiam doctor` on a terminal if psql could not connect.
+fn name_doctor(status: u8, arguments: &Arguments, command: &CommandLine) {
+    let Some(psql) =
+        command.arguments.as_ref().filter(|_| command.program.is_some_and(|program| program.name == "psql"))
+    else {
+        return;
+    };
+    if status == PSQL_CANNOT_CONNECT
+        && io::stderr().is_terminal()
+        && let Some(line) = hint::command_line(psql, &arguments.connections, &arguments.signing)
+    {
+        note(&format!("if the login failed, this explains why: {line}"));
+    }
+}
+
 fn several_tokens(way: Delivery, command: &CommandLine) -> Failure {
     Failure::usage(if way == Delivery::Variable {
         "PGPASSWORD holds one token, and there are several hosts or users; name one, or remove --env".to_owned()
@@ -370,40 +332,6 @@ fn several_tokens(way: Delivery, command: &CommandLine) -> Failure {
             command.name().display()
         )
     })
-}
-
-/// The command's arguments are not read and nothing else names a host: says what to write instead.
-fn no_host(command: &CommandLine, surroundings: &Surroundings<'_>) -> Result<u8, Failure> {
-    let name = command.words.first().map_or(OsStr::new(""), OsString::as_os_str);
-    if !is_found(name, surroundings)? {
-        return Ok(supervise::cannot_run(name, &std::io::ErrorKind::NotFound.into()));
-    }
-    let or_inside = match inner_program(&command.words) {
-        Some((wrapper, program)) => format!(", or run pgiam inside: {wrapper} pgiam exec -- {program} ..."),
-        None => ", or set PGHOST and PGUSER".to_owned(),
-    };
-    Err(Failure::usage(format!(
-        "no host: pgiam does not read the arguments of {name}. Name the host before --: pgiam exec -h HOST -U USER -- \
-         {name} ...{or_inside}",
-        name = name.display()
-    )))
-}
-
-/// The words before a PostgreSQL program among the arguments of another command, and that program. A word after `-c` is a
-/// script.
-fn inner_program(words: &[OsString]) -> Option<(String, String)> {
-    let at = (1..words.len()).find(|at| Program::find(&words[*at]).is_some() && words[at - 1] != "-c")?;
-    let text = |word: &OsString| word.display().to_string();
-    Some((words[..at].iter().map(text).collect::<Vec<_>>().join(" "), text(&words[at])))
-}
-
-fn is_found(command: &OsStr, surroundings: &Surroundings<'_>) -> Result<bool, Failure> {
-    if Path::new(command).components().count() > 1 {
-        return Ok(Path::new(command).exists());
-    }
-    let path = surroundings.environment.get("PATH")?;
-    // Without PATH the system has a default.
-    Ok(path.is_none_or(|list| std::env::split_paths(&list).any(|directory| directory.join(command).exists())))
 }
 
 /// An error if the command would use a password instead of the token.
@@ -424,7 +352,7 @@ fn check_password(command: &CommandLine, surroundings: &Surroundings<'_>) -> Res
 /// The `PGSSLMODE` for connections that do not set it. An error if one of them could send a token in clear, or would use
 /// something else instead of it.
 fn check_connections(connections: &Connections) -> Result<&'static str, Failure> {
-    let mut mode = tls::required_sslmode(None, None).unwrap_or("require");
+    let mut mode = rules::required_sslmode(None, None).unwrap_or("require");
     for connection in connections.all() {
         let required = connection.check_token_is_safe()?;
         if connection.has_no_sslmode() && required == "verify-full" {
@@ -445,17 +373,6 @@ fn targets(connections: &Connections) -> Result<Vec<Target>, Failure> {
         targets::add(&mut targets, connection)?;
     }
     Ok(targets)
-}
-
-/// Whether the libpq of the command truncates the lines of a password file.
-fn truncates_lines(command: &CommandLine, surroundings: &Surroundings<'_>) -> Result<bool, Failure> {
-    if command.program.is_none() {
-        return Ok(false);
-    }
-    let library_path = surroundings.environment.get("LD_LIBRARY_PATH")?.map(OsString::from);
-    let path = surroundings.environment.get("PATH")?.map(OsString::from);
-    let version = libpq_version::of_program(Path::new(command.name()), library_path.as_deref(), path.as_deref());
-    Ok(version.is_some_and(|version| version < libpq_version::READS_LONG_LINES))
 }
 
 /// The password file that the command would have read.

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use pgiam_core::Token;
-use pgiam_libpq::own_settings::Endpoint;
+use pgiam_libpq::rules::Endpoint;
 use zeroize::Zeroizing;
 
 use crate::args::{LongHelp, SigningArguments};

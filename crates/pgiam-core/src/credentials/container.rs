@@ -62,8 +62,8 @@ fn endpoint(config: &Config) -> Result<Option<String>, Error> {
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
         return refuse("has no scheme and host, as in http://169.254.170.23/v1/credentials");
     };
-    if authority.as_str().contains('@') {
-        return refuse("contains a user name or password");
+    if let Some(why) = http::authority_fault(authority) {
+        return refuse(why);
     }
     match scheme {
         "https" => Ok(Some(url.to_owned())),

@@ -24,9 +24,21 @@ impl Keys<'_> {
             self.expiry,
             provider,
         );
+        check_id(self.access_key_id.trim())?;
         check(&credentials)?;
         Ok(credentials)
     }
+}
+
+/// IAM's API reference gives key ids as `[\w]+`. Only what a person wrote is held to that: the id of a credential service's
+/// stand-in (`test-key`) is the service's business.
+fn check_id(id: &str) -> Result<(), String> {
+    let Some(bad) = id.chars().find(|c| !(c.is_ascii_alphanumeric() || *c == '_')) else { return Ok(()) };
+    // Not the id itself: it may be the secret, in the wrong place.
+    let advice = if is_quote(bad) { "remove the quotes" } else { "check that it is not the secret or another text" };
+    Err(format!(
+        "the access key id has the character {bad:?}; an id like AKIAIOSFODNN7EXAMPLE has letters and digits only: {advice}"
+    ))
 }
 
 /// Refuses credentials that cannot work, whatever their source.
@@ -35,16 +47,6 @@ pub(crate) fn check(credentials: &Credentials) -> Result<(), String> {
     let token = credentials.session_token().filter(|token| !token.is_empty());
     if id.trim().is_empty() {
         return Err("the access key id is empty".into());
-    }
-    // IAM's API reference: `[\w]+`.
-    if let Some(bad) = id.chars().find(|c| !(c.is_ascii_alphanumeric() || *c == '_')) {
-        // Not the id itself: it may be the secret, in the wrong place.
-        let advice =
-            if is_quote(bad) { "remove the quotes" } else { "check that it is not the secret or another text" };
-        return Err(format!(
-            "the access key id has the character {bad:?}; an id like AKIAIOSFODNN7EXAMPLE has letters and digits only: \
-             {advice}"
-        ));
     }
     if secret.trim().is_empty() {
         return Err("the secret access key is empty".into());
@@ -56,7 +58,7 @@ pub(crate) fn check(credentials: &Credentials) -> Result<(), String> {
                 .into(),
         );
     }
-    for (what, value) in [("secret access key", Some(secret)), ("session token", token)] {
+    for (what, value) in [("access key id", Some(id)), ("secret access key", Some(secret)), ("session token", token)] {
         let Some(value) = value else { continue };
         if value.starts_with(is_quote) && value.ends_with(is_quote) {
             return Err(format!("the {what} is in quotes; remove them"));

@@ -3,17 +3,15 @@
 //! Rules: the STS API reference. Throttling is reported as HTTP 400 with the code `Throttling`.
 
 use std::path::Path;
-use std::time::SystemTime;
 
 use aws_credential_types::Credentials;
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
-use aws_sigv4::sign::v4;
 use zeroize::Zeroizing;
 
 use crate::config::profile_files::Profile;
 use crate::credentials::{Context, Provided, Source};
-use crate::error::{Error, ErrorKind, invalid_configuration, reason};
+use crate::error::{Error, invalid_configuration, reason};
 use crate::net::aws_endpoint::{AwsService, Endpoint};
+use crate::net::aws_signature::Signer;
 use crate::net::http::Response;
 use crate::net::partition::Partition;
 use crate::net::xml;
@@ -75,7 +73,8 @@ pub(crate) fn assume_role(context: &Context<'_>, role: &Role<'_>, base: &Credent
     if let Some(external_id) = role.external_id {
         push(&mut form, "ExternalId", external_id);
     }
-    let headers = signed_headers(&endpoint, &form, base, &region, context.now)?;
+    let signer = Signer { credentials: base, service: "sts", region: &region.name, now: context.now };
+    let headers = signer.headers(&format!("{}/", endpoint.url()), &[CONTENT_TYPE], &form)?;
     let headers: Vec<(&str, &str)> =
         headers.iter().map(|(name, value)| (name.as_str(), value.expose())).chain([CONTENT_TYPE]).collect();
     let response = endpoint.ask("POST", "/", &headers, form.as_bytes(), is_throttled)?;
@@ -100,8 +99,9 @@ pub(crate) fn assume_role_with_web_identity(
     let mut form = form(Action::AssumeRoleWithWebIdentity, role, context.now);
     push(&mut form, "WebIdentityToken", text);
     // The API reference's code for an outage of the identity provider.
-    let is_outage =
-        |response: &Response| is_throttled(response) || code_of(response).as_deref() == Some("IDPCommunicationError");
+    let is_outage = |response: &Response| {
+        is_throttled(response) || response.error_code().as_deref() == Some("IDPCommunicationError")
+    };
     let response = endpoint.ask("POST", "/", &[CONTENT_TYPE], form.as_bytes(), is_outage)?;
     read(&endpoint, role, Action::AssumeRoleWithWebIdentity, &response)
 }
@@ -195,47 +195,8 @@ fn push(form: &mut String, name: &str, value: &str) {
     form.push_str(&percent_encode(value));
 }
 
-fn signed_headers(
-    endpoint: &Endpoint,
-    body: &str,
-    base: &Credentials,
-    region: &Region,
-    now: i64,
-) -> Result<Vec<(String, Secret)>, Error> {
-    let internal = || {
-        Error::new(ErrorKind::Internal, "internal error: the request to STS cannot be signed; please report this bug")
-    };
-    let identity = base.clone().into();
-    let time: SystemTime = system_time(now);
-    let parameters = v4::SigningParams::builder()
-        .identity(&identity)
-        .region(&region.name)
-        .name("sts")
-        .time(time)
-        .settings(SigningSettings::default())
-        .build()
-        .map_err(|_| internal())?
-        .into();
-    let url = format!("{}/", endpoint.url());
-    let request = SignableRequest::new("POST", &url, [CONTENT_TYPE].into_iter(), SignableBody::Bytes(body.as_bytes()))
-        .map_err(|_| internal())?;
-    let (instructions, _) = sign(request, &parameters).map_err(|_| internal())?.into_parts();
-    let (headers, _) = instructions.into_parts();
-    Ok(headers.iter().map(|header| (header.name().to_owned(), Secret::new(header.value().to_owned()))).collect())
-}
-
 fn is_throttled(response: &Response) -> bool {
-    response.status == 400 && code_of(response).is_some_and(|code| code.starts_with("Throttl"))
-}
-
-/// The error code of a response.
-fn code_of(response: &Response) -> Option<String> {
-    if response.status < 400 {
-        return None;
-    }
-    let text = std::str::from_utf8(&response.body).ok()?;
-    let [code] = xml::texts(text, ["Code"]).ok()?;
-    code.map(|code| code.to_string())
+    response.status == 400 && response.error_code().is_some_and(|code| code.starts_with("Throttl"))
 }
 
 /// What to do after an error code of STS.
@@ -272,7 +233,7 @@ fn advice(action: Action, code: &str) -> &'static str {
 fn read(endpoint: &Endpoint, role: &Role<'_>, action: Action, response: &Response) -> Result<Provided, Error> {
     let fault = |what: &str| endpoint.fault(&format!("{} for {}: {what}", action.name(), role.arn));
     if response.status != 200 {
-        let code = code_of(response).unwrap_or_default();
+        let code = response.error_code().unwrap_or_default();
         return Err(fault(&format!("{}{}", response.describe(), advice(action, &code))));
     }
     let text = std::str::from_utf8(&response.body).map_err(|_| fault("the response is not UTF-8"))?;

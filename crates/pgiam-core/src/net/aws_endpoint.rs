@@ -1,4 +1,4 @@
-//! Where STS, SSO and OIDC are, and how they are asked: host names, configured endpoints, proxies and trust stores.
+//! Where the AWS services are, and how they are asked: host names, configured endpoints, proxies and trust stores.
 //!
 //! Rules: AWS SDKs and Tools Reference Guide, "Service-specific endpoints", "Dual-stack and FIPS endpoints". STS is always
 //! asked at its regional endpoint, as is the default of the SDKs and the AWS CLI; `sts_regional_endpoints = legacy` is
@@ -20,12 +20,16 @@ use crate::net::retry::{self, Patience};
 use crate::net::tls;
 use crate::time::Deadline;
 
-/// A service that issues credentials.
+/// An AWS service that is asked here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AwsService {
     Sts,
     Sso,
     SsoOidc,
+    Rds,
+    Iam,
+    CloudWatch,
+    Logs,
 }
 
 impl AwsService {
@@ -34,6 +38,10 @@ impl AwsService {
             Self::Sts => "sts",
             Self::Sso => "portal.sso",
             Self::SsoOidc => "oidc",
+            Self::Rds => "rds",
+            Self::Iam => "iam",
+            Self::CloudWatch => "monitoring",
+            Self::Logs => "logs",
         }
     }
 
@@ -42,6 +50,10 @@ impl AwsService {
             Self::Sts => "AWS_ENDPOINT_URL_STS",
             Self::Sso => "AWS_ENDPOINT_URL_SSO",
             Self::SsoOidc => "AWS_ENDPOINT_URL_SSO_OIDC",
+            Self::Rds => "AWS_ENDPOINT_URL_RDS",
+            Self::Iam => "AWS_ENDPOINT_URL_IAM",
+            Self::CloudWatch => "AWS_ENDPOINT_URL_CLOUDWATCH",
+            Self::Logs => "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS",
         }
     }
 
@@ -50,6 +62,10 @@ impl AwsService {
             Self::Sts => "sts",
             Self::Sso => "sso",
             Self::SsoOidc => "sso_oidc",
+            Self::Rds => "rds",
+            Self::Iam => "iam",
+            Self::CloudWatch => "cloudwatch",
+            Self::Logs => "cloudwatch_logs",
         }
     }
 
@@ -58,7 +74,24 @@ impl AwsService {
             Self::Sts => "STS",
             Self::Sso => "the SSO portal",
             Self::SsoOidc => "SSO OIDC",
+            Self::Rds => "Amazon RDS",
+            Self::Iam => "IAM",
+            Self::CloudWatch => "CloudWatch",
+            Self::Logs => "CloudWatch Logs",
         }
+    }
+
+    /// The region that a request's signature names. IAM is one service for a whole partition.
+    pub(crate) fn signing_region(self, region: &str) -> &str {
+        match self {
+            Self::Iam => Partition::of_region(region).default_region,
+            _ => region,
+        }
+    }
+
+    /// The service that a request's signature names.
+    pub(crate) fn signing_name(self) -> &'static str {
+        self.host_prefix()
     }
 }
 
@@ -139,18 +172,12 @@ fn is_on(config: &Config, profile: Option<&Profile>, variable: &str, property: &
 fn url(service: AwsService, config: &Config, profile: Option<&Profile>, region: &str) -> Result<String, Error> {
     let ignored = is_on(config, profile, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "ignore_configured_endpoint_urls");
     if !ignored && let Some((named_by, url)) = configured(service, config, profile) {
-        let valid = url.parse::<Uri>().ok().is_some_and(|uri| {
-            matches!(uri.scheme_str(), Some("http" | "https"))
-                && uri.host().is_some_and(|host| !host.is_empty())
-                && uri.query().is_none()
-                && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
-        });
-        return if valid {
-            Ok(url.trim_end_matches('/').to_owned())
-        } else {
-            Err(invalid_configuration(format!(
-                "{named_by}: {url:?} is not a URL like https://host or http://host:port, without a user name"
-            )))
+        return match http::endpoint_fault(url) {
+            None => Ok(url.trim_end_matches('/').to_owned()),
+            Some(why) => Err(invalid_configuration(format!(
+                "{named_by}: {:?} {why}; use one like https://host or http://host:port",
+                http::shown(url)
+            ))),
         };
     }
     region_name::check(region).map_err(|why| invalid_configuration(format!("region for {}: {why}", service.name())))?;
@@ -161,7 +188,21 @@ fn url(service: AwsService, config: &Config, profile: Option<&Profile>, region: 
     let suffix = if dual_stack { partition.dual_stack_dns_suffix } else { partition.dns_suffix };
     // GovCloud's ordinary names are FIPS endpoints themselves.
     let fips = if fips && (dual_stack || !region.starts_with("us-gov-")) { "-fips" } else { "" };
-    Ok(format!("https://{}{fips}.{region}.{suffix}", service.host_prefix()))
+    let place = match service {
+        AwsService::Iam => iam_place(partition, dual_stack),
+        _ => format!(".{region}"),
+    };
+    Ok(format!("https://{}{fips}{place}.{suffix}", service.host_prefix()))
+}
+
+/// What follows `iam` in a host name, as in botocore's endpoint rules.
+fn iam_place(partition: &Partition, dual_stack: bool) -> String {
+    match partition.id {
+        "aws-us-gov" => ".us-gov".to_owned(),
+        "aws" | "aws-cn" if dual_stack => ".global".to_owned(),
+        "aws" => String::new(),
+        _ => format!(".{}", partition.default_region),
+    }
 }
 
 /// A configured endpoint, in the SDKs' order, and the setting that names it.
@@ -193,7 +234,7 @@ fn proxy(config: &Config, url: &str) -> Result<Option<Proxy>, Error> {
         names.into_iter().find_map(|name| config.environment.get(name).map(|value| (name, value)))
     };
     let Some((name, proxy)) = set(names) else { return Ok(None) };
-    let uri: Uri = url.parse().map_err(|_| invalid_configuration(format!("{url:?} is not a URL")))?;
+    let uri: Uri = url.parse().map_err(|_| invalid_configuration(format!("{:?} is not a URL", http::shown(url))))?;
     if set(["no_proxy", "NO_PROXY"]).is_some_and(|(_, list)| is_exempt(uri.host().unwrap_or_default(), list)) {
         return Ok(None);
     }
@@ -249,6 +290,21 @@ mod tests {
         ] {
             assert_eq!(url(AwsService::Sts, &config(variables), None, region).unwrap(), expected);
         }
+        // As botocore's endpoint rules resolve them.
+        for (service, region, variables, expected) in [
+            (AwsService::Rds, "us-east-1", &[FIPS][..], "https://rds-fips.us-east-1.amazonaws.com"),
+            (AwsService::CloudWatch, "eu-central-1", &[], "https://monitoring.eu-central-1.amazonaws.com"),
+            (AwsService::Logs, "cn-north-1", &[DUAL], "https://logs.cn-north-1.api.amazonwebservices.com.cn"),
+            (AwsService::Iam, "eu-central-1", &[], "https://iam.amazonaws.com"),
+            (AwsService::Iam, "us-east-1", &[FIPS], "https://iam-fips.amazonaws.com"),
+            (AwsService::Iam, "us-east-1", &[DUAL], "https://iam.global.api.aws"),
+            (AwsService::Iam, "us-gov-east-1", &[FIPS], "https://iam.us-gov.amazonaws.com"),
+            (AwsService::Iam, "cn-northwest-1", &[], "https://iam.cn-north-1.amazonaws.com.cn"),
+            (AwsService::Iam, "us-iso-east-1", &[], "https://iam.us-iso-east-1.c2s.ic.gov"),
+            (AwsService::Iam, "eusc-de-east-1", &[], "https://iam.eusc-de-east-1.amazonaws.eu"),
+        ] {
+            assert_eq!(url(service, &config(variables), None, region).unwrap(), expected);
+        }
         let sso = |service| url(service, &config(&[]), None, "eu-west-1").unwrap();
         assert_eq!(sso(AwsService::Sso), "https://portal.sso.eu-west-1.amazonaws.com");
         assert_eq!(sso(AwsService::SsoOidc), "https://oidc.eu-west-1.amazonaws.com");
@@ -258,6 +314,9 @@ mod tests {
     fn an_endpoint_or_a_proxy_that_makes_no_sense_is_named_without_its_password() {
         for (name, value) in [
             ("AWS_ENDPOINT_URL_STS", "https://jane:planted@sts.example.com"),
+            ("AWS_ENDPOINT_URL_STS", "jane:planted@sts.example.com"),
+            ("AWS_ENDPOINT_URL_STS", "https:/jane:planted@sts.example.com"),
+            ("AWS_ENDPOINT_URL_STS", "https://jane:x/planted@sts.example.com"),
             ("AWS_ENDPOINT_URL_STS", "https://:443"),
             ("AWS_ENDPOINT_URL", "sts.example.com"),
             ("HTTPS_PROXY", "socks5://jane:planted@proxy:1080"),

@@ -9,6 +9,8 @@ use std::time::Duration;
 use once_cell::race::OnceBox;
 use serde_json::Value;
 use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::http::uri::Authority;
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, RustlsConnector, TcpConnector};
 use ureq::{Agent, Proxy, ProxyProtocol};
@@ -20,7 +22,7 @@ pub(crate) use crate::net::resolve::AddressRule;
 use crate::net::resolve::{BoundedResolver, ResolveError};
 use crate::net::{tls, xml};
 use crate::secret::Secret;
-use crate::time::Deadline;
+use crate::time::{Deadline, parse_http_date};
 
 /// The largest body that is read. The largest real one, of STS, has a few KiB.
 const MAX_BODY: u64 = 256 * 1024;
@@ -52,6 +54,8 @@ pub(crate) struct Request<'a> {
 pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) body: Zeroizing<Vec<u8>>,
+    /// The service's clock, in Unix seconds: its `Date` header.
+    pub(crate) date: Option<i64>,
     /// The secrets of the request, which no message repeats.
     sent: Vec<Secret>,
 }
@@ -151,6 +155,13 @@ impl Response {
         let sent: Vec<&str> = self.sent.iter().map(Secret::expose).collect();
         service_words(&said(&self.body), &sent)
     }
+
+    /// The error code in the body of a response that is an error.
+    pub(crate) fn error_code(&self) -> Option<String> {
+        let text = String::from_utf8_lossy(&self.body);
+        let [code, _] = code_and_message(text.trim_start())?;
+        code.filter(|_| self.status >= 400)
+    }
 }
 
 /// A URL for messages: without a user name, a password, and the query, each of which may be secret.
@@ -159,14 +170,45 @@ pub(crate) fn shown(url: &str) -> &str {
     url.rsplit_once('@').map_or(url, |(_, host)| host)
 }
 
+/// Why a configured URL with this authority is refused. A password with a slash in it ends the authority: what is left
+/// looks like a port.
+pub(crate) fn authority_fault(authority: &Authority) -> Option<&'static str> {
+    if authority.as_str().contains('@') {
+        Some("has a user name or password")
+    } else if authority.host().is_empty() {
+        Some("has no host")
+    } else if authority.as_str().len() > authority.host().len() && authority.port_u16().is_none() {
+        Some("has a port that is not a number")
+    } else {
+        None
+    }
+}
+
+/// Why a configured endpoint is not a URL that paths can be added to.
+pub(crate) fn endpoint_fault(url: &str) -> Option<&'static str> {
+    let Ok(uri) = url.parse::<Uri>() else { return Some("is not a URL") };
+    match (uri.scheme_str(), uri.authority()) {
+        (Some("http" | "https"), Some(authority)) => {
+            authority_fault(authority).or_else(|| uri.query().map(|_| "has a query"))
+        }
+        _ => Some("is not a URL that begins with http:// or https://"),
+    }
+}
+
 /// The error text in a body: code and message of XML or JSON, the title of a page, or plain text.
 fn said(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let text = text.trim_start();
+    let Some(parts) = code_and_message(text) else { return text.to_owned() };
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() && text.starts_with('<') { title(text).to_owned() } else { parts.join(": ") }
+}
+
+/// The code and the message of an error in XML or JSON; `None`: it is neither.
+fn code_and_message(text: &str) -> Option<[Option<String>; 2]> {
     if text.starts_with('<') {
-        let [code, message] = xml::texts(text, ["Code", "Message"]).unwrap_or_default();
-        let parts: Vec<String> = [code, message].into_iter().flatten().map(|part| part.to_string()).collect();
-        return if parts.is_empty() { title(text).to_owned() } else { parts.join(": ") };
+        let texts = xml::texts(text, ["Code", "Message"]).unwrap_or_default();
+        return Some(texts.map(|text| text.map(|text| text.to_string())));
     }
     if text.starts_with(['{', '[']) {
         // Only these members: others may be secrets.
@@ -174,9 +216,9 @@ fn said(body: &[u8]) -> String {
         let first = |names: [&str; 4]| names.into_iter().find_map(|name| document[name].as_str());
         let code = first(["Code", "code", "__type", "error"]).map(|code| code.rsplit('#').next().unwrap_or(code));
         let message = first(["Message", "message", "error_description", "errorMessage"]);
-        return [code, message].into_iter().flatten().collect::<Vec<_>>().join(": ");
+        return Some([code, message].map(|text| text.map(str::to_owned)));
     }
-    text.to_owned()
+    None
 }
 
 /// The title of an HTML page.
@@ -311,13 +353,14 @@ impl Http {
             let message = format!("HTTP {status}: redirects are not followed; check the endpoint and the proxy");
             return Err(Failure::new(FailureClass::Redirected, message));
         }
+        let date = response.headers().get("date").and_then(|date| parse_http_date(date.to_str().ok()?));
         let answer = response.into_body();
         // Room for all of it: growing would leave copies of secrets behind.
         let length = answer.content_length().unwrap_or(UNSTATED_BODY).min(MAX_BODY);
         let mut body = Zeroizing::new(Vec::with_capacity(usize::try_from(length + 1).unwrap_or(0)));
         let mut reader = answer.into_with_config().limit(MAX_BODY).reader();
         reader.read_to_end(&mut body).map_err(|error| self.failure(error.into()))?;
-        Ok(Response { status, body, sent: secrets_of(request) })
+        Ok(Response { status, body, date, sent: secrets_of(request) })
     }
 
     fn failure(&self, error: ureq::Error) -> Failure {
@@ -458,7 +501,7 @@ mod tests {
 
     fn words(body: &str, headers: &[(&str, &str)], sent: &str) -> String {
         let request = Request { method: "POST", url: "", headers, body: sent.as_bytes() };
-        Response { status: 400, body: Zeroizing::new(body.into()), sent: secrets_of(&request) }.words()
+        Response { status: 400, body: Zeroizing::new(body.into()), date: None, sent: secrets_of(&request) }.words()
     }
 
     #[test]

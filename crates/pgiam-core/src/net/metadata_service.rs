@@ -8,8 +8,6 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use ureq::http::Uri;
-
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, invalid_configuration};
 use crate::log::Log;
@@ -254,19 +252,13 @@ fn endpoint(config: &Config) -> Result<String, Error> {
     if let Some(url) =
         config.variable_or_property("AWS_EC2_METADATA_SERVICE_ENDPOINT", "ec2_metadata_service_endpoint")?
     {
-        let uri = url.parse::<Uri>().ok().filter(|uri| {
-            matches!(uri.scheme_str(), Some("http" | "https"))
-                && uri.host().is_some_and(|host| !host.is_empty())
-                && uri.query().is_none()
-        });
-        let wrong = match uri.as_ref().and_then(Uri::authority) {
-            Some(authority) if authority.as_str().contains('@') => "has a user name",
-            Some(_) => return Ok(url.trim_end_matches('/').to_owned()),
-            None => "is not a URL",
+        return match http::endpoint_fault(url) {
+            None => Ok(url.trim_end_matches('/').to_owned()),
+            Some(why) => Err(invalid_configuration(format!(
+                "AWS_EC2_METADATA_SERVICE_ENDPOINT: {:?} {why}; use one like http://169.254.169.254",
+                http::shown(url)
+            ))),
         };
-        return Err(invalid_configuration(format!(
-            "AWS_EC2_METADATA_SERVICE_ENDPOINT: {url:?} {wrong}; use one like http://169.254.169.254"
-        )));
     }
     let mode =
         config.variable_or_property("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "ec2_metadata_service_endpoint_mode")?;
@@ -334,8 +326,11 @@ mod tests {
             ("https://169.254.169.254", "plain HTTP"),
             ("HTTPS://169.254.169.254", "plain HTTP"),
             ("http://jane:planted@169.254.169.254/", "user name"),
-            ("http://169.254.169.254?x", "not a URL"),
-            ("http://:80", "not a URL"),
+            ("http://169.254.169.254?x", "has a query"),
+            ("http://jane:x/planted@169.254.169.254", "not a number"),
+            ("jane:planted@169.254.169.254", "not a URL"),
+            ("http:/jane:planted@169.254.169.254", "not a URL"),
+            ("http://:80", "no host"),
             ("169.254.169.254", "not a URL"),
         ] {
             let none = [("AWS_CONFIG_FILE", "/dev/null"), ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")];

@@ -11,7 +11,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use ureq::config::Config;
@@ -101,21 +101,29 @@ fn within<T: Send + 'static>(
     spawn: impl FnOnce(Box<dyn FnOnce() + Send>) -> io::Result<()>,
     work: impl Fn() -> T + Clone + Send + 'static,
 ) -> Option<T> {
-    let (sender, receiver) = mpsc::sync_channel(1);
-    let there = work.clone();
+    let result = Arc::new((Mutex::new(None), Condvar::new()));
+    let (there, to_fill) = (work.clone(), Arc::clone(&result));
     let started = spawn(Box::new(move || {
-        // Nobody receives after a time-out.
-        sender.send(there()).ok();
+        let value = there();
+        *to_fill.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        to_fill.1.notify_one();
     }));
     match started {
-        Ok(()) => receiver.recv_timeout(limit).ok(),
+        Ok(()) => {
+            let (value, filled) = &*result;
+            let value = value.lock().unwrap_or_else(PoisonError::into_inner);
+            let (mut value, _) = filled
+                .wait_timeout_while(value, limit, |value| value.is_none())
+                .unwrap_or_else(PoisonError::into_inner);
+            value.take()
+        }
         Err(_) => Some(work()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::mpsc;
 
     use super::*;
 

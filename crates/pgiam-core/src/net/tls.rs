@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use once_cell::race::OnceBox;
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::{CryptoProvider, KeyProvider};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::sign::SigningKey;
 use ureq::tls::{PemItem, RootCerts};
 
 use crate::error::reason;
@@ -15,9 +17,20 @@ use crate::sys;
 /// The largest trust store that is read. The system's has about 220 KiB.
 const MAX_BUNDLE: usize = 8 * 1024 * 1024;
 
-/// The cipher suites, key exchanges and signatures that rustls has with ring.
-pub(crate) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
+/// The cryptography of every TLS connection: the cipher suites, key exchanges and signatures that rustls has with ring,
+/// without client certificates. For a connection to a database whose certificate is examined.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(CryptoProvider { key_provider: &NoClientKeys, ..rustls::crypto::ring::default_provider() })
+}
+
+/// pgiam has no client certificates, so the products need no code that signs with one.
+#[derive(Debug)]
+struct NoClientKeys;
+
+impl KeyProvider for NoClientKeys {
+    fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
+        Err(rustls::Error::General("pgiam has no client certificates".into()))
+    }
 }
 
 /// The trust store: the given file of certificates, and nothing else, or the system's.

@@ -1,7 +1,7 @@
-//! The few texts that are needed from an XML document of an AWS service.
+//! XML documents of AWS services: the few texts that are needed of one, or its tree.
 //!
-//! The document is read once from front to back, in linear time and without a tree, whatever is in it. External and
-//! internal entities are not expanded.
+//! A document is read once from front to back, in linear time, whatever is in it. External and internal entities are not
+//! expanded.
 
 use quick_xml::Reader;
 use quick_xml::escape::resolve_predefined_entity;
@@ -10,6 +10,8 @@ use zeroize::Zeroizing;
 
 /// The deepest nesting that is read. STS has six levels.
 const DEEPEST: usize = 64;
+
+const NOT_XML: &str = "the response is not XML";
 
 /// The text of the first element of each name, whatever its namespace and place; `None` where there is no such element
 /// or it is empty.
@@ -21,7 +23,6 @@ pub(crate) fn texts<const N: usize>(
     document: &str,
     names: [&str; N],
 ) -> Result<[Option<Zeroizing<String>>; N], &'static str> {
-    const NOT_XML: &str = "the response is not XML";
     let mut found = [const { None::<Zeroizing<String>> }; N];
     // The element that is being read: its place in `names`, and its depth.
     let mut reading: Option<(usize, usize)> = None;
@@ -69,6 +70,75 @@ pub(crate) fn texts<const N: usize>(
     }
 }
 
+/// An element of a document that contains no secrets. Names are without namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Element {
+    name: String,
+    text: String,
+    children: Vec<Element>,
+}
+
+impl Element {
+    /// Reads a document.
+    ///
+    /// # Errors
+    ///
+    /// As [`texts`].
+    pub(crate) fn parse(document: &str) -> Result<Self, &'static str> {
+        let mut reader = Reader::from_str(document);
+        // The open element, the first one not of the document, and those around it.
+        let (mut current, mut outer) = (Self::default(), Vec::new());
+        let named = |name: &str| Self { name: name.to_owned(), ..Self::default() };
+        loop {
+            match reader.read_event().map_err(|_| NOT_XML)? {
+                Event::Start(_) if outer.len() >= DEEPEST => {
+                    return Err("the response is XML that is nested too deeply");
+                }
+                Event::Start(start) => {
+                    outer.push(std::mem::replace(&mut current, named(start.local_name().as_ref())));
+                }
+                Event::Empty(empty) => current.children.push(named(empty.local_name().as_ref())),
+                Event::End(_) => {
+                    let ended = std::mem::replace(&mut current, outer.pop().ok_or(NOT_XML)?);
+                    current.children.push(ended);
+                }
+                Event::Text(text) => current.text.push_str(&text.xml10_content()),
+                Event::CData(text) => current.text.push_str(&text.xml10_content()),
+                Event::GeneralRef(reference) => match reference.resolve_char_ref().map_err(|_| NOT_XML)? {
+                    Some(character) => current.text.push(character),
+                    None => {
+                        let name = reference.xml10_content();
+                        current.text.push_str(resolve_predefined_entity(&name).ok_or(NOT_XML)?);
+                    }
+                },
+                Event::Eof if !outer.is_empty() => return Err(NOT_XML),
+                Event::Eof => return current.children.pop().ok_or(NOT_XML),
+                Event::Comment(_) | Event::Decl(_) | Event::PI(_) | Event::DocType(_) => {}
+            }
+        }
+    }
+
+    /// The elements at a path of names below this one, as in `DBInstances/DBInstance`.
+    #[must_use]
+    pub fn all(&self, path: &str) -> Vec<&Self> {
+        path.split('/').fold(vec![self], |found, name| {
+            found.into_iter().flat_map(|element| element.children.iter().filter(move |it| it.name == name)).collect()
+        })
+    }
+
+    /// The text of the first element at a path of names; `None` if there is no such element, or it is empty.
+    #[must_use]
+    pub fn text(&self, path: &str) -> Option<&str> {
+        self.all(path).first().map(|element| element.text.trim()).filter(|text| !text.is_empty())
+    }
+
+    /// The texts of all elements at a path of names.
+    #[must_use]
+    pub fn texts(&self, path: &str) -> Vec<String> {
+        self.all(path).into_iter().map(|element| element.text.trim().to_owned()).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
@@ -91,8 +161,18 @@ mod tests {
     fn what_is_no_document_is_an_error() {
         for text in ["", "Service Unavailable", "<Error><Code>x</Code>", "<a></b>", "<Code>&bomb;</Code>", "{\"a\": 1}"]
         {
-            assert!(codes(text).is_err(), "{text}");
+            assert!(codes(text).is_err() && Element::parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn elements_are_found_by_their_path() {
+        let document =
+            "<r:A xmlns:r=\"urn:x\">\n<L><M><N>a&amp;b</N></M><M><N/></M><M><N>&#x43;</N><N>d</N></M></L></r:A>";
+        let root = Element::parse(document).unwrap();
+        assert_eq!(root.texts("L/M/N"), ["a&b", "", "C", "d"]);
+        assert_eq!((root.text("L/M/N"), root.text("L/X"), root.text("L")), (Some("a&b"), None, None));
+        assert_eq!(root.all("L/M")[1].text("N"), None);
     }
 
     #[test]
@@ -114,6 +194,7 @@ mod tests {
             wide,
         ] {
             codes(&document).ok();
+            Element::parse(&document).ok();
         }
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     }

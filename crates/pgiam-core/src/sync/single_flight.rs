@@ -17,6 +17,9 @@ use crate::time::Deadline;
 
 type Outcome<T> = Result<T, Error>;
 
+/// A failure that nobody has polled for so long is not news: the source may work again.
+const FAILURE_IS_NEWS_FOR: Duration = Duration::from_secs(2);
+
 /// Runs at most one fetch of a `T` at a time.
 pub(crate) struct SingleFlight<T>(ArcSwap<Shared<T>>);
 
@@ -31,8 +34,8 @@ struct State<T> {
     /// How many fetches have finished. A waiter compares it to distinguish its own fetch from an earlier one.
     finished: u64,
     outcome: Option<Outcome<T>>,
-    /// A failure that the next poll reports.
-    unreported: Option<Error>,
+    /// A failure that the next poll reports, and when it happened.
+    unreported: Option<(Instant, Error)>,
     failures: u32,
     not_before: Option<Instant>,
 }
@@ -95,7 +98,9 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
         if let Some(value) = ready() {
             return Poll::Ready(value);
         }
-        if let Some(error) = state.unreported.take() {
+        if let Some((happened, error)) = state.unreported.take()
+            && happened.elapsed() < FAILURE_IS_NEWS_FOR
+        {
             let back_off = Duration::from_secs(1 << state.failures.clamp(1, 6).saturating_sub(1));
             state.not_before = Some(Instant::now() + back_off.mul_f64(0.5 + fastrand::f64() / 2.0));
             return Poll::Failed(error);
@@ -192,7 +197,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             Err(error) => {
                 state.failures = state.failures.saturating_add(1);
                 if on_failure == OnFailure::KeepForPoll {
-                    state.unreported = Some(error.clone());
+                    state.unreported = Some((Instant::now(), error.clone()));
                 }
             }
         }
@@ -235,7 +240,7 @@ mod tests {
     #[test]
     fn a_fetch_that_panics_is_an_error_and_the_next_one_runs() {
         let flight = SingleFlight::<u32>::new();
-        let error = flight.run(soon(), || None, || panic!("planted")).unwrap_err();
+        let error = flight.run(soon(), || None, || panic!("the fetch panics")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Internal);
         assert_eq!(flight.run(soon(), || None, || Ok(7)), Ok(7));
     }
@@ -249,6 +254,23 @@ mod tests {
         flight.spawn(|| Ok(1)).unwrap();
         drop(locked);
         assert!(!shared.lock().running);
+    }
+
+    #[test]
+    fn a_failure_that_nobody_polled_for_seconds_is_not_reported_and_the_next_fetch_starts() {
+        let flight = SingleFlight::<u32>::new();
+        let fail = |happened| {
+            let shared = flight.shared();
+            let error = Error::new(ErrorKind::Provider, "down");
+            shared.lock().unreported = Some((happened, error));
+        };
+        fail(Instant::now());
+        assert!(matches!(flight.poll(|| None, || unreachable!()), Poll::Failed(_)));
+        flight.shared().lock().not_before = None;
+        fail(Instant::now().checked_sub(FAILURE_IS_NEWS_FOR).unwrap());
+        assert!(matches!(flight.poll(|| None, || Ok(3)), Poll::Pending));
+        // Waits for that fetch, unless it has finished.
+        assert_eq!(flight.run(soon(), || None, || Ok(3)), Ok(3));
     }
 
     #[test]

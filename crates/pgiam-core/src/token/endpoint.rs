@@ -11,22 +11,31 @@ use crate::error::{Error, invalid_argument};
 
 /// What a host name is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum EndpointKind<'a> {
+pub enum EndpointKind<'a> {
     /// An RDS or Aurora endpoint with its region.
-    Rds { region: &'a str },
+    Rds {
+        /// The region.
+        region: &'a str,
+    },
     /// A custom endpoint of an Aurora cluster (`cluster-custom-`) with its region. The server refuses tokens for it.
-    CustomCluster { region: &'a str },
+    CustomCluster {
+        /// The region.
+        region: &'a str,
+    },
     /// The endpoint of an Aurora global database. It moves between regions, so its name carries none.
     RdsGlobal,
     /// An Aurora DSQL endpoint with its region.
-    Dsql { region: &'a str },
+    Dsql {
+        /// The region.
+        region: &'a str,
+    },
     /// Any other name: a CNAME, a load balancer, a PrivateLink name.
     Unknown,
 }
 
 impl<'a> EndpointKind<'a> {
     /// The region in the name.
-    pub(crate) fn region(self) -> Option<&'a str> {
+    pub fn region(self) -> Option<&'a str> {
         match self {
             Self::Rds { region } | Self::CustomCluster { region } | Self::Dsql { region } => Some(region),
             Self::RdsGlobal | Self::Unknown => None,
@@ -55,7 +64,7 @@ pub fn is_global_endpoint(host: &str) -> bool {
 }
 
 /// Lower-cases a host and drops one trailing dot; refuses what no token can be valid for.
-pub(crate) fn normalize(host: &str) -> Result<Cow<'_, str>, Error> {
+pub fn normalize(host: &str) -> Result<Cow<'_, str>, Error> {
     if host.is_empty() {
         return Err(invalid_argument("host is empty; pass the endpoint's name, as the RDS console shows it"));
     }
@@ -126,7 +135,7 @@ pub(crate) fn refuse_addresses(host: &str) -> Result<(), Error> {
 }
 
 /// What a normalized name is.
-pub(crate) fn classify(host: &str) -> EndpointKind<'_> {
+pub fn classify(host: &str) -> EndpointKind<'_> {
     let labels: Vec<&str> = host.split('.').collect();
     let kind = match labels.as_slice() {
         [before @ .., "on", "aws"] => dsql(before),

@@ -16,7 +16,7 @@ use crate::token::request::{CheckedRequest, TokenRequest};
 use crate::token::sigv4::{ALGORITHM, DaySigner, EMPTY_BODY, Scope};
 
 /// Seconds that a token is valid for.
-const LIFETIME: i64 = 900;
+pub const LIFETIME_SECONDS: i64 = 900;
 
 /// A password for one endpoint, port, region and user, valid for at most 15 minutes. `Debug` does not show it, and its
 /// memory is wiped when it is dropped.
@@ -195,7 +195,7 @@ impl PreparedToken {
         let mut text = Zeroizing::new(Vec::with_capacity(length));
         parts.iter().for_each(|part| text.extend_from_slice(part.as_bytes()));
         text.extend_from_slice(&signature);
-        let expires_at = now.saturating_add(LIFETIME.min(credentials_last));
+        let expires_at = now.saturating_add(LIFETIME_SECONDS.min(credentials_last));
         Some(Token { text, expires_at, facts: self.facts.clone() })
     }
 }

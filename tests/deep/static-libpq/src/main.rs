@@ -1,8 +1,8 @@
-//! Connects as its argument, a conninfo, says, by a libpq that is inside the program. For the tests of `pgiam exec`.
+//! Connects with a conninfo, its argument, through a statically linked libpq. For the tests of `pgiam exec`.
 use std::ffi::{CStr, CString};
 fn main() {
     let conninfo = CString::new(std::env::args().nth(1).unwrap_or_default()).unwrap();
-    // SAFETY: libpq's own order: connect, ask, finish; the strings live until then.
+    // SAFETY: the connection is used between connect and finish; the strings outlive the calls.
     unsafe {
         let connection = pq_sys::PQconnectdb(conninfo.as_ptr());
         if pq_sys::PQstatus(connection) == pq_sys::ConnStatusType::CONNECTION_OK {

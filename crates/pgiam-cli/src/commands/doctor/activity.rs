@@ -1,0 +1,165 @@
+//! What CloudWatch recorded of logins with IAM: the metrics `IamDbAuthConnection…` and the log `iam-db-auth-error`.
+//!
+//! Names: Amazon RDS User Guide, "Monitoring IAM database authentication".
+
+use pgiam_core::{AwsApi, AwsFailure, AwsSession, rfc3339};
+
+use super::databases::{DbServer, ServerKind};
+use super::policy::why;
+use super::report::{Finding, Report};
+use crate::shell;
+
+/// How far back metrics and log are read, in seconds.
+const SPAN: i64 = 3 * 3600;
+const HOURS: i64 = SPAN / 3600;
+
+/// The name of the log.
+pub(crate) const LOG: &str = "iam-db-auth-error";
+
+/// A reason for refusals that has a metric of its own.
+struct Reason {
+    metric: &'static str,
+    cause: &'static str,
+    meaning: &'static str,
+    /// The word for it in the log.
+    word: &'static str,
+}
+
+const REASONS: [Reason; 4] = [
+    Reason {
+        metric: "IamDbAuthConnectionFailureInsufficientPermissions",
+        cause: "not-authorized",
+        meaning: "no policy allows the login",
+        word: "NotAuthorized",
+    },
+    Reason {
+        metric: "IamDbAuthConnectionFailureInvalidToken",
+        cause: "invalid-token",
+        meaning: "the token is invalid or has expired",
+        word: "Token",
+    },
+    Reason {
+        metric: "IamDbAuthConnectionFailureThrottling",
+        cause: "throttling",
+        meaning: "there are too many new connections a second; use a connection pool",
+        word: "Throttling",
+    },
+    Reason {
+        metric: "IamDbAuthConnectionFailureServerError",
+        cause: "server-error",
+        meaning: "the server failed; IAM authentication needs 300 to 1,000 MiB of free memory",
+        word: "InternalError",
+    },
+];
+
+/// Reads metrics and log.
+pub(crate) fn check(session: &AwsSession, server: &DbServer, user: &str, report: &mut Report) {
+    report.begin("reading metrics of CloudWatch");
+    report.add(metrics(session, server));
+    report.begin("reading the log of IAM authentication");
+    report.add(log(session, server, user));
+}
+
+fn metrics(session: &AwsSession, server: &DbServer) -> Finding {
+    let sum = |metric: &str| sum(session, server, metric);
+    let sums = sum("IamDbAuthConnectionRequests").and_then(|requests| {
+        let failures = REASONS.iter().map(|reason| Ok((reason, sum(reason.metric)?)));
+        Ok((requests, failures.collect::<Result<Vec<_>, AwsFailure>>()?))
+    });
+    let (requests, mut failures) = match sums {
+        Ok(sums) => sums,
+        Err(failure) => return Finding::unknown("metrics", format!("not read: {}", why(&failure))),
+    };
+    failures.retain(|(_, count)| *count > 0.0);
+    failures.sort_by(|(_, one), (_, other)| other.total_cmp(one));
+    let Some((first, _)) = failures.first() else {
+        let text = format!("no refused login with IAM among {requests} in the last {HOURS} hours");
+        return Finding::ok("metrics", text);
+    };
+    let counts: Vec<String> =
+        failures.iter().map(|(reason, count)| format!("{count} times {}", reason.meaning)).collect();
+    let text =
+        format!("logins of all users refused in the last {HOURS} hours: {} ({requests} requests)", counts.join(", "));
+    Finding::fail("metrics", first.cause, text, graph(session, server, first))
+}
+
+/// The sum of a metric.
+fn sum(session: &AwsSession, server: &DbServer, metric: &str) -> Result<f64, AwsFailure> {
+    let now = session.now();
+    // The end does not belong to the time, and a refusal of this second should.
+    let (start, end) = (rfc3339(now - SPAN), rfc3339(now + 60));
+    let parameters = [
+        ("Namespace", "AWS/RDS"),
+        ("MetricName", metric),
+        ("Dimensions.member.1.Name", server.kind.dimension()),
+        ("Dimensions.member.1.Value", &server.identifier),
+        ("StartTime", &start),
+        ("EndTime", &end),
+        ("Period", "3600"),
+        ("Statistics.member.1", "Sum"),
+    ];
+    let found = session.query(AwsApi::CloudWatch, "GetMetricStatistics", &parameters)?;
+    // An empty sum of floats is -0.
+    Ok(found
+        .texts("Datapoints/member/Sum")
+        .iter()
+        .filter_map(|sum| sum.parse::<f64>().ok())
+        .fold(0.0, |all, one| all + one))
+}
+
+/// The command that shows more: free memory if the server failed, else the refusals by time.
+fn graph(session: &AwsSession, server: &DbServer, reason: &Reason) -> String {
+    let (metric, statistic) =
+        if reason.cause == "server-error" { ("FreeableMemory", "Minimum") } else { (reason.metric, "Sum") };
+    format!(
+        "aws cloudwatch get-metric-statistics --region {} --namespace AWS/RDS --metric-name {metric} --dimensions \
+         Name={},Value={} --start-time {} --end-time {} --period 300 --statistics {statistic}",
+        session.region(),
+        server.kind.dimension(),
+        shell::quoted(&server.identifier),
+        rfc3339(session.now() - SPAN),
+        rfc3339(session.now()),
+    )
+}
+
+/// Lines of the log that are shown.
+const LINES: usize = 3;
+
+fn log(session: &AwsSession, server: &DbServer, user: &str) -> Finding {
+    if !server.log_exports.iter().any(|log| log == LOG) {
+        let text = format!("the log {LOG}, which has the reasons for refusals, is not exported to CloudWatch");
+        return Finding { remedy: Some(export(session.region(), server)), ..Finding::unknown("log", text) };
+    }
+    let group = group(server);
+    let lines = match session.log_messages(&group, session.now() - SPAN, user) {
+        Ok(lines) => lines,
+        // CloudWatch makes the group with the first line.
+        Err(failure) if failure.code() == Some("ResourceNotFoundException") => Vec::new(),
+        Err(failure) => return Finding::unknown("log", format!("{group} not read: {}", why(&failure))),
+    };
+    let Some(last) = lines.last() else {
+        return Finding::ok("log", format!("{group} has no line about {user} in the last {HOURS} hours"));
+    };
+    let reason = REASONS.iter().find(|reason| last.contains(reason.word));
+    let shown = lines[lines.len().saturating_sub(LINES)..].join(" | ");
+    let meaning = reason.map(|reason| format!("{}: ", reason.meaning)).unwrap_or_default();
+    let command = format!("aws logs tail {group} --since {HOURS}h --region {}", session.region());
+    Finding::fail("log", reason.map_or("refused", |reason| reason.cause), format!("{meaning}{shown}"), command)
+}
+
+fn group(server: &DbServer) -> String {
+    let kind = match server.kind {
+        ServerKind::Instance => "instance",
+        ServerKind::Cluster => "cluster",
+    };
+    format!("/aws/rds/{kind}/{}/{LOG}", server.identifier)
+}
+
+/// The command that exports the log.
+pub(crate) fn export(region: &str, server: &DbServer) -> String {
+    let (kind, identifier) = (server.kind.option(), shell::quoted(&server.identifier));
+    format!(
+        "aws rds modify-db-{kind} --region {region} --db-{kind}-identifier {identifier} \
+         --cloudwatch-logs-export-configuration '{{\"EnableLogTypes\":[\"{LOG}\"]}}'"
+    )
+}

@@ -1,0 +1,225 @@
+//! What `pgiam doctor` found: one finding for each check, printed as lines while the checks run, or as JSON at the end.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+use crate::output;
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Ok,
+    /// The login cannot succeed like this.
+    Fail,
+    /// It cannot be checked, for example because a permission is missing.
+    Unknown,
+}
+
+impl Outcome {
+    fn symbol(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Fail => "FAIL",
+            Self::Unknown => "?",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Fail => "fail",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// The result of one check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    /// The name of the check, at most 11 characters.
+    pub(crate) check: &'static str,
+    pub(crate) outcome: Outcome,
+    /// One line for people, without secrets.
+    pub(crate) text: String,
+    /// What to do: commands to copy, one in each line.
+    pub(crate) remedy: Option<String>,
+    /// A stable identifier of the cause, for scripts and docs/doctor.md.
+    pub(crate) cause: Option<&'static str>,
+}
+
+impl Finding {
+    pub(crate) fn ok(check: &'static str, text: impl Into<String>) -> Self {
+        Self { check, outcome: Outcome::Ok, text: text.into(), remedy: None, cause: None }
+    }
+
+    /// `remedy`: commands to copy, one in each line.
+    pub(crate) fn fail(
+        check: &'static str,
+        cause: &'static str,
+        text: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self {
+            check,
+            outcome: Outcome::Fail,
+            text: text.into(),
+            remedy: Some(remedy.into()).filter(|remedy| !remedy.is_empty()),
+            cause: Some(cause),
+        }
+    }
+
+    pub(crate) fn unknown(check: &'static str, text: impl Into<String>) -> Self {
+        Self { check, outcome: Outcome::Unknown, text: text.into(), remedy: None, cause: None }
+    }
+
+    /// The lines that are printed.
+    fn lines(&self) -> String {
+        let mut lines = format!("{:<5} {:<11} {}\n", self.outcome.symbol(), self.check, printable(&self.text));
+        for command in self.remedy.iter().flat_map(|remedy| remedy.lines()) {
+            lines.push_str(&format!("      -> {}\n", printable(command)));
+        }
+        lines
+    }
+
+    fn json(&self) -> Value {
+        let remedy: Vec<String> = self.remedy.iter().flat_map(|remedy| remedy.lines()).map(printable).collect();
+        json!({
+            "check": self.check,
+            "outcome": self.outcome.name(),
+            "text": printable(&self.text),
+            "remedy": remedy,
+            "cause": self.cause,
+        })
+    }
+}
+
+/// The text of one line. Control characters, which servers may send, become spaces.
+fn printable(text: &str) -> String {
+    text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
+}
+
+/// Where findings go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Each finding is printed when it is added.
+    Text,
+    /// [`Report::finish`] prints all findings as one object.
+    Json,
+}
+
+/// The findings so far.
+pub(crate) struct Report {
+    format: Format,
+    findings: Vec<Finding>,
+    progress: Option<Progress>,
+    /// The first error of writing to standard output.
+    written: Result<(), Failure>,
+}
+
+impl Report {
+    pub(crate) fn new(format: Format) -> Self {
+        Self { format, findings: Vec::new(), progress: None, written: Ok(()) }
+    }
+
+    /// Names what runs now: it is shown on a terminal if it takes longer than half a second. The next finding ends it.
+    pub(crate) fn begin(&mut self, what: &str) {
+        self.progress = None;
+        self.progress = Progress::start(what);
+    }
+
+    /// Adds a finding.
+    pub(crate) fn add(&mut self, finding: Finding) {
+        self.progress = None;
+        if self.format == Format::Text && self.written.is_ok() {
+            self.written = output::result(&finding.lines());
+        }
+        self.findings.push(finding);
+    }
+
+    /// Whether a finding is a FAIL.
+    pub(crate) fn has_failure(&self) -> bool {
+        self.findings.iter().any(|finding| finding.outcome == Outcome::Fail)
+    }
+
+    /// Whether a finding has this cause.
+    pub(crate) fn has_cause(&self, cause: &str) -> bool {
+        self.findings.iter().any(|finding| finding.cause == Some(cause))
+    }
+
+    /// Prints what is not printed yet, and returns the exit status.
+    pub(crate) fn finish(mut self) -> Result<u8, Failure> {
+        self.progress = None;
+        self.written?;
+        let status = u8::from(self.findings.iter().any(|finding| finding.outcome == Outcome::Fail));
+        if self.format == Format::Json {
+            let findings: Vec<Value> = self.findings.iter().map(Finding::json).collect();
+            output::result(&format!("{}\n", json!({"ok": status == 0, "findings": findings})))?;
+        }
+        Ok(status)
+    }
+}
+
+/// A line on the terminal that names what runs. Dropping it removes the line.
+struct Progress {
+    end: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+const SHOWN_AFTER: Duration = Duration::from_millis(500);
+
+impl Progress {
+    /// `None`: standard error is no terminal.
+    fn start(what: &str) -> Option<Self> {
+        if !io::stderr().is_terminal() {
+            return None;
+        }
+        let (end, ended) = mpsc::channel::<()>();
+        let line = format!("      {what} ...");
+        let thread = thread::Builder::new().spawn(move || {
+            if ended.recv_timeout(SHOWN_AFTER) == Err(RecvTimeoutError::Timeout) {
+                // Nothing can be done if standard error cannot be written to.
+                let _ = write!(io::stderr(), "{line}");
+                let _ = ended.recv();
+                let _ = write!(io::stderr(), "\r\x1b[K");
+            }
+        });
+        Some(Self { end: Some(end), thread: Some(thread.ok()?) })
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_is_one_line_and_each_command_of_the_remedy_another() {
+        let finding = Finding::fail("server", "not-granted", "no rds_iam\nfor app_user", "GRANT a\nGRANT b");
+        assert_eq!(finding.lines(), "FAIL  server      no rds_iam for app_user\n      -> GRANT a\n      -> GRANT b\n");
+        assert_eq!(Finding::ok("credentials", "x").lines(), "ok    credentials x\n");
+        assert_eq!(Finding::unknown("name", "x").lines(), "?     name        x\n");
+    }
+
+    #[test]
+    fn json_has_the_same_fields_for_every_finding() {
+        let finding = Finding::fail("server", "not-granted", "text", "one\ntwo");
+        let expected = json!({
+            "check": "server", "outcome": "fail", "text": "text", "remedy": ["one", "two"], "cause": "not-granted",
+        });
+        assert_eq!(finding.json(), expected);
+        assert_eq!(Finding::unknown("log", "x").json()["remedy"], json!([]));
+    }
+}

@@ -1,0 +1,284 @@
+//! Every fault against every remote source: the kind of the error, the number of requests, the time limit, and no secret
+//! in the message.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use aws_simulator::{Fault, Route, Times};
+use pgiam_core::ErrorKind::{self, CredentialsExpired, Provider, Timeout};
+use support::{Machine, REFRESHABLE, ROLE, SSO_PROFILE, request, within};
+
+/// A remote source, and the setup in which it is the only one.
+struct Remote {
+    route: Route,
+    /// The number of requests after which an outage is an error.
+    tries: usize,
+    prepare: fn(&mut Machine),
+}
+
+const REMOTES: [Remote; 9] = [
+    Remote { route: Route::ImdsToken, tries: 3, prepare: Machine::become_instance },
+    Remote { route: Route::ImdsRoleList, tries: 3, prepare: Machine::become_instance },
+    Remote { route: Route::ImdsCredentials, tries: 3, prepare: Machine::become_instance },
+    Remote { route: Route::ImdsRegion, tries: 3, prepare: region_of_instance },
+    Remote { route: Route::Container, tries: 3, prepare: container },
+    Remote { route: Route::StsAssumeRole, tries: 3, prepare: assumed_role },
+    Remote { route: Route::StsWebIdentity, tries: 3, prepare: web_identity },
+    Remote { route: Route::SsoRoleCredentials, tries: 3, prepare: sso },
+    Remote { route: Route::OidcCreateToken, tries: 3, prepare: sso_to_refresh },
+];
+
+fn region_of_instance(machine: &mut Machine) {
+    machine.become_instance();
+    machine.unset("AWS_REGION");
+    let keys = machine.keys("tests");
+    machine.config(&format!("[default]\n{keys}"));
+}
+
+fn container(machine: &mut Machine) {
+    let url = format!("{}/v1/credentials", machine.simulator.url());
+    machine.set("AWS_CONTAINER_CREDENTIALS_FULL_URI", &url);
+    machine.set("AWS_CONTAINER_AUTHORIZATION_TOKEN", "planted-pod-token");
+}
+
+fn assumed_role(machine: &mut Machine) {
+    let keys = machine.keys("tests");
+    machine.profile_app(&format!("[profile app]\nrole_arn = {ROLE}\nsource_profile = base\n[profile base]\n{keys}"));
+}
+
+fn web_identity(machine: &mut Machine) {
+    let file = machine.file("token", "simulated-web-identity-token");
+    machine.set("AWS_WEB_IDENTITY_TOKEN_FILE", &file);
+    machine.set("AWS_ROLE_ARN", ROLE);
+}
+
+fn sso(machine: &mut Machine) {
+    machine.profile_app(SSO_PROFILE);
+    machine.sso_cache("corp", 8 * 3600, "");
+}
+
+fn sso_to_refresh(machine: &mut Machine) {
+    machine.profile_app(SSO_PROFILE);
+    machine.sso_cache("corp", -60, REFRESHABLE);
+}
+
+/// The expected result of a fault.
+enum Outcome {
+    /// A token, despite the fault.
+    Token,
+    /// An error of this kind after one request.
+    Refused(ErrorKind),
+    /// An error of this kind after `tries` requests.
+    Failed(ErrorKind),
+    /// An error because of the deadline.
+    TimedOut,
+}
+
+fn faults() -> Vec<Fault> {
+    let interval = Duration::from_millis(100);
+    vec![
+        Fault::Refuse,
+        Fault::HangBeforeAnswer,
+        Fault::HangInHeader,
+        Fault::HangAfterHeader,
+        Fault::HangInBody,
+        Fault::Drip { interval },
+        Fault::DripHeader { interval },
+        Fault::Reset,
+        Fault::SplitBody,
+        Fault::Truncate,
+        Fault::NonJson,
+        Fault::WrongXml,
+        Fault::Empty,
+        Fault::Huge(10 * 1024 * 1024),
+        Fault::Endless,
+        Fault::Redirect(301, "http://127.0.0.1:9/elsewhere".into()),
+        Fault::Redirect(307, "http://127.0.0.1:9/elsewhere".into()),
+        Fault::Throttling,
+        Fault::Status(400),
+        Fault::Status(401),
+        Fault::Status(403),
+        Fault::Status(404),
+        Fault::Status(429),
+        Fault::Status(500),
+        Fault::Status(503),
+        Fault::ExpiredCredentials,
+        Fault::ClockOff(600),
+        Fault::ClockOff(-600),
+        Fault::ClockOff(1200),
+        Fault::ClockOff(-1200),
+    ]
+}
+
+/// The rules, and the reason for every exception.
+fn expected(route: Route, fault: &Fault) -> Outcome {
+    use Outcome::{Failed, Refused, TimedOut, Token};
+    let imds = matches!(route, Route::ImdsToken | Route::ImdsRoleList | Route::ImdsCredentials | Route::ImdsRegion);
+    let failing = if route == Route::ImdsRegion { ErrorKind::NoRegion } else { Provider };
+    match fault {
+        Fault::SplitBody => Token,
+        Fault::HangBeforeAnswer
+        | Fault::HangInHeader
+        | Fault::HangAfterHeader
+        | Fault::HangInBody
+        | Fault::Drip { .. }
+        | Fault::DripHeader { .. } => TimedOut,
+        Fault::Refuse | Fault::Reset | Fault::Truncate | Fault::Status(429 | 500 | 503) => Failed(failing),
+        // The session token of IMDS is any text without spaces, which an HTML page is not; all else must parse.
+        Fault::NonJson | Fault::WrongXml | Fault::Empty | Fault::Huge(_) | Fault::Endless => match (route, fault) {
+            // An empty list means that no role is attached.
+            (Route::ImdsRoleList, Fault::Empty) => Refused(ErrorKind::NoCredentials),
+            _ => Refused(failing),
+        },
+        // Throttling is 503, 429, or 400 with a code of the service.
+        Fault::Throttling => Failed(failing),
+        Fault::Status(404) if route == Route::ImdsRoleList => Refused(ErrorKind::NoCredentials),
+        // A new session token is fetched, once.
+        Fault::Status(401) if imds => Refused(failing),
+        // The portal reports an expired session this way.
+        Fault::Status(401) if route == Route::SsoRoleCredentials => Refused(CredentialsExpired),
+        // The refresh token is no longer valid: log in again.
+        Fault::Status(_) if route == Route::OidcCreateToken => Refused(CredentialsExpired),
+        Fault::Status(_) | Fault::Redirect(..) => Refused(failing),
+        Fault::ExpiredCredentials => match route {
+            // These sources may return expired credentials during an outage of their own; they are used, as in the SDKs.
+            Route::ImdsCredentials | Route::Container => Token,
+            Route::StsAssumeRole | Route::StsWebIdentity | Route::SsoRoleCredentials => Refused(CredentialsExpired),
+            _ => Token,
+        },
+        // Signatures are valid for fifteen minutes either way; no other request has a time.
+        Fault::ClockOff(1200 | -1200) if route == Route::StsAssumeRole => Refused(Provider),
+        Fault::ClockOff(_) => Token,
+        other => panic!("no rule for {other:?}"),
+    }
+}
+
+/// One row of the table: the result, or why it is wrong.
+fn row(remote: &Remote, fault: &Fault) -> Result<String, String> {
+    let outcome = expected(remote.route, fault);
+    let time_out = match outcome {
+        Outcome::TimedOut => Duration::from_millis(600),
+        _ => Duration::from_secs(20),
+    };
+    let mut came = Ok(String::new());
+    let bound = within(time_out, || {
+        let mut machine = Machine::new();
+        (remote.prepare)(&mut machine);
+        machine.setting("timeout_ms", &time_out.as_millis().to_string());
+        machine.simulator.inject(remote.route, fault.clone(), Times::Forever);
+        let host = if remote.route == Route::ImdsRegion { "db.example.com" } else { request().host };
+        let client = machine.client();
+        let result = client.generate_token(&pgiam_core::TokenRequest { host, ..request() });
+        let asked = machine.simulator.requests_for(remote.route).len();
+        came = judge(remote, &outcome, asked, &result).and_then(|word| {
+            let said = format!("{result:?}");
+            match planted(&machine).into_iter().find(|secret| result.is_err() && said.contains(secret.as_str())) {
+                Some(secret) => Err(format!("{secret} is in {said}")),
+                None => Ok(word),
+            }
+        });
+    });
+    bound.map_err(|took| format!("took {took:?} of {time_out:?}"))?;
+    came
+}
+
+fn judge(
+    remote: &Remote,
+    outcome: &Outcome,
+    asked: usize,
+    result: &Result<pgiam_core::Token, pgiam_core::Error>,
+) -> Result<String, String> {
+    let error = match (outcome, result) {
+        (Outcome::Token, Ok(_)) => return Ok("a token".into()),
+        (Outcome::Token, Err(error)) => return Err(format!("no token: {error:?}")),
+        (_, Ok(_)) => return Err("a token was made".into()),
+        (_, Err(error)) => error,
+    };
+    let (kind, requests) = match outcome {
+        Outcome::Refused(kind) => (*kind, 1..=1),
+        Outcome::Failed(kind) => (*kind, remote.tries..=remote.tries),
+        // Retried only before the deadline.
+        Outcome::TimedOut if remote.route == Route::ImdsRegion => (ErrorKind::NoRegion, 1..=2),
+        _ => (Timeout, 1..=2),
+    };
+    // After a 401 the session token of IMDS is fetched again, and the request is repeated.
+    let imds_401 = error.message().contains("401") && requests == (1..=1) && asked == 2;
+    if error.kind() != kind {
+        return Err(format!("not {kind:?}: {error:?}"));
+    }
+    if !requests.contains(&asked) && !imds_401 {
+        return Err(format!("asked {asked} times, not {requests:?}: {error:?}"));
+    }
+    Ok(format!("{kind:?} after {asked}"))
+}
+
+/// The secrets that were sent or received.
+fn planted(machine: &Machine) -> Vec<String> {
+    let mut secrets: Vec<String> = [
+        "planted-pod-token",
+        "simulated-web-identity-token",
+        "simulated-sso-access-token",
+        "simulated-sso-refresh-token",
+        "simulated-client-secret",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    for credentials in [
+        machine.simulator.instance_credentials(),
+        machine.simulator.container_credentials(),
+        aws_simulator::Credentials::of_user("tests"),
+    ] {
+        secrets.push(credentials.secret_access_key);
+        secrets.extend(credentials.session_token);
+    }
+    secrets
+}
+
+#[test]
+fn every_fault_of_every_remote_source_has_the_expected_kind_number_of_requests_and_time_limit() {
+    let faults = faults();
+    let work: Mutex<Vec<(&Remote, &Fault)>> =
+        Mutex::new(REMOTES.iter().flat_map(|remote| faults.iter().map(move |fault| (remote, fault))).collect());
+    let table = Mutex::new(BTreeMap::new());
+    let all = work.lock().unwrap().len();
+    std::thread::scope(|scope| {
+        // The threads mostly wait.
+        for _ in 0..12 {
+            scope.spawn(|| {
+                loop {
+                    let next = work.lock().unwrap().pop();
+                    let Some((remote, fault)) = next else { return };
+                    let came = row(remote, fault);
+                    table.lock().unwrap().insert((format!("{:?}", remote.route), format!("{fault:?}")), came);
+                }
+            });
+        }
+    });
+    let table = table.into_inner().unwrap();
+    let good = table.values().filter(|came| came.is_ok()).count();
+    for ((route, fault), came) in &table {
+        let came = came.as_ref().map_or_else(|wrong| format!("WRONG: {wrong}"), Clone::clone);
+        println!("{route:<28} {fault:<56} {came}");
+    }
+    println!("{good} of {all} combinations of source and fault as expected");
+    assert_eq!(good, all);
+}
+
+#[test]
+fn region_and_credentials_share_one_deadline() {
+    let time_out = Duration::from_millis(900);
+    let bound = within(time_out, || {
+        let mut machine = Machine::new();
+        machine.become_instance();
+        machine.unset("AWS_REGION");
+        machine.setting("timeout_ms", &time_out.as_millis().to_string());
+        machine.simulator.inject(Route::ImdsRegion, Fault::Delay { duration: Duration::from_millis(500) }, 1);
+        machine.simulator.inject(Route::ImdsCredentials, Fault::HangBeforeAnswer, Times::Forever);
+        let request = pgiam_core::TokenRequest { host: "db.example.com", ..request() };
+        assert_eq!(machine.client().generate_token(&request).unwrap_err().kind(), Timeout);
+    });
+    assert_eq!(bound, Ok(()));
+}
