@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use pgiam_core::{Client, Error, ErrorKind, Settings, TokenRequest};
+use pgiam_core::{Client, Error, ErrorKind, Level, Log, Settings, TokenRequest};
 use zeroize::Zeroizing;
 
 use crate::rules::Endpoint;
@@ -48,12 +48,31 @@ pub enum NoToken {
     NoCredentials(String),
 }
 
-/// A fresh token.
+/// A fresh token for a connection. The log says for which, or why there is none.
 ///
 /// # Errors
 ///
 /// [`NoToken`].
 pub fn make(request: &Request<'_>, wait: Wait) -> Result<Zeroizing<String>, NoToken> {
+    let made = make_unlogged(request, wait);
+    let log = Log::of_process();
+    if log.is_on(Level::Warn) {
+        let Endpoint { host, port } = &request.endpoint;
+        let user = request.user;
+        match &made {
+            Ok(_) => log.info(format_args!("connection of {user} gets a token for {host}:{port}")),
+            Err(NoToken::NotYet) => {
+                log.debug(format_args!("connection of {user} waits for a token for {host}:{port}: no credentials yet"));
+            }
+            Err(NoToken::Failed(why) | NoToken::NoCredentials(why)) => {
+                log.warn(format_args!("connection of {user} gets no token for {host}:{port}: {why}"));
+            }
+        }
+    }
+    made
+}
+
+fn make_unlogged(request: &Request<'_>, wait: Wait) -> Result<Zeroizing<String>, NoToken> {
     let client = client(request.profile, wait == Wait::Bounded).map_err(|error| NoToken::Failed(error.to_string()))?;
     let Endpoint { host, port } = &request.endpoint;
     let request = TokenRequest { host, port: i32::from(*port), region: request.region, user: request.user };

@@ -8,7 +8,7 @@ use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::{null, null_mut};
 
 use pgiam_boundary::{entry, guarded};
-use pgiam_core::sys;
+use pgiam_core::{Log, sys};
 use pgiam_libpq::arguments::{self, Arguments};
 use pgiam_libpq::functions::{self, Arrays, PGconn, PQconninfoOption, Text, Texts};
 use pgiam_libpq::plan::{self, Plan, Surroundings};
@@ -62,7 +62,9 @@ fn decide(libpq: &Libpq, arguments: Option<Arguments>, wait: Wait) -> Plan {
         token: &|request| tokens::make(request, wait),
         keeps_room: true,
     };
-    plan::decide(&functions, arguments, &surroundings).unwrap_or_default()
+    let plan = plan::decide(&functions, arguments, &surroundings).unwrap_or_default();
+    plan.log(&Log::of_process());
+    plan
 }
 
 fn connect(libpq: &Libpq, arguments: &Arguments, plan: &Plan, wait: Wait) -> *mut PGconn {

@@ -129,6 +129,11 @@ impl CachedCredentials {
         &self.credentials
     }
 
+    /// For how many seconds they are used past their expiration time; `None`: it has not come, as far as is known.
+    pub(crate) fn extended_for(&self, now: Moment) -> Option<i64> {
+        matches!(self.expiry, Expiry::Extended { .. }).then(|| self.remaining(now))
+    }
+
     /// Whose they are, when the source said so.
     pub(crate) fn identity(&self) -> Option<&str> {
         self.identity.as_deref()

@@ -141,7 +141,7 @@ fn fetch(context: &Context<'_>, url: &str) -> Result<Provided, Error> {
     }
     let request = Request { method: "GET", url, headers: &headers, body: b"" };
     let limits = Limits { connect: CONNECT, read: READ };
-    let patience = Patience { attempts: ATTEMPTS, limits, deadline: context.deadline };
+    let patience = Patience { attempts: ATTEMPTS, limits, deadline: context.deadline, log: &config.log };
     let response = retry::ask(&http, &request, patience, |_| false).map_err(|failure| failure.into_error(&place))?;
     match response.status {
         200 => {}

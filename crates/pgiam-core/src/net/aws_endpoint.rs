@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::config::profile_files::Profile;
 use crate::config::region_name;
 use crate::error::{Error, ErrorKind, invalid_configuration};
+use crate::log::Log;
 use crate::net::http::{self, Http, Limits, Request, Response};
 use crate::net::partition::Partition;
 use crate::net::retry::{self, Patience};
@@ -100,6 +101,7 @@ pub(crate) struct Endpoint {
     url: String,
     http: Http,
     deadline: Deadline,
+    log: Log,
 }
 
 const ATTEMPTS: u32 = 3;
@@ -123,7 +125,7 @@ impl Endpoint {
         } else {
             Http::through_proxy(deadline, proxy)
         };
-        Ok(Self { service, url, http, deadline })
+        Ok(Self { service, url, http, deadline, log: config.log.clone() })
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -144,7 +146,7 @@ impl Endpoint {
         let request = Request { method, url: &url, headers, body };
         let left = self.deadline.remaining().unwrap_or_default();
         let limits = Limits { connect: left, read: left };
-        let patience = Patience { attempts: ATTEMPTS, limits, deadline: self.deadline };
+        let patience = Patience { attempts: ATTEMPTS, limits, deadline: self.deadline, log: &self.log };
         retry::ask(&self.http, &request, patience, is_throttled).map_err(|failure| failure.into_error(&self.name()))
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, invalid_configuration};
+use crate::log::Log;
 use crate::net::http::{self, Failure, FailureClass, Http, Limits, Request, Response};
 use crate::net::retry::{self, Patience};
 use crate::secret::Secret;
@@ -34,6 +35,7 @@ pub(crate) struct MetadataService {
     attempts: u32,
     /// For all requests together; `None`: the client's deadline alone counts.
     total: Option<Duration>,
+    log: Log,
 }
 
 impl MetadataService {
@@ -75,6 +77,7 @@ impl MetadataService {
             total: (timeout.is_none() && attempts.is_none()).then_some(DEFAULT_TOTAL),
             timeout: timeout.unwrap_or(DEFAULT_TIMEOUT),
             attempts: attempts.unwrap_or(DEFAULT_ATTEMPTS),
+            log: config.log.clone(),
         }))
     }
 
@@ -122,7 +125,7 @@ impl MetadataService {
         let url = format!("{}{path}", self.endpoint);
         let request = Request { method, url: &url, headers, body: b"" };
         let limits = Limits { connect: self.timeout, read: self.timeout };
-        let patience = Patience { attempts: self.attempts, limits, deadline };
+        let patience = Patience { attempts: self.attempts, limits, deadline, log: &self.log };
         retry::ask(http, &request, patience, |_| false).map_err(|failure| self.explain(method, failure))
     }
 

@@ -116,19 +116,18 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
         }
     }
 
-    /// Starts `fetch` on a background thread, unless a fetch is running or no thread can be started. Its failure is not
-    /// reported.
-    pub(crate) fn spawn(&self, fetch: impl FnOnce() -> Outcome<T> + Send + 'static) {
+    /// Starts `fetch` on a background thread, unless a fetch is running. Its failure is not reported. An error: no thread
+    /// can be started; the caller goes on with what is cached, and a later call tries again.
+    pub(crate) fn spawn(&self, fetch: impl FnOnce() -> Outcome<T> + Send + 'static) -> Result<(), Error> {
         let shared = self.shared();
-        let Some(mut state) = shared.try_lock() else { return };
+        let Some(mut state) = shared.try_lock() else { return Ok(()) };
         reached("spawn: locked");
         if state.running {
-            return;
+            return Ok(());
         }
         state.running = true;
         drop(state);
-        // Without a thread the caller goes on with what is cached; a later call tries again.
-        shared.start(OnFailure::Return, fetch).ok();
+        shared.start(OnFailure::Return, fetch)
     }
 
     /// The state that belongs to this process.
@@ -252,7 +251,7 @@ mod tests {
         let shared = flight.shared();
         let locked = shared.lock();
         assert!(matches!(flight.poll(|| None, || Ok(1)), Poll::Pending));
-        flight.spawn(|| Ok(1));
+        flight.spawn(|| Ok(1)).unwrap();
         drop(locked);
         assert!(!shared.lock().running);
     }
