@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char};
 use std::ptr::null;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use pgiam_libpq::conninfo::Parameters;
@@ -17,7 +16,7 @@ use pgiam_libpq::functions::PGconn;
 use pgiam_libpq::hosts::port_number;
 use pgiam_libpq::plan::{Host, Plan, Renewal};
 use pgiam_libpq::rules;
-use pgiam_libpq::tokens::{self, NoToken, Request, Wait};
+use pgiam_libpq::tokens::{Request, TokenMaker, Unavailable, Wait};
 
 use crate::libpq::Libpq;
 
@@ -32,13 +31,13 @@ pub(crate) struct Remembered {
     /// Addresses of the passwords that were renewed since the last reset began. Two hosts may have the same name and
     /// port, but each has its own password.
     renewed: ArcSwap<Vec<usize>>,
-    /// Whether there were no credentials since the last reset began.
-    given_up: AtomicBool,
+    /// What was not found since the last reset began.
+    unavailable: ArcSwap<Unavailable>,
     /// Why there was no token.
     failure: ArcSwapOption<String>,
     /// Why no token was used, in case the login fails.
     hint: Option<String>,
-    /// Error messages that were returned. They are valid as long as the connection.
+    /// Error messages that were returned since the last reset began.
     shown: ArcSwap<Vec<Arc<CString>>>,
 }
 
@@ -52,7 +51,7 @@ impl Remembered {
             hides_passfile: plan.hides_passfile,
             passfile: plan.passfile.take(),
             renewed: ArcSwap::default(),
-            given_up: AtomicBool::new(false),
+            unavailable: ArcSwap::default(),
             failure: ArcSwapOption::new(failure.map(Arc::new)),
             hint,
             shown: ArcSwap::default(),
@@ -64,10 +63,11 @@ impl Remembered {
         self.renewal.as_ref().is_some_and(|renewal| renewal.several)
     }
 
-    /// A reset begins: every host needs a new token.
+    /// A reset begins: every host needs a new token, and libpq discards its error message.
     pub(crate) fn begin_reset(&self) {
         self.renewed.store(Arc::default());
-        self.given_up.store(false, Ordering::Relaxed);
+        self.unavailable.store(Arc::default());
+        self.shown.store(Arc::default());
     }
 
     /// Replaces the token of the host that libpq is at, once in a reset.
@@ -89,7 +89,7 @@ impl Remembered {
             Ok(old) if rules::is_token(old) => old.len(),
             _ => return,
         };
-        if self.given_up.load(Ordering::Relaxed) || self.renewed.load().contains(&(place as usize)) {
+        if self.renewed.load().contains(&(place as usize)) {
             return;
         }
         self.renewed.rcu(|renewed| [renewed.as_slice(), &[place as usize]].concat());
@@ -99,7 +99,11 @@ impl Remembered {
             region: renewal.region.as_deref(),
             profile: renewal.profile.as_deref(),
         };
-        let failure = match tokens::make(&request, wait) {
+        let mut unavailable = **self.unavailable.load();
+        if unavailable.concerns(&request) {
+            return;
+        }
+        let failure = match TokenMaker::new(wait).make(&request) {
             Ok(token) if token.len() <= at.room => {
                 // SAFETY: the place has room for `at.room` bytes and a NUL, no less than the old token, and contains one
                 // of our tokens, so it is not libpq's constant; the rest of the old token is wiped.
@@ -111,13 +115,9 @@ impl Remembered {
                 None
             }
             Ok(_) => Some("the new token is longer than libpq has room for; make a new connection".to_owned()),
-            Err(NoToken::NotYet) => Some(format!("no new token for {}: no credentials yet", at.host)),
-            Err(NoToken::Failed(why)) => Some(format!("no new token for {}: {why}", at.host)),
-            Err(NoToken::NoCredentials(why)) => {
-                self.given_up.store(true, Ordering::Relaxed);
-                Some(format!("no new token for {}: {why}", at.host))
-            }
+            Err(failed) => Some(format!("no new token for {}: {}", at.host, unavailable.note(failed))),
         };
+        self.unavailable.store(Arc::new(unavailable));
         self.failure.store(failure.map(Arc::new));
     }
 
