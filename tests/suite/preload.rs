@@ -212,10 +212,14 @@ fn every_function_that_connects_gets_a_token_and_the_options_are_those_of_the_pr
 #[test]
 fn a_nonblocking_connect_waits_for_credentials_no_longer_than_its_limit() {
     let client = Client::new(server());
+    let directory = temporary_directory();
+    let config = directory.path().join("config");
+    fs::write(&config, "[profile static]\naws_access_key_id = AKIDEXAMPLE\naws_secret_access_key = secret\n").unwrap();
     let one = client.conninfo();
     let start_with = |conninfo: &str, bound: &str| {
         let mut command = client.command(c_program());
         command.args(["start", conninfo]).env("PGIAM_START_TIMEOUT_MS", bound).env_remove("PGHOSTADDR");
+        command.env("AWS_CONFIG_FILE", &config);
         let (out, _) = texts(&command.output().unwrap());
         let milliseconds: u64 = out.split_whitespace().nth(2).and_then(|word| word.parse().ok()).expect("a number");
         (milliseconds, out)
@@ -231,6 +235,15 @@ fn a_nonblocking_connect_waits_for_credentials_no_longer_than_its_limit() {
     let (milliseconds, out) =
         start_with(&format!("host={four} hostaddr={addresses} user=app_user dbname=app sslmode=require"), "1000");
     assert!((950..3000).contains(&milliseconds), "{out}");
+    // Static keys, and hosts whose region only the instance metadata may know.
+    let unknown = ["db.example.com"; 6].join(",");
+    let addresses = ["127.0.0.1"; 6].join(",");
+    let (milliseconds, out) = start_with(
+        &format!("host={unknown} hostaddr={addresses} port=1 user=app_user iam=on iam_profile=static"),
+        "700",
+    );
+    assert!((650..3000).contains(&milliseconds), "{out}");
+    assert!(out.contains("no region") && out.contains("PGIAM_START_TIMEOUT_MS"), "{out}");
     client.simulator.clear_faults();
     assert!(start("").1.contains("connected: app_user"));
     let (_, out) = start("soon");
