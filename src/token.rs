@@ -12,8 +12,9 @@ use crate::boundary::{guarded_status, invalid, optional_text, put, text};
 use crate::error::{PGIAM_ERROR_INTERNAL, pgiam_error, pgiam_status};
 
 /// Makes a token for host, port and user. Pass it to libpq as the password; it is valid for at most 15 minutes. Uses the
-/// process-wide default client, which reads the environment and the AWS profile files at the first call. Blocks until
-/// credentials are available: at most 10 seconds at the first call; later calls take microseconds.
+/// process-wide default client, which reads the environment and the AWS profile files at the first call and is shared with
+/// pgiam-libpq.h. The first call waits for credentials, later ones usually take microseconds: see Blocking above.
+/// Returns PGIAM_OK or any error except PGIAM_ERROR_WOULD_BLOCK.
 ///
 /// @param host    the endpoint name, as the RDS console shows it; case and one trailing dot do not matter
 /// @param port    1 to 65535

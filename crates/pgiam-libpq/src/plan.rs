@@ -816,7 +816,7 @@ mod tests {
                             case.no_credentials = no_credentials;
                             let written =
                                 if by_variable || mode.is_empty() { String::new() } else { format!(" sslmode={mode}") };
-                            let connected = case.connect(&format!("host='{host}'{written}"));
+                            let connected = case.connect(format!("host='{host}'{written}"));
                             let what = format!("{host:?} {passfile:?} {password:?} {iam:?} {no_credentials} {mode:?}");
                             let found = &connected.used.password;
                             assert_ne!(found.as_slice(), SENTINEL.as_bytes(), "{what}");
@@ -838,11 +838,11 @@ mod tests {
         let line = format!("{RDS}:5432:*:me:{}\n", token_for("exec").replace(':', "\\:"));
         let mut case = Case::new(&line, &[]);
         case.no_credentials = true;
-        let connected = case.connect(&format!("host={RDS}"));
+        let connected = case.connect(format!("host={RDS}"));
         assert_eq!(passwords(&connected), [""]);
         assert_eq!(connected.plan.failure, Some(format!("no token for {RDS}: no credentials")));
         case.no_credentials = false;
-        assert_eq!(passwords(&case.connect(&format!("host={RDS}"))), [token_for(RDS)]);
+        assert_eq!(passwords(&case.connect(format!("host={RDS}"))), [token_for(RDS)]);
     }
 
     #[test]
@@ -869,7 +869,7 @@ mod tests {
     fn each_host_gets_its_own_token_and_other_hosts_keep_their_own_passwords() {
         let other = RDS.replace("orders", "other");
         let case = Case::new("localhost:*:*:*:mine\n", &[("PGPASSWORD", "")]);
-        let connected = case.connect(&format!("host={RDS},localhost,{other} port=5432,1,6000"));
+        let connected = case.connect(format!("host={RDS},localhost,{other} port=5432,1,6000"));
         assert_eq!(passwords(&connected), [token_for(RDS), "mine".into(), token_for(&other)]);
         assert_eq!(connected.made, [format!("{RDS}:5432"), format!("{other}:6000")]);
         let rooms: Vec<_> = connected.plan.renewal.unwrap().hosts.iter().map(|host| host.room).collect();
@@ -878,7 +878,7 @@ mod tests {
 
     #[test]
     fn a_request_for_a_token_in_the_environment_gives_each_host_its_own() {
-        let connected = Case::new("", &[("PGPASSWORD", SENTINEL)]).connect(&format!("host={RDS},localhost"));
+        let connected = Case::new("", &[("PGPASSWORD", SENTINEL)]).connect(format!("host={RDS},localhost"));
         assert_eq!(passwords(&connected), [token_for(RDS), String::new()]);
         assert_eq!(passwords(&connected)[0], token_for(RDS), "the variable no longer counts");
     }
@@ -892,7 +892,7 @@ mod tests {
             ("host=db.example.com iam=off", "switched off"),
         ] {
             for connected in [
-                Case::new("", &[]).connect(&format!("{conninfo} password=rds-iam")),
+                Case::new("", &[]).connect(format!("{conninfo} password=rds-iam")),
                 Case::new("", &[("PGPASSWORD", SENTINEL)]).connect(conninfo),
                 Case::new("*:*:*:*:rds-iam\n", &[]).connect(conninfo),
             ] {
@@ -906,7 +906,7 @@ mod tests {
     #[test]
     fn a_password_of_the_password_file_that_beats_the_token_is_named() {
         let case = Case::new(&format!("{RDS}:*:*:*:forgotten\n"), &[]);
-        let connected = case.connect(&format!("host={RDS}"));
+        let connected = case.connect(format!("host={RDS}"));
         assert!(connected.plan.arguments.is_none() && connected.made.is_empty());
         let hint = connected.plan.hint.expect("a hint");
         let path = case.libpq.variable("PGPASSFILE").unwrap();
@@ -1052,7 +1052,7 @@ mod tests {
 
     #[test]
     fn an_address_alone_is_served_when_the_endpoint_is_named() {
-        let connected = Case::new("", &[]).connect(&format!("hostaddr=10.0.0.7 iam_host={RDS} iam_port=6000"));
+        let connected = Case::new("", &[]).connect(format!("hostaddr=10.0.0.7 iam_host={RDS} iam_port=6000"));
         assert_eq!(connected.made, [format!("{RDS}:6000")]);
         assert_eq!(passwords(&connected), [token_for(RDS)]);
         assert!(Case::new("", &[]).connect("hostaddr=10.0.0.7").made.is_empty());
@@ -1064,8 +1064,8 @@ mod tests {
         case.libpq.version = 130_000;
         case.keeps_room = true;
         let long = format!("{RDS} user={}", "u".repeat(120));
-        assert_eq!(passwords(&case.connect(&format!("host={long}"))), [token_for(RDS)]);
-        let connected = case.connect(&format!("host={RDS},{long}"));
+        assert_eq!(passwords(&case.connect(format!("host={long}"))), [token_for(RDS)]);
+        let connected = case.connect(format!("host={RDS},{long}"));
         assert_eq!(passwords(&connected), ["", ""]);
         assert!(connected.plan.failure.unwrap().contains("libpq 14 or later"));
     }
@@ -1074,7 +1074,7 @@ mod tests {
     fn a_caller_that_resets_connections_gets_room_for_longer_tokens() {
         let mut case = Case::new("", &[]);
         case.keeps_room = true;
-        let connected = case.connect(&format!("host={RDS}"));
+        let connected = case.connect(format!("host={RDS}"));
         assert_eq!(passwords(&connected), [token_for(RDS)]);
         assert!(connected.plan.renewal.unwrap().hosts[0].room > token_for(RDS).len() + 4000);
         assert!(connected.plan.hides_passfile);

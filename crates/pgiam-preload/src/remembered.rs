@@ -67,7 +67,8 @@ impl Remembered {
     pub(crate) fn begin_reset(&self) {
         self.renewed.store(Arc::default());
         self.unavailable.store(Arc::default());
-        self.shown.store(Arc::default());
+        // A program may still have a pointer to the last one.
+        self.shown.rcu(|shown| shown.last().cloned().into_iter().collect::<Vec<_>>());
     }
 
     /// Replaces the token of the host that libpq is at, once in a reset.
@@ -143,7 +144,12 @@ impl Remembered {
         }
         text.extend_from_slice(format!("pgiam: {reason}\n").as_bytes());
         text.retain(|byte| *byte != 0);
-        let text = Arc::new(CString::new(text).unwrap_or_default());
+        self.show(CString::new(text).unwrap_or_default())
+    }
+
+    /// Keeps a message that is returned.
+    fn show(&self, text: CString) -> *const c_char {
+        let text = Arc::new(text);
         let shown = self.shown.rcu(|shown| {
             let mut all = shown.as_ref().clone();
             if !all.contains(&text) {
@@ -206,4 +212,23 @@ pub(crate) fn remember(connection: *mut PGconn, record: Option<Remembered>) {
         };
         Some(Arc::new(all))
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_messages_of_a_connection_that_is_reset_for_ever_do_not_pile_up() {
+        let mut plan = Plan::default();
+        plan.failure = Some("no credentials".into());
+        let record = Remembered::of_plan(&mut plan).expect("a failure is remembered");
+        for attempt in 0..1000 {
+            record.begin_reset();
+            let text = CString::new(format!("attempt {attempt}")).expect("no NUL");
+            let first = record.show(text.clone());
+            assert_eq!(first, record.show(text), "the same message has the same address");
+        }
+        assert!(record.shown.load().len() <= 2);
+    }
 }
