@@ -54,6 +54,8 @@
  *            child of a threaded program the usual rule holds until exec: the C library must still be usable there.
  *   Environment variables are read once, by the first call that needs them, and again by pgiam_client_refresh. Do not
  *            call setenv in another thread meanwhile. The environment of a set-user-id program is not read.
+ *   Log      PGIAM_LOG=warn, info or debug writes a line for each event, such as which credentials are used, to standard
+ *            error or to the file PGIAM_LOG_FILE. No line has a secret.
  *   errno    is not changed. No function throws, exits or installs a signal handler. There is nothing to initialise.
  *   ABI      functions and statuses are only added within one SONAME. Names starting with pgiam_libpq_ are private to
  *            pgiam-libpq.h.

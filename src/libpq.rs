@@ -6,7 +6,7 @@ use std::ffi::{CStr, c_char, c_int};
 use std::ptr::{null, null_mut};
 
 use pgiam_boundary::{entry, guarded};
-use pgiam_core::{Error, ErrorKind, sys};
+use pgiam_core::{Error, ErrorKind, Log, sys};
 use pgiam_libpq::arguments::Arguments;
 use pgiam_libpq::functions::{self, Arrays, Functions, PGconn, PQconninfoOption, Texts};
 use pgiam_libpq::plan::{self, Plan, Surroundings};
@@ -115,6 +115,7 @@ fn decide(libpq: &Functions, given: Option<Arguments>, wait: Wait) -> Result<Pla
         keeps_room: false,
     };
     let plan = plan::decide(libpq, given, &surroundings).map_err(|_| would_block())?;
+    plan.log(&Log::of_process());
     match &plan.failure {
         Some(why) => Err(Error::new(ErrorKind::InvalidConfiguration, why.as_str())),
         None => Ok(plan),

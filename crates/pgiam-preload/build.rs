@@ -5,4 +5,5 @@ mod link_options;
 
 fn main() {
     link_options::shared_library("libpgiam_preload.so");
+    link_options::fold_identical_code();
 }

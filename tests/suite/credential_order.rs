@@ -411,6 +411,35 @@ fn files_are_read_as_the_aws_cli_reads_them() {
 }
 
 #[test]
+fn a_secret_without_a_key_id_is_passed_over_as_in_the_aws_cli() {
+    const PAIR: &str = "aws_access_key_id = AKIDEXPECTED\naws_secret_access_key = s\n";
+    const LONE: &str = "aws_secret_access_key = left over\n";
+    let mut reference = Reference::start();
+    for (environment, config, credentials) in [
+        (true, format!("[profile work]\n{PAIR}"), String::new()),
+        (true, String::new(), format!("[work]\n{PAIR}")),
+        (false, format!("[profile work]\n{PAIR}"), format!("[work]\n{LONE}")),
+        (
+            true,
+            format!("[profile work]\nrole_arn = {}\nsource_profile = base\n", role("app")),
+            format!("[base]\n{LONE}"),
+        ),
+        (false, format!("[profile work]\n{LONE}"), String::new()),
+    ] {
+        let mut machine = Machine::new();
+        machine.file(".aws/config", &config);
+        machine.file(".aws/credentials", &credentials);
+        machine.set("AWS_PROFILE", "work");
+        if environment {
+            machine.set("AWS_SECRET_ACCESS_KEY", "left over");
+        }
+        assert_eq!(machine.difference(&mut reference), None, "{environment} {config} {credentials}");
+        let has_pair = format!("{config}{credentials}").contains("AKIDEXPECTED");
+        assert_eq!(machine.ours().map(|used| used.signer).ok(), has_pair.then(|| "AKIDEXPECTED".to_owned()));
+    }
+}
+
+#[test]
 fn profiles_written_by_aws_configure_are_read_with_any_profile_name() {
     let mut reference = Reference::start();
     for name in ["work", "my work", "Acme Corp/dev (eu)", "it's here", "jane@corp.com", "caf\u{e9}"] {

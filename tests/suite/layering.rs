@@ -39,6 +39,7 @@ const LAYERS: &[&[&str]] = &[
     &["net::aws_signature", "net::partition", "net::tls", "net::xml"],
     &["net", "sync::single_flight", "sync::lossy_cache", "sync"],
     &["credentials::document"],
+    &["log"],
     &["time"],
     &["secret", "sys"],
     &["error"],

@@ -396,6 +396,34 @@ fn without_the_library_a_reset_sends_the_old_token() {
 }
 
 #[test]
+fn one_line_of_the_log_says_which_credentials_a_program_signs_with() {
+    let client = Client::new(server());
+    let directory = temporary_directory();
+    let log = directory.path().join("log");
+    for level in ["info", "debug"] {
+        let mut command = client.command("psql");
+        command.args(["-XAtwc", "select current_user", &client.conninfo()]);
+        command.env("PGIAM_LOG", level).env("PGIAM_LOG_FILE", &log);
+        assert_eq!(expect_success("psql", &command.output().unwrap()), "app_user\n");
+        let text = std::fs::read_to_string(&log).unwrap();
+        let line = text.lines().find(|line| line.contains("credentials from instance metadata")).expect("the line");
+        for part in ["info: ", "app-server-role", "key id ASIA", "expire 2", "fetched in "] {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+        assert!(text.contains(&format!("connection of app_user gets a token for {ENDPOINT}:")), "{text}");
+        assert_eq!(text.contains("debug: "), level == "debug");
+        assert!(!text.contains("X-Amz-") && !text.to_lowercase().contains("planted"), "{text}");
+        std::fs::remove_file(&log).unwrap();
+    }
+    // Without a token, the log says why.
+    let mut command = client.command("psql");
+    command.args(["-XAtwc", "select 1", "host=localhost user=nobody dbname=app connect_timeout=2"]);
+    command.env("PGIAM_LOG", "debug").env("PGIAM_LOG_FILE", &log).output().unwrap();
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert!(text.contains("connection without a token: \"localhost\" is not an endpoint name"), "{text}");
+}
+
+#[test]
 fn a_privately_loaded_libpq_is_found() {
     let client = Client::new(server());
     let script = "

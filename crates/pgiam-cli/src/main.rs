@@ -27,6 +27,7 @@ mod commands;
 mod connection;
 mod failure;
 mod getopt_long;
+mod health;
 mod libpq_version;
 #[cfg(feature = "manual")]
 mod manual;

@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::time::{
@@ -15,18 +15,25 @@ use rustix::time::{
 };
 
 use crate::failure::Failure;
+use crate::health::Health;
 use crate::os::{Signal, Signals};
 use crate::output::warn;
 use crate::tokens::{TokenMaker, TokenSet};
 
 const REFRESH_EVERY: u32 = 300;
 const LONGEST_WAIT_AFTER_FAILURE: i64 = 30;
+/// Longer than a source of credentials may take. A renewal that runs for so long hangs.
+const LONGEST_RENEWAL: Duration = Duration::from_secs(120);
 
 /// What happened.
 pub(crate) enum Event {
     Signal(Signal),
     /// New tokens, to replace the old ones.
     Tokens(TokenSet),
+    /// No new tokens were made; the old ones stay in use.
+    Failed(Failure),
+    /// The time to show that the process is not stuck.
+    Alive,
 }
 
 /// Makes new tokens when they are due.
@@ -36,7 +43,8 @@ pub(crate) struct Refresher {
     timer: OwnedFd,
     done: Arc<OwnedFd>,
     result: Arc<Mutex<Option<Result<TokenSet, Failure>>>>,
-    running: bool,
+    /// Since when a renewal runs.
+    running: Option<Instant>,
     expires_at: i64,
     failures: u32,
     warned: bool,
@@ -54,7 +62,7 @@ impl Refresher {
             timer,
             done: Arc::new(done),
             result: Arc::default(),
-            running: false,
+            running: None,
             expires_at: tokens.expires_at,
             failures: 0,
             warned: false,
@@ -67,8 +75,14 @@ impl Refresher {
         &self.maker
     }
 
-    /// Waits for a signal or new tokens.
-    pub(crate) fn next(&mut self, signals: &Signals) -> io::Result<Event> {
+    /// When the tokens in use expire, in Unix seconds.
+    pub(crate) fn expires_at(&self) -> i64 {
+        self.expires_at
+    }
+
+    /// Waits for a signal or new tokens; with an interval, not longer than that.
+    pub(crate) fn next(&mut self, signals: &Signals, interval: Option<Duration>) -> io::Result<Event> {
+        let timeout = interval.and_then(|interval| Timespec::try_from(interval).ok());
         loop {
             if let Some(signal) = signals.next() {
                 return Ok(Event::Signal(signal));
@@ -78,29 +92,36 @@ impl Refresher {
                 self.begin()?;
             }
             if rustix::io::read(&*self.done, &mut number).is_ok() {
-                self.running = false;
+                self.running = None;
                 let result = self.result.lock().unwrap_or_else(PoisonError::into_inner).take();
-                match result {
+                let failure = match result {
                     Some(Ok(tokens)) => return Ok(Event::Tokens(tokens)),
-                    Some(Err(failure)) => self.failed(&failure)?,
-                    None => self.failed(&Failure::failed("no token was made"))?,
-                }
+                    Some(Err(failure)) => failure,
+                    None => Failure::failed("no token was made"),
+                };
+                self.failed(&failure)?;
+                return Ok(Event::Failed(failure));
             }
             let mut watched = [
                 PollFd::new(signals, PollFlags::IN),
                 PollFd::new(&self.timer, PollFlags::IN),
                 PollFd::new(&*self.done, PollFlags::IN),
             ];
-            match poll(&mut watched, None) {
+            match poll(&mut watched, timeout.as_ref()) {
+                Ok(0) if !self.hangs() => return Ok(Event::Alive),
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
+    fn hangs(&self) -> bool {
+        self.running.is_some_and(|since| since.elapsed() > LONGEST_RENEWAL)
+    }
+
     /// Starts making new tokens in the background; [`Refresher::next`] returns them.
     pub(crate) fn begin(&mut self) -> io::Result<()> {
-        if self.running {
+        if self.running.is_some() {
             return Ok(());
         }
         let (maker, result, done) = (Arc::clone(&self.maker), Arc::clone(&self.result), Arc::clone(&self.done));
@@ -113,7 +134,7 @@ impl Refresher {
             });
         match spawned {
             Ok(_) => {
-                self.running = true;
+                self.running = Some(Instant::now());
                 Ok(())
             }
             Err(error) => self.failed(&Failure::failed(format!("cannot start a thread: {error}"))),
@@ -153,23 +174,33 @@ pub(crate) fn keep(
     maker: TokenMaker,
     tokens: &TokenSet,
     every: Option<u32>,
+    health: &Health<'_>,
     mut place: impl FnMut(&TokenMaker, &TokenSet) -> Result<(), Failure>,
 ) -> Result<u8, Failure> {
     let failed = |error: io::Error| Failure::failed(format!("cannot wait for signals and time: {error}"));
     let signals = Signals::block().map_err(failed)?;
     let mut refresher = Refresher::new(maker, every, tokens).map_err(failed)?;
     loop {
-        match refresher.next(&signals).map_err(failed)? {
+        match refresher.next(&signals, health.interval()).map_err(failed)? {
             Event::Tokens(tokens) => match place(&refresher.maker, &tokens) {
-                Ok(()) => refresher.placed(&tokens).map_err(failed)?,
+                Ok(()) => {
+                    health.placed(&refresher.maker, &tokens);
+                    refresher.placed(&tokens).map_err(failed)?;
+                }
                 // The old ones are still in use, and a full disk may be emptied.
                 Err(failure) => {
                     warn(&failure.to_string());
+                    health.failed(&failure, refresher.expires_at());
                     refresher.failed(&failure).map_err(failed)?;
                 }
             },
+            Event::Failed(failure) => health.failed(&failure, refresher.expires_at()),
+            Event::Alive => health.alive(),
             Event::Signal(signal) => match reaction(signal.number, signals.was_ignored(signal.number)) {
-                Reaction::End => return Ok(0),
+                Reaction::End => {
+                    health.ending();
+                    return Ok(0);
+                }
                 Reaction::Refresh => refresher.begin().map_err(failed)?,
                 Reaction::Default => signals.raise_default(signal.number),
                 Reaction::None => {}

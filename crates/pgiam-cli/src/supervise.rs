@@ -10,9 +10,11 @@ use std::io;
 use std::path::PathBuf;
 use std::process::Command;
 
+use pgiam_core::Log;
 use rustix::process::{Pid, Signal as KillSignal, WaitOptions, kill_process, waitpid};
 
 use crate::failure::Failure;
+use crate::health::log_written;
 use crate::memory_file::MemoryFile;
 use crate::os::{self, Signal, Signals};
 use crate::output::{error as print_error, warn};
@@ -33,6 +35,8 @@ pub(crate) fn run(
     let failed = |what: &'static str| move |error: io::Error| Failure::failed(format!("{what}: {error}"));
     let mut passfile = MemoryFile::new(&maker.passfile(&tokens)?, others).map_err(no_memory_file)?;
     let mut refresher = Refresher::new(maker, refresh_every, &tokens).map_err(failed("cannot set a timer"))?;
+    let log = Log::of_process();
+    log_written(&log, format_args!("the password file in memory"), refresher.maker(), &tokens);
     drop(tokens);
     let signals = Signals::block().map_err(failed("cannot block signals"))?;
     command.env("PGPASSFILE", passfile.path());
@@ -46,11 +50,14 @@ pub(crate) fn run(
     release_input_and_output();
 
     let end = loop {
-        match refresher.next(&signals).map_err(failed("cannot wait"))? {
+        match refresher.next(&signals, None).map_err(failed("cannot wait"))? {
             Event::Tokens(tokens) => {
                 let text = refresher.maker().passfile(&tokens)?;
                 match passfile.replace(&text) {
-                    Ok(()) => refresher.placed(&tokens),
+                    Ok(()) => {
+                        log_written(&log, format_args!("the password file in memory"), refresher.maker(), &tokens);
+                        refresher.placed(&tokens)
+                    }
                     Err(error) => {
                         let failure = Failure::failed(format!("cannot put the new token into memory: {error}"));
                         warn(&failure.to_string());
@@ -59,6 +66,8 @@ pub(crate) fn run(
                 }
                 .map_err(failed("cannot wait"))?;
             }
+            Event::Failed(failure) => log.warn(format_args!("no new tokens, the old ones stay in use: {failure}")),
+            Event::Alive => {}
             Event::Signal(Signal { number: libc::SIGCHLD, .. }) => {
                 if let Some(end) = reap(pid, &signals).map_err(failed("cannot wait for the command"))? {
                     break end;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -524,6 +525,63 @@ fn a_password_file_on_disk_is_kept_fresh_until_sigterm_and_at_once_on_sighup() {
     kill("TERM", pid);
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert!(path.exists());
+}
+
+/// What a service manager receives, one message after the other.
+fn message(manager: &UnixDatagram) -> String {
+    let mut bytes = [0; 1024];
+    let length = manager.recv(&mut bytes).expect("a message in time");
+    text_of(&bytes[..length])
+}
+
+fn text_of(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn a_service_manager_and_a_probe_see_when_tokens_are_fresh_when_they_are_not_renewed_and_that_nothing_hangs() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = |name: &str| directory.path().join(name);
+    let (path, health, log) = (place("pgpass"), place("health"), place("log"));
+    let manager = UnixDatagram::bind(place("notify")).unwrap();
+    manager.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    let mut command = passfile(&path, &["-h", HOST, "-U", "u", "--refresh-every", "1", "--health-file"]);
+    command.arg(&health).env("NOTIFY_SOCKET", place("notify")).env("WATCHDOG_USEC", "200000");
+    command.env("PGIAM_LOG", "info").env("PGIAM_LOG_FILE", &log);
+    let mut child = command.spawn().unwrap();
+
+    assert!(message(&manager).starts_with("READY=1\nSTATUS=Tokens are valid until 2"));
+    assert!(path.exists());
+    let probe = "test \"$(tail -n 1 \"$0\")\" -gt \"$(date +%s)\"";
+    assert!(Command::new("sh").args(["-c", probe]).arg(&health).status().unwrap().success());
+    assert_eq!(message(&manager), "WATCHDOG=1");
+
+    // From now on no token can be put in its place.
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let failed = std::iter::repeat_with(|| message(&manager)).find(|message| message.contains("Not renewed")).unwrap();
+    assert!(failed.starts_with("STATUS=Tokens are valid until 2") && failed.contains("is a directory"), "{failed}");
+    kill("TERM", i32::try_from(child.id()).unwrap());
+    assert!(std::iter::repeat_with(|| message(&manager)).any(|message| message == "STOPPING=1"));
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+
+    let log = fs::read_to_string(log).unwrap();
+    let wrote = format!("info: wrote {}: tokens for u at {HOST}:5432, valid until 2", path.display());
+    for part in [wrote.as_str(), "key id AKIDEXAMPLE", "warn: no new tokens for", "is not renewed any more"] {
+        assert!(log.contains(part), "{part} in {log}");
+    }
+    assert!(!log.contains("X-Amz") && !log.contains("hush"), "{log}");
+}
+
+#[test]
+fn exec_logs_the_tokens_that_it_puts_into_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    let mut command = exec(&["-h", HOST], &["cat", "/dev/null"]);
+    printed(command.env("PGIAM_LOG", "info").env("PGIAM_LOG_FILE", &log));
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.contains(&format!("wrote the password file in memory: tokens for app_user at {HOST}:5432")), "{log}");
+    assert!(log.contains("credentials from environment: AWS_ACCESS_KEY_ID, key id AKIDEXAMPLE"), "{log}");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
@@ -14,12 +16,13 @@ use crate::credentials::cache::{self, CachedCredentials, Usability};
 use crate::credentials::process::without_asking;
 use crate::credentials::{Context, Provided, chain};
 use crate::error::{Error, ErrorKind, invalid_argument};
+use crate::log::{Level, Log};
 use crate::net::http;
 use crate::region::{self, Region, RegionSource};
 use crate::sync::lossy_cache::LossyCache;
 use crate::sync::single_flight::{Poll, SingleFlight};
 use crate::test_hooks::reached;
-use crate::time::{Clock, Day, Deadline, Moment, unix_seconds};
+use crate::time::{Clock, Day, Deadline, Moment, rfc3339, unix_seconds};
 use crate::token::request::{CheckedRequest, TokenRequest};
 use crate::token::template::{PreparedToken, Token};
 
@@ -44,6 +47,9 @@ struct Inner {
     /// asked of.
     token_region: ArcSwapOption<String>,
     instance_region: ArcSwapOption<Region>,
+    /// Seconds that the wall clock is ahead of the monotonic one, when credentials were last fetched: a clock that was
+    /// set since then is an event for the log.
+    wall_clock_ahead: AtomicI64,
     credentials_flight: SingleFlight<Arc<CachedCredentials>>,
     region_flight: SingleFlight<Arc<Region>>,
     files_flight: SingleFlight<Arc<Config>>,
@@ -77,6 +83,16 @@ enum Reason {
     RefreshDue,
     /// [`Client::refresh`] was called.
     AskedFor,
+}
+
+impl Reason {
+    fn describe(self) -> &'static str {
+        match self {
+            Self::NotUsable => "none can be used",
+            Self::RefreshDue => "the cached ones expire soon; in the background",
+            Self::AskedFor => "a refresh was asked for",
+        }
+    }
 }
 
 /// What [`Client::explain`] found.
@@ -140,9 +156,11 @@ impl ClientBuilder {
     pub fn build(self) -> Client {
         http::prepare();
         let config = Config::read(self.settings, self.environment);
+        let wall_clock_ahead = AtomicI64::new(wall_clock_ahead(self.clock.moment()));
         Client {
             inner: Arc::new(Inner {
                 clock: self.clock,
+                wall_clock_ahead,
                 snapshot: ArcSwap::from_pointee(Snapshot::new(Arc::new(config), None)),
                 token_region: ArcSwapOption::empty(),
                 instance_region: ArcSwapOption::empty(),
@@ -174,7 +192,7 @@ impl Client {
     ///
     /// Every kind but `WouldBlock`; the message names the source and what to do.
     pub fn generate_token(&self, request: &TokenRequest<'_>) -> Result<Token, Error> {
-        self.inner.token_until(request, || self.inner.new_deadline())
+        self.inner.token_until(request, None)
     }
 
     /// Like [`Client::generate_token`], but waits until `deadline` instead of for the `timeout_ms` setting: for several
@@ -184,15 +202,16 @@ impl Client {
     ///
     /// As [`Client::generate_token`].
     pub fn generate_token_until(&self, request: &TokenRequest<'_>, deadline: Deadline) -> Result<Token, Error> {
-        self.inner.token_until(request, || deadline)
+        self.inner.token_until(request, Some(deadline))
     }
 
     /// Like [`Client::generate_token`], but never waits. `Ok(None)`: a fetch is running on a background thread; ask again,
-    /// not sooner than 20 ms. A failed fetch is reported once and then tried again after a back-off of 1 to 32 s.
+    /// not sooner than 20 ms. A failed fetch is reported once; the next one starts after a pause of 0.5 to 32 s, during which
+    /// this is `Ok(None)` too.
     ///
     /// # Errors
     ///
-    /// As [`Client::generate_token`]; `Internal` also when there is no thread to be had for the fetch.
+    /// As [`Client::generate_token`]; `Internal` also when no thread can be started for the fetch.
     pub fn try_generate_token(&self, request: &TokenRequest<'_>) -> Result<Option<Token>, Error> {
         self.inner.token(request, || Waiting::Never)
     }
@@ -305,12 +324,10 @@ impl Snapshot {
 }
 
 impl Inner {
-    fn token_until(
-        self: &Arc<Self>,
-        request: &TokenRequest<'_>,
-        deadline: impl FnOnce() -> Deadline,
-    ) -> Result<Token, Error> {
-        let token = self.token(request, || Waiting::Until(deadline()))?;
+    /// `None`: until the `timeout_ms` setting has passed.
+    fn token_until(self: &Arc<Self>, request: &TokenRequest<'_>, deadline: Option<Deadline>) -> Result<Token, Error> {
+        let waiting = || Waiting::Until(deadline.unwrap_or_else(|| self.new_deadline()));
+        let token = self.token(request, waiting)?;
         token.ok_or_else(|| internal("a call that waits was not answered"))
     }
 
@@ -356,6 +373,9 @@ impl Inner {
         if usability == Usability::RefreshDue {
             self.refresh_in_background(credentials, now);
         }
+        if snapshot.config.log.is_on(Level::Debug) {
+            log_token(&snapshot.config.log, &token, request.user, credentials);
+        }
         Some(token)
     }
 
@@ -372,6 +392,9 @@ impl Inner {
             .sign(now.unix_seconds, credentials.remaining(now))
             .ok_or_else(|| internal("a token was prepared for another day"))?;
         let snapshot = self.snapshot.load();
+        if snapshot.config.log.is_on(Level::Debug) {
+            log_token(&snapshot.config.log, &token, request.user, credentials);
+        }
         if snapshot.credentials.as_ref().is_some_and(|current| Arc::ptr_eq(current, credentials)) {
             let size = prepared.size();
             snapshot.prepared.insert(request.hash(), prepared, size, |other| other.is_for(request));
@@ -448,11 +471,15 @@ impl Inner {
     fn refresh_in_background(self: &Arc<Self>, credentials: &CachedCredentials, now: Moment) {
         if credentials.claim_refresh(now) {
             let inner = Arc::clone(self);
-            self.credentials_flight.spawn(move || {
+            let spawned = self.credentials_flight.spawn(move || {
                 let region = inner.token_region.load_full();
                 let region = region.as_deref().map(String::as_str);
                 without_asking(|| inner.fetch_credentials(Reason::RefreshDue, region, inner.new_deadline()))
             });
+            if let Err(error) = spawned {
+                let log = &self.snapshot.load().config.log;
+                log.warn(format_args!("no refresh of the credentials, the cached ones stay in use: {error}"));
+            }
         }
     }
 
@@ -477,12 +504,19 @@ impl Inner {
         if let Some(region) = region {
             self.token_region.store(Some(Arc::new(region.to_owned())));
         }
+        self.log_clock_step(&config.log, now);
+        config.log.debug(format_args!("fetching credentials: {}", reason.describe()));
         let outcome = self.provide(&config, region, deadline, &mut Vec::new());
         let before = snapshot.credentials.as_deref().filter(|_| reason != Reason::AskedFor);
-        match cache::after_fetch(outcome, before, self.clock.moment()) {
-            Ok(credentials) => Ok(self.replace_credentials(&config, Arc::new(credentials))),
+        let now_after = self.clock.moment();
+        match cache::after_fetch(outcome, before, now_after) {
+            Ok(credentials) => {
+                log_extension(&config.log, &credentials, now_after);
+                Ok(self.replace_credentials(&config, Arc::new(credentials)))
+            }
             Err(error) => match unexpired {
                 Some(cached) => {
+                    config.log.warn(format_args!("the cached keys stay in use"));
                     // A file that is just being written is read again by the next call.
                     if !config.files_failed() {
                         cached.files_checked(now);
@@ -509,11 +543,32 @@ impl Inner {
             clock: &self.clock,
             asked: Cell::default(),
         };
-        chain::provide(&context, trail)
+        let began = Instant::now();
+        let outcome = chain::provide(&context, trail);
+        log_fetch(&config.log, trail, &outcome, began);
+        outcome
+    }
+
+    /// Logs that somebody set the clock since the last fetch: tokens signed by a wrong clock are refused.
+    fn log_clock_step(&self, log: &Log, now: Moment) {
+        let ahead = wall_clock_ahead(now);
+        let step = ahead.saturating_sub(self.wall_clock_ahead.swap(ahead, Ordering::Relaxed));
+        // Less is what time synchronization does all the time.
+        if step.unsigned_abs() >= 30 {
+            let direction = if step > 0 { "ahead" } else { "back" };
+            log.warn(format_args!("the clock was set {} s {direction}", step.unsigned_abs()));
+        }
     }
 
     fn fetch_region(&self, deadline: Deadline) -> Result<Arc<Region>, Error> {
-        let region = Arc::new(region::from_instance_metadata(&self.current_config(), deadline)?);
+        let (config, began) = (self.current_config(), Instant::now());
+        let region = Arc::new(region::from_instance_metadata(&config, deadline)?);
+        config.log.info(format_args!(
+            "region {} from {}, fetched in {} ms",
+            region.name,
+            region.source.describe(),
+            began.elapsed().as_millis()
+        ));
         self.instance_region.store(Some(Arc::clone(&region)));
         Ok(region)
     }
@@ -522,15 +577,19 @@ impl Inner {
         Deadline::after(self.snapshot.load().config.settings.timeout())
     }
 
-    /// The configuration. Its files are read again if they could not be read before, or if they have changed and the
-    /// credentials depend on nothing else. May wait for the file system.
+    /// The configuration for a fetch. Its files are read again if they could not be read before or have changed. May wait
+    /// for the file system.
     fn current_config(&self) -> Arc<Config> {
         reached("checking files");
         let snapshot = self.snapshot.load_full();
-        let check = snapshot.credentials.as_ref().is_none_or(|credentials| credentials.are_from_files());
         let config = &snapshot.config;
-        if config.files_failed() || (check && config.files_changed()) {
-            self.replace_config(config.read_files_again())
+        if config.files_failed() || config.files_changed() {
+            let again = config.read_files_again();
+            match again.files() {
+                Ok(_) => config.log.info(format_args!("the profile files have changed and were read again")),
+                Err(error) => config.log.warn(format_args!("{error}")),
+            }
+            self.replace_config(again)
         } else {
             Arc::clone(config)
         }
@@ -557,6 +616,55 @@ impl Inner {
             ..Snapshot::new(Arc::clone(&old.config), Some(Arc::clone(&credentials)))
         });
         credentials
+    }
+}
+
+fn wall_clock_ahead(now: Moment) -> i64 {
+    now.unix_seconds.saturating_sub(now.monotonic_seconds)
+}
+
+/// Not on the fast path: a token is logged at `debug` only.
+#[cold]
+#[inline(never)]
+fn log_token(log: &Log, token: &Token, user: &str, credentials: &CachedCredentials) {
+    log.debug(format_args!(
+        "token for {}:{}, user {user}, region {} ({}), key id {}, expires {}",
+        token.host(),
+        token.port(),
+        token.region(),
+        token.region_source().describe(),
+        credentials.credentials().access_key_id(),
+        rfc3339(token.expires_at())
+    ));
+}
+
+/// Logs the sources that were asked, and the credentials found or why there are none.
+fn log_fetch(log: &Log, trail: &[chain::Step], outcome: &Result<Provided, Error>, began: Instant) {
+    for step in trail {
+        log.debug(format_args!("{}: {}", step.source, step.said));
+    }
+    let milliseconds = began.elapsed().as_millis();
+    match outcome {
+        Ok(Provided { credentials, source, identity, by }) => {
+            let identity = identity.as_ref().map(|identity| format!(", {identity}")).unwrap_or_default();
+            let end = credentials.expiry().map(|end| format!("expire {}", rfc3339(unix_seconds(end))));
+            log.info(format_args!(
+                "credentials from {}: {by}{identity}, key id {}, {}, fetched in {milliseconds} ms",
+                source.name(),
+                credentials.access_key_id(),
+                end.as_deref().unwrap_or("do not expire")
+            ));
+        }
+        Err(error) => log.warn(format_args!("no credentials fetched, after {milliseconds} ms: {error}")),
+    }
+}
+
+fn log_extension(log: &Log, credentials: &CachedCredentials, now: Moment) {
+    if let Some(seconds) = credentials.extended_for(now) {
+        log.warn(format_args!(
+            "the credentials with key id {} have expired and are used for {seconds} s more, then the source is asked again",
+            credentials.credentials().access_key_id()
+        ));
     }
 }
 

@@ -49,8 +49,7 @@ impl Error {
     /// left out.
     #[must_use]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        let error =
-            Self { kind, message: printable(&without_user_info(&message.into())).into_owned(), unavailable: false };
+        let error = Self { kind, message: presentable(&message.into()), unavailable: false };
         test_hooks::message(&error.message);
         error
     }
@@ -200,6 +199,11 @@ fn looks_secret(word: &str) -> bool {
     let is_json_web_token = word.len() >= 20 && word.starts_with("eyJ");
     let is_signature = word.len() == 64 && all(|byte| byte.is_ascii_hexdigit());
     is_secret_key || is_json_web_token || is_signature || word.contains("Signature=") || word.len() >= 100
+}
+
+/// A text as one printable line, without the user names and passwords of URLs.
+pub(crate) fn presentable(text: &str) -> String {
+    printable(&without_user_info(text)).into_owned()
 }
 
 /// Replaces the user name and password of every URL in a text.

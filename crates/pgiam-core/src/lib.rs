@@ -29,7 +29,7 @@
 //! * `net`: HTTP, TLS, retries, the AWS services and the EC2 metadata service.
 //! * `config`: environment, profile files and settings.
 //! * `sync`: one fetch at a time, and a bounded, lock-free cache, both safe across `fork`.
-//! * utilities: errors, time, secrets, percent-encoding and the operating system ([`sys`]).
+//! * utilities: errors, the log, time, secrets, percent-encoding and the operating system ([`sys`]).
 #![deny(unsafe_code)]
 
 mod aws_api;
@@ -37,6 +37,7 @@ mod client;
 mod config;
 mod credentials;
 mod error;
+mod log;
 mod net;
 mod percent_encoding;
 mod region;
@@ -55,6 +56,7 @@ pub use client::{Client, ClientBuilder, Explanation, FoundCredentials};
 pub use config::environment::Environment;
 pub use config::settings::{KEYWORDS, Service, Settings};
 pub use error::{Error, ErrorKind};
+pub use log::{Level, Log};
 pub use net::tls::provider as tls_provider;
 pub use region::RegionSource;
 pub use time::{Clock, Deadline, Moment, parse_rfc3339, rfc3339};

@@ -168,6 +168,72 @@ impl Drop for SignalsBlocked {
     }
 }
 
+/// Writes a line in one call, and drops it where it would have to wait. A pipe without a reader is an error and sends the
+/// process no `SIGPIPE`, as in libpq's `pq_block_sigpipe`.
+///
+/// # Errors
+///
+/// The line was not written, or only its beginning was.
+pub(crate) fn write_line(file: std::os::fd::BorrowedFd<'_>, line: &[u8]) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let mut ready = libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+    // SAFETY: one entry that lives for the call, which does not wait.
+    if unsafe { libc::poll(&raw mut ready, 1, 0) } == 0 {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    let _blocked = SignalsBlocked::new();
+    let was_pending = sigpipe_is_pending();
+    // SAFETY: `line` lives for the call.
+    let written = unsafe { libc::write(file.as_raw_fd(), line.as_ptr().cast(), line.len()) };
+    let error = io::Error::last_os_error();
+    if written < 0 && error.raw_os_error() == Some(libc::EPIPE) && !was_pending && sigpipe_is_pending() {
+        take_sigpipe();
+    }
+    match usize::try_from(written) {
+        Ok(written) if written == line.len() => Ok(()),
+        Ok(_) => Err(io::ErrorKind::WriteZero.into()),
+        Err(_) => Err(error),
+    }
+}
+
+fn sigpipe_is_pending() -> bool {
+    let mut pending = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigpending initialises the set if it succeeds, and only then is it read.
+    unsafe { libc::sigpending(pending.as_mut_ptr()) == 0 && libc::sigismember(pending.as_ptr(), libc::SIGPIPE) == 1 }
+}
+
+/// Takes a pending `SIGPIPE` away, before it is unblocked.
+fn take_sigpipe() {
+    let mut only = MaybeUninit::<libc::sigset_t>::uninit();
+    let mut taken = 0;
+    // SAFETY: sigemptyset initialises the set, which the other calls read; the signal is pending on this thread, so
+    // sigwait returns at once.
+    unsafe {
+        libc::sigemptyset(only.as_mut_ptr());
+        libc::sigaddset(only.as_mut_ptr(), libc::SIGPIPE);
+        libc::sigwait(only.as_ptr(), &raw mut taken);
+    }
+}
+
+/// Whether `work` ends a process in which `SIGPIPE` has its default action, as it has in C programs.
+#[cfg(test)]
+pub(crate) fn ends_by_sigpipe(work: impl FnOnce() -> bool) -> bool {
+    // SAFETY: the child makes no call that needs another thread, and ends.
+    unsafe {
+        match libc::fork() {
+            0 => {
+                libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+                libc::_exit(i32::from(!work()));
+            }
+            child => {
+                let mut status = -1;
+                libc::waitpid(child, &raw mut status, 0);
+                status != 0
+            }
+        }
+    }
+}
+
 /// Waits until one of the files has something to read or its other end is closed, but no longer than `most`. Tells which.
 #[must_use]
 pub(crate) fn wait_readable<const N: usize>(

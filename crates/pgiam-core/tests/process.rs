@@ -85,9 +85,33 @@ fn invalid_output_is_refused_and_never_repeated() {
 }
 
 #[test]
+fn a_profile_that_was_changed_is_used_when_its_temporary_credentials_expire() {
+    let hands = support::Hands::at(1_700_000_000);
+    let mut machine = with_command("");
+    machine.clock(&hands);
+    let program = |id: &str, expires: &str| {
+        let output = format!(
+            r#"{{"Version": 1, "AccessKeyId": "{id}", "SecretAccessKey": "s", "SessionToken": "t", "Expiration": "{expires}"}}"#
+        );
+        format!("[profile app]\ncredential_process = {}\n", machine.script(id, &format!("echo '{output}'")))
+    };
+    // 2023-11-14T22:13:20Z and an hour more.
+    machine.config(&program("ASIAOLD", "2023-11-14T23:13:20Z"));
+    let client = machine.client();
+    let token = || access_key_id(&client.generate_token(&support::request()).unwrap());
+    assert_eq!(token(), "ASIAOLD");
+    machine.config(&program("ASIANEW", "2024-11-14T23:13:20Z"));
+    assert_eq!(token(), "ASIAOLD", "they have not expired");
+    hands.forward(3700);
+    assert_eq!(token(), "ASIANEW");
+}
+
+#[test]
 fn a_program_that_fails_or_is_missing_is_named() {
     let error = fails(&with_command("/nonexistent/tool --secret planted"));
     assert!(error.message().contains("/nonexistent/tool"), "{error}");
+    let error = fails(&with_command("API_TOKEN=planted /nonexistent/tool"));
+    assert!(error.message().contains("API_TOKEN=") && !error.message().contains("planted"), "{error}");
     let machine = with_command("");
     let script = machine.script("fail", "echo planted-secret; echo planted-secret >&2; exit 7");
     machine.config(&format!("[profile app]\ncredential_process = {script}\n"));

@@ -226,7 +226,10 @@ fn what_cannot_work_is_an_error_that_names_file_profile_and_key() {
             format!("[profile app]\n{a}\nsource_profile=b\n[profile b]\naws_access_key_id=AKID\n"),
             &["profile \"b\"", "aws_secret_access_key"],
         ),
-        ("[profile app]\naws_secret_access_key=planted-secret\n".into(), &["profile \"app\"", "aws_access_key_id"]),
+        (
+            format!("[profile app]\n{a}\nsource_profile=b\n[profile b]\naws_secret_access_key=planted-secret\n"),
+            &["profile \"b\"", "has aws_secret_access_key and no aws_access_key_id"],
+        ),
         (
             format!("[profile app]\n{a}\nsource_profile=b\n[profile b]\n{a}\nsource_profile=app\n"),
             &["circle", "app -> b -> app"],

@@ -12,6 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use pgiam_core::Log;
 use zeroize::Zeroizing;
 
 use crate::arguments::Arguments;
@@ -162,6 +163,8 @@ pub struct Plan {
     pub failure: Option<String>,
     /// Why no token was used, in case the login fails.
     pub hint: Option<String>,
+    /// Why no token was tried for any host, for the log.
+    pub no_token: Option<String>,
     /// The hosts that got tokens.
     pub renewal: Option<Renewal>,
     /// pgiam's own keywords of this connection.
@@ -178,6 +181,20 @@ impl Plan {
     pub fn more(&self) -> Vec<(&CStr, &CStr)> {
         let texts = self.more.iter().map(|(keyword, value)| (*keyword, value.as_c_str()));
         texts.chain(self.file.iter().map(|file| (c"passfile", file.path.as_c_str()))).collect()
+    }
+
+    fn without_token(why: impl Into<String>) -> Self {
+        Self { no_token: Some(why.into()), ..Self::default() }
+    }
+
+    /// Logs why the connection gets no token. [`crate::tokens::TokenMaker`] logs the tokens that are made, and why one could
+    /// not be.
+    pub fn log(&self, log: &Log) {
+        match &self.no_token {
+            Some(why) if self.failure.is_some() => log.warn(format_args!("connection without a token: {why}")),
+            Some(why) => log.debug(format_args!("connection without a token: {why}")),
+            None => {}
+        }
     }
 
     fn set(&mut self, keyword: &'static CStr, value: &[u8]) {
@@ -203,13 +220,16 @@ pub fn decide(libpq: &dyn Libpq, given: Option<Arguments>, around: &Surroundings
     };
     let mut plan = match Connection::find(libpq, &given, &settings, around) {
         Some(connection) => connection.decide()?,
-        None => Plan::default(),
+        None => Plan::without_token("libpq refuses the arguments"),
     };
     // Connections without tokens are made as the program makes them, without our own keywords.
     if plan.arguments.is_none() && !own.is_empty() {
         plan.arguments = Some(given);
     }
-    plan.failure = wrong.or(plan.failure);
+    if let Some(why) = wrong {
+        plan.no_token = Some(why.clone());
+        plan.failure = Some(why);
+    }
     plan.own = own;
     Ok(plan)
 }
@@ -279,19 +299,20 @@ impl<'a> Connection<'a> {
     fn decide(self) -> Result<Plan, NotYet> {
         let given = self.resolved.password.as_slice();
         if !given.is_empty() && !rules::is_replaceable(given) {
-            return Ok(Plan::default());
+            return Ok(Plan::without_token("it has a password"));
         }
         let any = (0..self.targets.len()).any(|index| self.gets_token(index));
         let file = self.password_file();
         // Of a file with wrong permissions libpq says so when it is asked; it is asked for connections with tokens only.
         let file_is_read = given.is_empty() && (any || file.as_deref().is_some_and(is_private_file));
         if given.is_empty() && !file_is_read {
-            return Ok(Plan::default());
+            return Ok(Plan::without_token(self.why_none_gets_one()));
         }
         let Some(actions) = self.actions(file_is_read) else { return Ok(self.unanswered()) };
         let hint = self.hint(&actions, file.as_deref());
         if actions.iter().all(|action| matches!(action, Action::Nothing | Action::Keep(_)) && !carries_token(action)) {
-            return Ok(Plan { hint, ..Plan::default() });
+            let why = if any { "the password file has its password".to_owned() } else { self.why_none_gets_one() };
+            return Ok(Plan { hint, ..Plan::without_token(why) });
         }
         let mut plan = self.connect(&actions)?;
         plan.hint = hint;
@@ -301,9 +322,9 @@ impl<'a> Connection<'a> {
 
     /// libpq accepted the connection, and then not a question about one of its hosts. No password is sent.
     fn unanswered(self) -> Plan {
-        let mut plan = Plan::default();
-        let why = "libpq did not tell the passwords of the hosts; connect to one host".to_owned();
-        self.deliver(&mut plan, Passwords { failure: Some(why), ..Passwords::default() });
+        let why = "libpq did not return the passwords of the hosts; connect to one host";
+        let mut plan = Plan::without_token(why);
+        self.deliver(&mut plan, Passwords { failure: Some(why.to_owned()), ..Passwords::default() });
         plan
     }
 
@@ -379,8 +400,15 @@ impl<'a> Connection<'a> {
         let mut plan = Plan::default();
         let sslmode = self.sslmode();
         let mut passwords = match &sslmode {
-            _ if self.resolved.not_utf8.is_some() => self.not_utf8(),
-            Err(why) if actions.iter().any(carries_token) => Passwords::without_tokens(actions, why.clone()),
+            _ if self.resolved.not_utf8.is_some() => {
+                let passwords = self.not_utf8();
+                plan.no_token.clone_from(&passwords.failure);
+                passwords
+            }
+            Err(why) if actions.iter().any(carries_token) => {
+                plan.no_token = Some(why.clone());
+                Passwords::without_tokens(actions, why.clone())
+            }
             _ => self.collect(actions)?,
         };
         let carry_token = passwords.list.iter().any(|password| rules::is_token(password.text.as_slice()));
@@ -392,7 +420,8 @@ impl<'a> Connection<'a> {
         if let Some(index) = actions.iter().position(|action| *action == Action::Refuse)
             && !carry_token
         {
-            passwords.failure.get_or_insert(self.why_no_token(index));
+            let why = passwords.failure.get_or_insert_with(|| self.why_no_token(index));
+            plan.no_token.get_or_insert_with(|| why.clone());
         }
         self.deliver(&mut plan, passwords);
         Ok(plan)
@@ -406,8 +435,14 @@ impl<'a> Connection<'a> {
     }
 
     fn why_no_token(&self, index: usize) -> String {
+        let why = self.why_not(index);
+        format!("the password {SENTINEL} asks for a token, and this connection gets none: {why}")
+    }
+
+    /// Why a host gets no token.
+    fn why_not(&self, index: usize) -> String {
         let host = self.targets[index].name();
-        let why = if self.settings.mode == Mode::Off {
+        if self.settings.mode == Mode::Off {
             "pgiam is switched off (PGIAM or iam)".to_owned()
         } else if rules::is_socket(host) {
             "it is a Unix socket, which has no TLS".to_owned()
@@ -416,8 +451,12 @@ impl<'a> Connection<'a> {
                 "{host:?} is not an endpoint name of RDS, Aurora or Aurora DSQL. Set PGIAM_HOST to the endpoint to \
                  sign for, or list the host in PGIAM_HOSTS"
             )
-        };
-        format!("the password {SENTINEL} asks for a token, and this connection gets none: {why}")
+        }
+    }
+
+    /// Why no host gets a token: the reason for the first.
+    fn why_none_gets_one(&self) -> String {
+        if self.targets.is_empty() { "it has no host".to_owned() } else { self.why_not(0) }
     }
 
     /// Makes the tokens, and keeps the passwords that stay.
@@ -1029,18 +1068,23 @@ mod tests {
 
     #[test]
     fn own_passwords_and_other_hosts_are_left_alone() {
-        for (conninfo, variables) in [
-            (format!("host={RDS} password=mine"), vec![]),
-            (format!("host={RDS}"), vec![("PGPASSWORD", "mine")]),
-            (format!("host={RDS}"), vec![("PGIAM", "off")]),
-            ("host=localhost".to_owned(), vec![]),
-            ("host=a,b,c port=1,2".to_owned(), vec![]),
+        for (conninfo, variables, why) in [
+            (format!("host={RDS} password=mine"), vec![], "it has a password"),
+            (format!("host={RDS}"), vec![("PGPASSWORD", "mine")], "it has a password"),
+            (format!("host={RDS}"), vec![("PGIAM", "off")], "pgiam is switched off"),
+            ("host=localhost".to_owned(), vec![], "\"localhost\" is not an endpoint name"),
+            ("host=a,b,c port=1,2".to_owned(), vec![], "libpq refuses the arguments"),
         ] {
             let connected = Case::new("localhost:*:*:*:mine\n", &variables);
             let around = Surroundings { variable: &|name| connected.libpq.variable(name), ..around(false) };
             let given = Arguments::of_conninfo(&CString::new(conninfo.as_str()).unwrap());
             let plan = decide(&connected.libpq, given, &around).unwrap();
             assert!(plan.arguments.is_none() && plan.failure.is_none(), "{conninfo}");
+            assert!(
+                plan.no_token.as_ref().is_some_and(|said| said.starts_with(why)),
+                "{conninfo}: {:?}",
+                plan.no_token
+            );
         }
     }
 

@@ -176,7 +176,10 @@ pub fn is_replaceable(password: impl AsRef<[u8]>) -> bool {
 /// `HOST:PORT/?Action=connect&…` for RDS, `HOST/?Action=DbConnect…` for Aurora DSQL.
 #[must_use]
 pub fn is_token(password: impl AsRef<[u8]>) -> bool {
-    let text = str::from_utf8(password.as_ref()).unwrap_or_default();
+    str::from_utf8(password.as_ref()).is_ok_and(is_token_text)
+}
+
+fn is_token_text(text: &str) -> bool {
     let Some((host, query)) = text.split_once("/?") else { return false };
     let actions = ["Action=connect&", "Action=DbConnect&", "Action=DbConnectAdmin&"];
     host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':'))

@@ -6,7 +6,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use once_cell::race::OnceBox;
 use pgiam_core::token::endpoint;
-use pgiam_core::{Client, Deadline, Error, ErrorKind, Settings, TokenRequest};
+use pgiam_core::{Client, Deadline, Error, ErrorKind, Level, Log, Settings, TokenRequest};
 use zeroize::Zeroizing;
 
 use crate::rules::Endpoint;
@@ -105,12 +105,33 @@ impl TokenMaker {
         Self { wait, deadline }
     }
 
-    /// A fresh token.
+    /// A fresh token. The log says for which connection, or why there is none.
     ///
     /// # Errors
     ///
     /// [`NoToken`].
     pub fn make(&self, request: &Request<'_>) -> Result<Zeroizing<String>, NoToken> {
+        let made = self.make_unlogged(request);
+        let log = Log::of_process();
+        if log.is_on(Level::Warn) {
+            let Endpoint { host, port } = &request.endpoint;
+            let user = request.user;
+            match &made {
+                Ok(_) => log.info(format_args!("connection of {user} gets a token for {host}:{port}")),
+                Err(NoToken::NotYet) => {
+                    log.debug(format_args!(
+                        "connection of {user} waits for a token for {host}:{port}: no credentials yet"
+                    ));
+                }
+                Err(NoToken::Failed(why) | NoToken::NoRegion(why) | NoToken::NoCredentials(why)) => {
+                    log.warn(format_args!("connection of {user} gets no token for {host}:{port}: {why}"));
+                }
+            }
+        }
+        made
+    }
+
+    fn make_unlogged(&self, request: &Request<'_>) -> Result<Zeroizing<String>, NoToken> {
         let deadline = *self.deadline.as_ref().map_err(|why| NoToken::Failed(why.clone()))?;
         let client = client(request.profile).map_err(|error| NoToken::Failed(error.to_string()))?;
         let Endpoint { host, port } = &request.endpoint;

@@ -8,7 +8,7 @@ use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::{null, null_mut};
 
 use pgiam_boundary::{entry, guarded};
-use pgiam_core::sys;
+use pgiam_core::{Log, sys};
 use pgiam_libpq::arguments::{self, Arguments};
 use pgiam_libpq::conninfo::Parameters;
 use pgiam_libpq::functions::{self, Arrays, PGconn, PQconninfoOption, Text, Texts};
@@ -67,7 +67,9 @@ fn decide(libpq: &Libpq, arguments: Option<Arguments>, wait: Wait) -> Plan {
         token: &|request| maker.make(request),
         keeps_room: true,
     };
-    plan::decide(&functions, arguments, &surroundings).unwrap_or_default()
+    let plan = plan::decide(&functions, arguments, &surroundings).unwrap_or_default();
+    plan.log(&Log::of_process());
+    plan
 }
 
 fn connect(libpq: &Libpq, arguments: &Arguments, plan: &Plan, wait: Wait) -> *mut PGconn {

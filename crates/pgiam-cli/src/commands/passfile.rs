@@ -8,10 +8,11 @@ use clap::Args;
 use crate::args::{ConnectionArguments, LongHelp, RefreshArguments, SigningArguments};
 use crate::connection::{self, Connection, Explicit, Surroundings};
 use crate::failure::Failure;
+use crate::health::{Health, HealthArguments};
 use crate::output::warn;
 use crate::refresher;
 use crate::targets;
-use crate::tokens::{self, TokenMaker};
+use crate::tokens::{self, TokenMaker, TokenSet};
 use crate::written_file::WrittenFile;
 
 const EXAMPLES: &str = "\
@@ -25,6 +26,9 @@ sslmode=require or better themselves: a password file cannot enforce it.
 The file has mode 0600, as libpq requires, and is replaced every five minutes and before a token expires. SIGHUP makes
 new tokens now; SIGTERM and SIGINT end the command and leave the file. Only a regular file is replaced, never a device,
 a FIFO or a symbolic link.
+
+systemd learns when the file is there and fresh (Type=notify, WatchdogSec=), other supervisors by --health-file.
+PGIAM_LOG=info logs what was written and when.
 
 docs/sidecar.md has a systemd unit and a Kubernetes example.
 
@@ -48,6 +52,9 @@ pub(crate) struct Arguments {
 
     #[command(flatten)]
     refresh: RefreshArguments,
+
+    #[command(flatten)]
+    health: HealthArguments,
 
     /// Replace PATH even if something else wrote it
     #[arg(long)]
@@ -73,6 +80,7 @@ pub(crate) fn run(arguments: &Arguments, surroundings: &Surroundings<'_>) -> Res
         return Err(Failure::usage("PGIAM is off, so there is no token to write"));
     }
     let file = WrittenFile::new(&arguments.path, MARK, arguments.force)?;
+    let health = Health::new(&arguments.path, &arguments.health)?;
     let maker = TokenMaker::new(wanted, &arguments.signing)?;
     let made = maker.make()?;
     if let Some(warning) = targets::guessed_user(&connections) {
@@ -80,10 +88,12 @@ pub(crate) fn run(arguments: &Arguments, surroundings: &Surroundings<'_>) -> Res
     }
     tokens::warn_if_doubtful(&made.tokens);
     file.write(&maker.passfile(&made)?)?;
+    health.placed(&maker, &made);
     if arguments.once {
         return Ok(0);
     }
-    refresher::keep(maker, &made, arguments.refresh.refresh_every, |maker, made| file.write(&maker.passfile(made)?))
+    let place = |maker: &TokenMaker, made: &TokenSet| file.write(&maker.passfile(made)?);
+    refresher::keep(maker, &made, arguments.refresh.refresh_every, &health, place)
 }
 
 /// The connections of the flags; without any, the one that the environment names.

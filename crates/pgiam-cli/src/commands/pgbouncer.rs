@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use crate::args::{LongHelp, RefreshArguments, SigningArguments};
 use crate::connection::{self, Surroundings};
 use crate::failure::Failure;
+use crate::health::{Health, HealthArguments};
 use crate::output::warn;
 use crate::refresher;
 use crate::targets::{self, Target};
@@ -35,6 +36,9 @@ passwords. Run the command as PgBouncer's user.
 The file is replaced every five minutes and before a token expires, and PgBouncer is reloaded with SIGHUP (--pid-file)
 or RELOAD (--admin). A PgBouncer that does not run reads the file when it starts. SIGHUP makes new tokens now, SIGTERM
 ends the command. Only a regular file is replaced, never a device, a FIFO or a symbolic link.
+
+systemd learns when the file is there and fresh (Type=notify, WatchdogSec=), other supervisors by --health-file.
+PGIAM_LOG=info logs what was written and when.
 
 docs/pgbouncer.md has a complete configuration.
 
@@ -62,6 +66,9 @@ pub(crate) struct Arguments {
 
     #[command(flatten)]
     refresh: RefreshArguments,
+
+    #[command(flatten)]
+    health: HealthArguments,
 
     /// Replace PATH even if something else wrote it
     #[arg(long)]
@@ -108,6 +115,7 @@ pub(crate) fn run(arguments: &Arguments, surroundings: &Surroundings<'_>) -> Res
     let (databases, tls) = read_all(&arguments.databases, surroundings)?;
     let file = WrittenFile::new(&arguments.path, MARK, arguments.force)?;
     let targets = databases.iter().map(|database| database.target.clone()).collect();
+    let health = Health::new(&arguments.path, &arguments.health)?;
     let maker = TokenMaker::new(targets, &arguments.signing)?;
     let made = maker.make()?;
     if let Some(warning) = databases.iter().find_map(|database| database.user_warning.as_ref()) {
@@ -120,10 +128,11 @@ pub(crate) fn run(arguments: &Arguments, surroundings: &Surroundings<'_>) -> Res
         reload(&arguments.reload)
     };
     place(&made.tokens)?;
+    health.placed(&maker, &made);
     if arguments.once {
         return Ok(0);
     }
-    refresher::keep(maker, &made, arguments.refresh.refresh_every, |_, made| place(&made.tokens))
+    refresher::keep(maker, &made, arguments.refresh.refresh_every, &health, |_, made| place(&made.tokens))
 }
 
 fn warn_of_long_tokens(databases: &[Database], tokens: &[Token]) {

@@ -8,16 +8,16 @@ use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
-use crate::sys;
+use crate::{log, sys};
 
 /// Variables by name. `Debug` shows names only: values may be secrets.
 #[derive(Clone, Default)]
 pub struct Environment(HashMap<String, Zeroizing<String>>);
 
 impl Environment {
-    /// The process' environment now: `AWS_*`, `HOME`, `REQUESTS_CA_BUNDLE`, the proxy variables, and those that the paths of
-    /// the profile files refer to. Empty for a program that runs with more
-    /// rights than its caller. Do not change the environment in another thread meanwhile.
+    /// The process' environment now: `AWS_*`, `HOME`, `REQUESTS_CA_BUNDLE`, the proxy variables,
+    /// `PGIAM_LOG`, `PGIAM_LOG_FILE`, and those that the paths of the profile files refer to. Empty for a program that
+    /// runs with more rights than its caller. Do not change the environment in another thread meanwhile.
     #[must_use]
     pub fn from_process() -> Self {
         if sys::runs_privileged() {
@@ -47,6 +47,7 @@ impl Environment {
 
     fn matters(name: &str) -> bool {
         name.starts_with("AWS_")
+            || [log::LEVEL_VARIABLE, log::FILE_VARIABLE].contains(&name)
             || matches!(
                 name,
                 "HOME"

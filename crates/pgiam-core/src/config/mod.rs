@@ -15,11 +15,13 @@ use crate::config::locations::{Fingerprint, Locations};
 use crate::config::profile_files::{Profile, ProfileFiles};
 use crate::config::settings::Settings;
 use crate::error::Error;
+use crate::log::{self, Log};
 
 /// Everything that was configured at one moment. A client has one and replaces it as a whole at `refresh`.
 pub(crate) struct Config {
     pub(crate) settings: Settings,
     pub(crate) environment: Environment,
+    pub(crate) log: Log,
     /// Whether the environment is that of the process, which is read again at `refresh`.
     environment_is_live: bool,
     files: Result<ProfileFiles, Error>,
@@ -32,23 +34,28 @@ impl Config {
     pub(crate) fn read(settings: Settings, environment: Option<Environment>) -> Self {
         let environment_is_live = environment.is_none();
         let environment = environment.unwrap_or_else(Environment::from_process);
+        let log = Log::new(environment.get(log::LEVEL_VARIABLE), environment.get(log::FILE_VARIABLE));
+        let log = if environment_is_live { log.become_of_process() } else { log };
         let locations = Locations::from_environment(&environment);
         let fingerprint = locations.fingerprint();
-        Self { files: ProfileFiles::read(&locations), settings, environment, environment_is_live, fingerprint }
+        Self { files: ProfileFiles::read(&locations), settings, environment, log, environment_is_live, fingerprint }
     }
 
     /// The same settings and environment, with the files read again.
     pub(crate) fn read_files_again(&self) -> Self {
         Self {
             environment_is_live: self.environment_is_live,
+            log: self.log.clone(),
             ..Self::read(self.settings.clone(), Some(self.environment.clone()))
         }
     }
 
     /// The same settings, with environment and files read again; an environment that was given is kept.
     pub(crate) fn read_everything_again(&self) -> Self {
-        let given = (!self.environment_is_live).then(|| self.environment.clone());
-        Self::read(self.settings.clone(), given)
+        if self.environment_is_live {
+            return Self::read(self.settings.clone(), None);
+        }
+        self.read_files_again()
     }
 
     /// Whether the files are to be read again: they have changed since they were read, or could not be read.

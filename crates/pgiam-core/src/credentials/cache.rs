@@ -129,9 +129,9 @@ impl CachedCredentials {
         &self.credentials
     }
 
-    /// Whether they are static keys that a change of the profile files replaces.
-    pub(crate) fn are_from_files(&self) -> bool {
-        self.files.is_some()
+    /// For how many seconds they are used past their expiration time; `None`: it has not come, as far as is known.
+    pub(crate) fn extended_for(&self, now: Moment) -> Option<i64> {
+        matches!(self.expiry, Expiry::Extended { .. }).then(|| self.remaining(now))
     }
 
     /// Whose they are, when the source said so.

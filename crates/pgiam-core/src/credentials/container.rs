@@ -50,17 +50,20 @@ fn endpoint(config: &Config) -> Result<Option<String>, Error> {
         return if stays {
             Ok(Some(url))
         } else {
-            Err(invalid_configuration(format!("{RELATIVE}: {:?} is not a path that begins with '/'", shown(path))))
+            Err(invalid_configuration(format!(
+                "{RELATIVE}: {:?} is not a path that begins with '/'",
+                http::shown(path)
+            )))
         };
     }
     let Some(url) = config.environment.get(FULL) else { return Ok(None) };
-    let refuse = |why: &str| Err(invalid_configuration(format!("{FULL}: {:?} {why}", shown(url))));
+    let refuse = |why: &str| Err(invalid_configuration(format!("{FULL}: {:?} {why}", http::shown(url))));
     let Ok(uri) = url.parse::<Uri>() else { return refuse("is not a URL") };
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
         return refuse("has no scheme and host, as in http://169.254.170.23/v1/credentials");
     };
-    if authority.as_str().contains('@') {
-        return refuse("contains a user name or password");
+    if let Some(why) = http::authority_fault(authority) {
+        return refuse(why);
     }
     match scheme {
         "https" => Ok(Some(url.to_owned())),
@@ -123,7 +126,7 @@ fn authorization(config: &Config) -> Result<Option<Secret>, Error> {
 
 fn fetch(context: &Context<'_>, url: &str) -> Result<Provided, Error> {
     let config = context.config;
-    let place = shown(url).to_owned();
+    let place = http::shown(url).to_owned();
     let fault = |what: &str| Error::new(ErrorKind::Provider, format!("{place}: {what}"));
     let token = authorization(config)?;
     let http = if http::is_https(url) {
@@ -138,7 +141,7 @@ fn fetch(context: &Context<'_>, url: &str) -> Result<Provided, Error> {
     }
     let request = Request { method: "GET", url, headers: &headers, body: b"" };
     let limits = Limits { connect: CONNECT, read: READ };
-    let patience = Patience { attempts: ATTEMPTS, limits, deadline: context.deadline };
+    let patience = Patience { attempts: ATTEMPTS, limits, deadline: context.deadline, log: &config.log };
     let response = retry::ask(&http, &request, patience, |_| false).map_err(|failure| failure.into_error(&place))?;
     match response.status {
         200 => {}
@@ -158,12 +161,6 @@ fn fetch(context: &Context<'_>, url: &str) -> Result<Provided, Error> {
         identity: document.text("RoleArn").filter(|arn| arn.starts_with("arn:")).map(str::to_owned),
         by: place,
     })
-}
-
-/// A URL for messages: without user and query, which may be secrets.
-fn shown(url: &str) -> &str {
-    let url = url.split(['?', '#']).next().unwrap_or_default();
-    url.rsplit_once('@').map_or(url, |(_, host)| host)
 }
 
 #[cfg(test)]

@@ -25,14 +25,14 @@ pub(crate) fn keys(config: &Config) -> Outcome {
 
 fn keys_or_error(config: &Config) -> Result<Outcome, Error> {
     let environment = &config.environment;
-    let half = |set: &str, unset: &str| {
-        Err(invalid_configuration(format!("{set} is set and {unset} is not; set both or neither")))
-    };
+    // As in the AWS CLI, the key id decides.
     let (access_key_id, secret_access_key) = match (environment.get(ID), environment.get(SECRET)) {
         (Some(id), Some(secret)) => (id, secret),
         (None, None) => return Ok(Outcome::NotConfigured(format!("{ID} not set"))),
-        (Some(_), None) => return half(ID, SECRET),
-        (None, Some(_)) => return half(SECRET, ID),
+        (None, Some(_)) => return Ok(Outcome::NotConfigured(format!("{ID} not set, but {SECRET} is"))),
+        (Some(_), None) => {
+            return Err(invalid_configuration(format!("{ID} is set and {SECRET} is not; set both or neither")));
+        }
     };
     let session_token = environment.get("AWS_SECURITY_TOKEN").or_else(|| environment.get("AWS_SESSION_TOKEN"));
     let expiry = match environment.get("AWS_CREDENTIAL_EXPIRATION") {

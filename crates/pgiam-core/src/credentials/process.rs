@@ -69,7 +69,8 @@ pub(crate) fn provide(context: &Context<'_>, command: &str, place: &str) -> Resu
 
 fn provide_with(context: &Context<'_>, command: &str, is_privileged: bool) -> Result<Provided, Error> {
     let words = words_of(command, is_privileged)?;
-    let by_name = |error: Error| error.context(&format!("{:?}", words[0]));
+    let name = program_name(&words[0]);
+    let by_name = |error: Error| error.context(&format!("{name:?}"));
     let terminal = if MAY_ASK.get() { Terminal::in_foreground() } else { None };
     let deadline = context.deadline.at_least(patience(terminal.is_some(), context.config.settings.has_timeout()));
     let limit = deadline.remaining().unwrap_or_default();
@@ -90,9 +91,14 @@ fn provide_with(context: &Context<'_>, command: &str, is_privileged: bool) -> Re
     Ok(Provided {
         source: Source::Profile,
         identity: credentials.account_id().map(|account| format!("account {}", account.as_str())),
-        by: format!("credential_process {:?}", words[0]),
+        by: format!("credential_process {name:?}"),
         credentials,
     })
+}
+
+/// The program for messages. `NAME=secret program` is not read as a shell reads it, and the value may be a secret.
+fn program_name(word: &str) -> &str {
+    word.split_inclusive('=').next().unwrap_or_default()
 }
 
 /// The program and its arguments.

@@ -38,7 +38,8 @@ impl Setting {
     /// role.
     pub(crate) fn of(profile: &Profile, is_source: bool) -> Self {
         let has = |property| profile.get(property).is_some();
-        let has_key_in = |file| profile.get_in(file, ID).or_else(|| profile.get_in(file, SECRET)).is_some();
+        // As in the AWS CLI, the key id decides.
+        let has_key_in = |file| profile.get_in(file, ID).is_some();
         let has_keys = has_key_in(FileKind::Credentials) || has_key_in(FileKind::Config);
         if has("web_identity_token_file") {
             Self::Own(Own::WebIdentity)
@@ -57,6 +58,14 @@ impl Setting {
         } else {
             Self::Nothing
         }
+    }
+}
+
+/// What a profile without credential settings has instead.
+pub(crate) fn describe_nothing(profile: &Profile) -> String {
+    match [FileKind::Credentials, FileKind::Config].into_iter().find(|file| profile.get_in(*file, SECRET).is_some()) {
+        Some(file) => format!("no credential settings: {} has {SECRET} and no {ID}", profile.place_in(file)),
+        None => "no credential settings".to_owned(),
     }
 }
 
@@ -85,14 +94,9 @@ pub(crate) fn provide(context: &Context<'_>, profile: &Profile, own: Own) -> Res
 fn keys(profile: &Profile, file: FileKind) -> Result<Provided, Error> {
     let place = profile.place_in(file);
     let get = |property| profile.get_in(file, property);
-    let half = |set: &str, unset: &str| {
-        Err(invalid_configuration(format!("{place} has {set} and no {unset}; give both or neither")))
-    };
-    let (access_key_id, secret_access_key) = match (get(ID), get(SECRET)) {
-        (Some(id), Some(secret)) => (id, secret),
-        (Some(_), None) => return half(ID, SECRET),
-        (None, _) => return half(SECRET, ID),
-    };
+    let access_key_id = get(ID).unwrap_or_default();
+    let secret_access_key = get(SECRET)
+        .ok_or_else(|| invalid_configuration(format!("{place} has {ID} and no {SECRET}; give both or neither")))?;
     let session_token = get("aws_security_token").or_else(|| get("aws_session_token"));
     let credentials = Keys { access_key_id, secret_access_key, session_token, expiry: None }
         .credentials("profile")

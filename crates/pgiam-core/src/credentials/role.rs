@@ -34,7 +34,9 @@ fn provide_or_fail(context: &Context<'_>) -> Result<Outcome, Error> {
         };
     };
     match Setting::of(profile, false) {
-        Setting::Nothing => Ok(Outcome::NotConfigured(format!("profile {name:?} has no credential settings"))),
+        Setting::Nothing => {
+            Ok(Outcome::NotConfigured(format!("profile {name:?} has {}", profile::describe_nothing(profile))))
+        }
         Setting::Role => assume_chain(context, profile).map(Outcome::Provided),
         Setting::Own(_) if web_identity::is_in_environment(context.config) => Ok(Outcome::NotConfigured(format!(
             "profile {name:?} has no role to assume with other credentials, and AWS_WEB_IDENTITY_TOKEN_FILE wins over the \
@@ -89,9 +91,10 @@ impl<'a> Chain<'a> {
                 Setting::Role => current = next,
                 Setting::Nothing => {
                     return Err(invalid_configuration(format!(
-                        "{} names the source_profile {:?}, which has no credential settings",
+                        "{} names the source_profile {:?}, which has {}",
                         current.place("source_profile"),
-                        next.name()
+                        next.name(),
+                        profile::describe_nothing(next)
                     )));
                 }
                 Setting::Own(own) => return Ok(Self { roles, base: Base::Profile(next, own) }),

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::config::profile_files::Profile;
 use crate::config::region_name;
 use crate::error::{Error, ErrorKind, invalid_configuration};
+use crate::log::Log;
 use crate::net::http::{self, Http, Limits, Request, Response};
 use crate::net::partition::Partition;
 use crate::net::retry::{self, Patience};
@@ -100,6 +101,7 @@ pub(crate) struct Endpoint {
     url: String,
     http: Http,
     deadline: Deadline,
+    log: Log,
 }
 
 const ATTEMPTS: u32 = 3;
@@ -123,7 +125,7 @@ impl Endpoint {
         } else {
             Http::through_proxy(deadline, proxy)
         };
-        Ok(Self { service, url, http, deadline })
+        Ok(Self { service, url, http, deadline, log: config.log.clone() })
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -144,7 +146,7 @@ impl Endpoint {
         let request = Request { method, url: &url, headers, body };
         let left = self.deadline.remaining().unwrap_or_default();
         let limits = Limits { connect: left, read: left };
-        let patience = Patience { attempts: ATTEMPTS, limits, deadline: self.deadline };
+        let patience = Patience { attempts: ATTEMPTS, limits, deadline: self.deadline, log: &self.log };
         retry::ask(&self.http, &request, patience, is_throttled).map_err(|failure| failure.into_error(&self.name()))
     }
 
@@ -170,18 +172,12 @@ fn is_on(config: &Config, profile: Option<&Profile>, variable: &str, property: &
 fn url(service: AwsService, config: &Config, profile: Option<&Profile>, region: &str) -> Result<String, Error> {
     let ignored = is_on(config, profile, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "ignore_configured_endpoint_urls");
     if !ignored && let Some((named_by, url)) = configured(service, config, profile) {
-        let valid = url.parse::<Uri>().ok().is_some_and(|uri| {
-            matches!(uri.scheme_str(), Some("http" | "https"))
-                && uri.host().is_some_and(|host| !host.is_empty())
-                && uri.query().is_none()
-                && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
-        });
-        return if valid {
-            Ok(url.trim_end_matches('/').to_owned())
-        } else {
-            Err(invalid_configuration(format!(
-                "{named_by}: {url:?} is not a URL like https://host or http://host:port, without a user name"
-            )))
+        return match http::endpoint_fault(url) {
+            None => Ok(url.trim_end_matches('/').to_owned()),
+            Some(why) => Err(invalid_configuration(format!(
+                "{named_by}: {:?} {why}; use one like https://host or http://host:port",
+                http::shown(url)
+            ))),
         };
     }
     region_name::check(region).map_err(|why| invalid_configuration(format!("region for {}: {why}", service.name())))?;
@@ -238,7 +234,7 @@ fn proxy(config: &Config, url: &str) -> Result<Option<Proxy>, Error> {
         names.into_iter().find_map(|name| config.environment.get(name).map(|value| (name, value)))
     };
     let Some((name, proxy)) = set(names) else { return Ok(None) };
-    let uri: Uri = url.parse().map_err(|_| invalid_configuration(format!("{url:?} is not a URL")))?;
+    let uri: Uri = url.parse().map_err(|_| invalid_configuration(format!("{:?} is not a URL", http::shown(url))))?;
     if set(["no_proxy", "NO_PROXY"]).is_some_and(|(_, list)| is_exempt(uri.host().unwrap_or_default(), list)) {
         return Ok(None);
     }
@@ -318,6 +314,9 @@ mod tests {
     fn an_endpoint_or_a_proxy_that_makes_no_sense_is_named_without_its_password() {
         for (name, value) in [
             ("AWS_ENDPOINT_URL_STS", "https://jane:planted@sts.example.com"),
+            ("AWS_ENDPOINT_URL_STS", "jane:planted@sts.example.com"),
+            ("AWS_ENDPOINT_URL_STS", "https:/jane:planted@sts.example.com"),
+            ("AWS_ENDPOINT_URL_STS", "https://jane:x/planted@sts.example.com"),
             ("AWS_ENDPOINT_URL_STS", "https://:443"),
             ("AWS_ENDPOINT_URL", "sts.example.com"),
             ("HTTPS_PROXY", "socks5://jane:planted@proxy:1080"),

@@ -9,6 +9,8 @@ use std::time::Duration;
 use once_cell::race::OnceBox;
 use serde_json::Value;
 use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::http::uri::Authority;
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, RustlsConnector, TcpConnector};
 use ureq::{Agent, Proxy, ProxyProtocol};
@@ -159,6 +161,37 @@ impl Response {
         let text = String::from_utf8_lossy(&self.body);
         let [code, _] = code_and_message(text.trim_start())?;
         code.filter(|_| self.status >= 400)
+    }
+}
+
+/// A URL for messages: without a user name, a password, and the query, each of which may be secret.
+pub(crate) fn shown(url: &str) -> &str {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    url.rsplit_once('@').map_or(url, |(_, host)| host)
+}
+
+/// Why a configured URL with this authority is refused. A password with a slash in it ends the authority: what is left
+/// looks like a port.
+pub(crate) fn authority_fault(authority: &Authority) -> Option<&'static str> {
+    if authority.as_str().contains('@') {
+        Some("has a user name or password")
+    } else if authority.host().is_empty() {
+        Some("has no host")
+    } else if authority.as_str().len() > authority.host().len() && authority.port_u16().is_none() {
+        Some("has a port that is not a number")
+    } else {
+        None
+    }
+}
+
+/// Why a configured endpoint is not a URL that paths can be added to.
+pub(crate) fn endpoint_fault(url: &str) -> Option<&'static str> {
+    let Ok(uri) = url.parse::<Uri>() else { return Some("is not a URL") };
+    match (uri.scheme_str(), uri.authority()) {
+        (Some("http" | "https"), Some(authority)) => {
+            authority_fault(authority).or_else(|| uri.query().map(|_| "has a query"))
+        }
+        _ => Some("is not a URL that begins with http:// or https://"),
     }
 }
 

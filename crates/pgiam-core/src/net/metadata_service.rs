@@ -8,10 +8,9 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use ureq::http::Uri;
-
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, invalid_configuration};
+use crate::log::Log;
 use crate::net::http::{self, Failure, FailureClass, Http, Limits, Request, Response};
 use crate::net::retry::{self, Patience};
 use crate::secret::Secret;
@@ -36,6 +35,7 @@ pub(crate) struct MetadataService {
     attempts: u32,
     /// For all requests together; `None`: the client's deadline alone counts.
     total: Option<Duration>,
+    log: Log,
 }
 
 impl MetadataService {
@@ -77,6 +77,7 @@ impl MetadataService {
             total: (timeout.is_none() && attempts.is_none()).then_some(DEFAULT_TOTAL),
             timeout: timeout.unwrap_or(DEFAULT_TIMEOUT),
             attempts: attempts.unwrap_or(DEFAULT_ATTEMPTS),
+            log: config.log.clone(),
         }))
     }
 
@@ -124,7 +125,7 @@ impl MetadataService {
         let url = format!("{}{path}", self.endpoint);
         let request = Request { method, url: &url, headers, body: b"" };
         let limits = Limits { connect: self.timeout, read: self.timeout };
-        let patience = Patience { attempts: self.attempts, limits, deadline };
+        let patience = Patience { attempts: self.attempts, limits, deadline, log: &self.log };
         retry::ask(http, &request, patience, |_| false).map_err(|failure| self.explain(method, failure))
     }
 
@@ -251,19 +252,13 @@ fn endpoint(config: &Config) -> Result<String, Error> {
     if let Some(url) =
         config.variable_or_property("AWS_EC2_METADATA_SERVICE_ENDPOINT", "ec2_metadata_service_endpoint")?
     {
-        let uri = url.parse::<Uri>().ok().filter(|uri| {
-            matches!(uri.scheme_str(), Some("http" | "https"))
-                && uri.host().is_some_and(|host| !host.is_empty())
-                && uri.query().is_none()
-        });
-        let wrong = match uri.as_ref().and_then(Uri::authority) {
-            Some(authority) if authority.as_str().contains('@') => "has a user name",
-            Some(_) => return Ok(url.trim_end_matches('/').to_owned()),
-            None => "is not a URL",
+        return match http::endpoint_fault(url) {
+            None => Ok(url.trim_end_matches('/').to_owned()),
+            Some(why) => Err(invalid_configuration(format!(
+                "AWS_EC2_METADATA_SERVICE_ENDPOINT: {:?} {why}; use one like http://169.254.169.254",
+                http::shown(url)
+            ))),
         };
-        return Err(invalid_configuration(format!(
-            "AWS_EC2_METADATA_SERVICE_ENDPOINT: {url:?} {wrong}; use one like http://169.254.169.254"
-        )));
     }
     let mode =
         config.variable_or_property("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "ec2_metadata_service_endpoint_mode")?;
@@ -331,8 +326,11 @@ mod tests {
             ("https://169.254.169.254", "plain HTTP"),
             ("HTTPS://169.254.169.254", "plain HTTP"),
             ("http://jane:planted@169.254.169.254/", "user name"),
-            ("http://169.254.169.254?x", "not a URL"),
-            ("http://:80", "not a URL"),
+            ("http://169.254.169.254?x", "has a query"),
+            ("http://jane:x/planted@169.254.169.254", "not a number"),
+            ("jane:planted@169.254.169.254", "not a URL"),
+            ("http:/jane:planted@169.254.169.254", "not a URL"),
+            ("http://:80", "no host"),
             ("169.254.169.254", "not a URL"),
         ] {
             let none = [("AWS_CONFIG_FILE", "/dev/null"), ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")];

@@ -6,15 +6,17 @@
 
 use std::time::Duration;
 
-use crate::net::http::{Failure, Http, Limits, Request, Response};
+use crate::log::Log;
+use crate::net::http::{self, Failure, Http, Limits, Request, Response};
 use crate::time::Deadline;
 
 /// How often and how long to ask.
 #[derive(Clone, Copy)]
-pub(crate) struct Patience {
+pub(crate) struct Patience<'a> {
     pub(crate) attempts: u32,
     pub(crate) limits: Limits,
     pub(crate) deadline: Deadline,
+    pub(crate) log: &'a Log,
 }
 
 /// Sends a request, again after an outage. `is_throttled` recognises the responses by which a service reports throttling
@@ -22,10 +24,21 @@ pub(crate) struct Patience {
 pub(crate) fn ask(
     http: &Http,
     request: &Request<'_>,
-    patience: Patience,
+    patience: Patience<'_>,
     is_throttled: impl Fn(&Response) -> bool,
 ) -> Result<Response, Failure> {
-    retry(patience.attempts, patience.deadline, || match http.send(request, patience.limits) {
+    let again = |failure: &Failure, number: u32, wait: Duration| {
+        patience.log.info(format_args!(
+            "{} {}: {}; attempt {} of {} in {} ms",
+            request.method,
+            http::shown(request.url),
+            failure.describe(),
+            number,
+            patience.attempts,
+            wait.as_millis()
+        ));
+    };
+    retry(patience.attempts, patience.deadline, again, || match http.send(request, patience.limits) {
         Ok(response) if response.is_outage() || is_throttled(&response) => Attempt::Again(Failure::outage(&response)),
         Err(failure) if failure.is_outage() => Attempt::Again(failure),
         outcome => Attempt::Done(outcome),
@@ -42,8 +55,13 @@ enum Attempt<T, E> {
 const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
 
 /// Calls `attempt` up to `attempts` times. When the wait would not leave time for another try, the last failure is the
-/// result.
-fn retry<T, E>(attempts: u32, deadline: Deadline, mut attempt: impl FnMut() -> Attempt<T, E>) -> Result<T, E> {
+/// result. `again` is called before each wait, with the number of the next attempt.
+fn retry<T, E>(
+    attempts: u32,
+    deadline: Deadline,
+    again: impl Fn(&E, u32, Duration),
+    mut attempt: impl FnMut() -> Attempt<T, E>,
+) -> Result<T, E> {
     let mut number = 1;
     loop {
         match attempt() {
@@ -54,8 +72,9 @@ fn retry<T, E>(attempts: u32, deadline: Deadline, mut attempt: impl FnMut() -> A
                 if number >= attempts || deadline.remaining().is_none_or(|left| left <= wait) {
                     return Err(failure);
                 }
-                std::thread::sleep(wait);
                 number += 1;
+                again(&failure, number, wait);
+                std::thread::sleep(wait);
             }
         }
     }
@@ -68,20 +87,30 @@ mod tests {
     #[test]
     fn gives_up_after_the_stated_number_of_attempts_with_the_last_failure() {
         let mut calls = 0;
-        let outcome: Result<(), u32> = retry(3, Deadline::after(Duration::from_secs(60)), || {
-            calls += 1;
-            Attempt::Again(calls)
-        });
+        let outcome: Result<(), u32> = retry(
+            3,
+            Deadline::after(Duration::from_secs(60)),
+            |_, _, _| {},
+            || {
+                calls += 1;
+                Attempt::Again(calls)
+            },
+        );
         assert_eq!(outcome, Err(3));
     }
 
     #[test]
     fn does_not_wait_past_the_deadline() {
         let mut calls = 0;
-        let outcome: Result<(), u32> = retry(3, Deadline::after(Duration::ZERO), || {
-            calls += 1;
-            Attempt::Again(calls)
-        });
+        let outcome: Result<(), u32> = retry(
+            3,
+            Deadline::after(Duration::ZERO),
+            |_, _, _| {},
+            || {
+                calls += 1;
+                Attempt::Again(calls)
+            },
+        );
         assert_eq!(outcome, Err(1));
     }
 }

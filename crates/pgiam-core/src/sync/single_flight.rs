@@ -17,6 +17,9 @@ use crate::time::Deadline;
 
 type Outcome<T> = Result<T, Error>;
 
+/// A failure that nobody has polled for so long is not news: the source may work again.
+const FAILURE_IS_NEWS_FOR: Duration = Duration::from_secs(2);
+
 /// Runs at most one fetch of a `T` at a time.
 pub(crate) struct SingleFlight<T>(ArcSwap<Shared<T>>);
 
@@ -31,8 +34,8 @@ struct State<T> {
     /// How many fetches have finished. A waiter compares it to distinguish its own fetch from an earlier one.
     finished: u64,
     outcome: Option<Outcome<T>>,
-    /// A failure that the next poll reports.
-    unreported: Option<Error>,
+    /// A failure that the next poll reports, and when it happened.
+    unreported: Option<(Instant, Error)>,
     failures: u32,
     not_before: Option<Instant>,
 }
@@ -95,7 +98,9 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
         if let Some(value) = ready() {
             return Poll::Ready(value);
         }
-        if let Some(error) = state.unreported.take() {
+        if let Some((happened, error)) = state.unreported.take()
+            && happened.elapsed() < FAILURE_IS_NEWS_FOR
+        {
             let back_off = Duration::from_secs(1 << state.failures.clamp(1, 6).saturating_sub(1));
             state.not_before = Some(Instant::now() + back_off.mul_f64(0.5 + fastrand::f64() / 2.0));
             return Poll::Failed(error);
@@ -111,19 +116,18 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
         }
     }
 
-    /// Starts `fetch` on a background thread, unless a fetch is running or no thread can be started. Its failure is not
-    /// reported.
-    pub(crate) fn spawn(&self, fetch: impl FnOnce() -> Outcome<T> + Send + 'static) {
+    /// Starts `fetch` on a background thread, unless a fetch is running. Its failure is not reported. An error: no thread
+    /// can be started; the caller goes on with what is cached, and a later call tries again.
+    pub(crate) fn spawn(&self, fetch: impl FnOnce() -> Outcome<T> + Send + 'static) -> Result<(), Error> {
         let shared = self.shared();
-        let Some(mut state) = shared.try_lock() else { return };
+        let Some(mut state) = shared.try_lock() else { return Ok(()) };
         reached("spawn: locked");
         if state.running {
-            return;
+            return Ok(());
         }
         state.running = true;
         drop(state);
-        // Without a thread the caller goes on with what is cached; a later call tries again.
-        shared.start(OnFailure::Return, fetch).ok();
+        shared.start(OnFailure::Return, fetch)
     }
 
     /// The state that belongs to this process.
@@ -193,7 +197,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             Err(error) => {
                 state.failures = state.failures.saturating_add(1);
                 if on_failure == OnFailure::KeepForPoll {
-                    state.unreported = Some(error.clone());
+                    state.unreported = Some((Instant::now(), error.clone()));
                 }
             }
         }
@@ -247,9 +251,26 @@ mod tests {
         let shared = flight.shared();
         let locked = shared.lock();
         assert!(matches!(flight.poll(|| None, || Ok(1)), Poll::Pending));
-        flight.spawn(|| Ok(1));
+        flight.spawn(|| Ok(1)).unwrap();
         drop(locked);
         assert!(!shared.lock().running);
+    }
+
+    #[test]
+    fn a_failure_that_nobody_polled_for_seconds_is_not_reported_and_the_next_fetch_starts() {
+        let flight = SingleFlight::<u32>::new();
+        let fail = |happened| {
+            let shared = flight.shared();
+            let error = Error::new(ErrorKind::Provider, "down");
+            shared.lock().unreported = Some((happened, error));
+        };
+        fail(Instant::now());
+        assert!(matches!(flight.poll(|| None, || unreachable!()), Poll::Failed(_)));
+        flight.shared().lock().not_before = None;
+        fail(Instant::now().checked_sub(FAILURE_IS_NEWS_FOR).unwrap());
+        assert!(matches!(flight.poll(|| None, || Ok(3)), Poll::Pending));
+        // Waits for that fetch, unless it has finished.
+        assert_eq!(flight.run(soon(), || None, || Ok(3)), Ok(3));
     }
 
     #[test]
