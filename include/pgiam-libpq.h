@@ -17,7 +17,8 @@
  * - Which connections. Those to endpoint names of RDS, Aurora and Aurora DSQL without a password in the arguments, the
  *   service file, PGPASSWORD or the password file. The password rds-iam asks for a token; it is never sent to a server.
  *   A token found as the password is replaced by a fresh one. All other connections are made as libpq makes them,
- *   errors included. The settings below change which hosts get tokens.
+ *   errors included. The settings below change which hosts get tokens. A password may have any bytes; host and user must
+ *   be UTF-8 for a token.
  * - Settings. As keywords in the conninfo, or as environment variables; a keyword overrides its variable:
  *
  *       iam          PGIAM          off: never; auto (default): as above; on: every host, except Unix sockets
@@ -34,9 +35,12 @@
  * - Errors. A NULL connection means that no token could be made or that a setting is wrong; *error is then the reason, to
  *   be freed with free(). A connection that is not NULL is libpq's: use PQstatus and PQerrorMessage, and end it with
  *   PQfinish. *error is then NULL. error itself may be NULL.
- * - Blocking. pgiam_connectdb and pgiam_connectdb_params wait for credentials, at most 10 seconds the first time, and then
- *   behave like PQconnectdb. pgiam_connect_start and pgiam_connect_start_params never wait for credentials.
- * - Threads. Every function may be called from any thread at the same time. For fork see pgiam.h.
+ * - Blocking. pgiam_connectdb and pgiam_connectdb_params wait for credentials as pgiam_generate_token does, with which
+ *   they share them: 10 seconds for all hosts together, or 2 minutes for a credential_process that can ask a person. Then
+ *   they behave like PQconnectdb. pgiam_connect_start and pgiam_connect_start_params never wait for credentials; the
+ *   first use of a profile reads the AWS profile files on the calling thread.
+ * - Threads. Every function may be called from any thread at the same time. For fork see pgiam.h. If a thread is cancelled
+ *   (pthread_cancel) while libpq waits for the server, the memory of that call stays allocated, its token included.
  * - Reset. PQreset logs in with the token of the first connect, which is valid for 15 minutes. Make a new connection
  *   instead.
  *

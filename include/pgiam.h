@@ -43,8 +43,12 @@
  *   Threads  every function may be called from any thread at any time. Any number of threads may share a client or an
  *            error; free one when no other thread uses it. Cancellation (pthread_cancel), deferred or asynchronous, takes
  *            effect when the function returns. Not async-signal-safe: do not call from a signal handler.
- *   Blocking functions block only while no credentials are cached, at most for timeout_ms (10 s; EC2 metadata alone
- *            2 s). pgiam_client_try_generate_token never waits. Credentials are renewed before they expire by a background
+ *   Blocking functions that make tokens wait while there are no valid cached credentials, at most for timeout_ms (10 s;
+ *            EC2 metadata alone 2 s). If timeout_ms is not set, a credential_process that can ask a person at the
+ *            terminal may take 2 minutes. With cached credentials a call waits in two cases, under the same limit: keys
+ *            from the profile files are checked for changes if the last check was 30 seconds ago or more, and the
+ *            region of an endpoint name that contains none may have to be read from EC2 metadata, once.
+ *            pgiam_client_try_generate_token never waits. Credentials are renewed before they expire by a background
  *            thread, which takes no signals and ends afterwards.
  *   fork     a child may use everything that it inherits: it takes no lock and uses no connection of its parent. In a
  *            child of a threaded program the usual rule holds until exec: the C library must still be usable there.
@@ -96,7 +100,7 @@ typedef int32_t pgiam_status;
 #define PGIAM_ERROR_INVALID_ARGUMENT 1
 
 /**
- * A setting, an environment variable or a profile file is wrong; the message names it.
+ * A setting, an environment variable or a profile file is wrong, or a keyword is unknown; the message names it.
  */
 #define PGIAM_ERROR_INVALID_CONFIGURATION 2
 
@@ -106,7 +110,7 @@ typedef int32_t pgiam_status;
 #define PGIAM_ERROR_NO_CREDENTIALS 3
 
 /**
- * The endpoint name contains no region and none is configured.
+ * The endpoint name contains no region, and neither the configuration nor EC2 metadata has one.
  */
 #define PGIAM_ERROR_NO_REGION 4
 
@@ -116,7 +120,7 @@ typedef int32_t pgiam_status;
 #define PGIAM_ERROR_PROVIDER 5
 
 /**
- * The time limit was reached (setting timeout_ms). Calling again may help.
+ * The time limit was reached (setting timeout_ms) or a service did not answer in time. Calling again may help.
  */
 #define PGIAM_ERROR_TIMEOUT 6
 
@@ -141,8 +145,9 @@ extern "C" {
 
 /**
  * Makes a token for host, port and user. Pass it to libpq as the password; it is valid for at most 15 minutes. Uses the
- * process-wide default client, which reads the environment and the AWS profile files at the first call. Blocks until
- * credentials are available: at most 10 seconds at the first call; later calls take microseconds.
+ * process-wide default client, which reads the environment and the AWS profile files at the first call and is shared with
+ * pgiam-libpq.h. The first call waits for credentials, later ones usually take microseconds: see Blocking above.
+ * Returns PGIAM_OK or any error except PGIAM_ERROR_WOULD_BLOCK.
  *
  * @param host    the endpoint name, as the RDS console shows it; case and one trailing dot do not matter
  * @param port    1 to 65535
@@ -166,7 +171,7 @@ void pgiam_string_free(char *string);
 
 /**
  * Makes a client from settings in two arrays that end with NULL, as for PQconnectdbParams. Reads the environment and the
- * AWS profile files once. Does not use the network.
+ * AWS profile files once; what is wrong in them is an error of the first call that needs it. Does not use the network.
  *
  *     keyword      value
  *     profile      a profile of the AWS config and credentials files; keys in the environment are then skipped
@@ -178,7 +183,9 @@ void pgiam_string_free(char *string);
  *     role_session_name
  *                  the name of that session in CloudTrail (default: pgiam- and the time)
  *
- * An unknown keyword is an error. A NULL or empty value means the default; of a repeated keyword the last counts.
+ * A NULL or empty value means the default; of a repeated keyword the last counts. Returns PGIAM_OK,
+ * PGIAM_ERROR_INVALID_CONFIGURATION for an unknown keyword or a wrong value, PGIAM_ERROR_INVALID_ARGUMENT for a NULL that
+ * is not allowed or text that is not UTF-8, or PGIAM_ERROR_INTERNAL.
  *
  * @param keywords  NULL: all defaults
  * @param values    as many as there are keywords; NULL only if keywords is NULL or empty
@@ -191,8 +198,7 @@ pgiam_status pgiam_client_new(const char *const *keywords,
                               pgiam_error **error);
 
 /**
- * Like pgiam_generate_token, but uses `client`. Blocks at most for the client's timeout_ms, and not at all while valid
- * credentials are cached.
+ * Like pgiam_generate_token, but uses `client` and its timeout_ms. Returns the same statuses.
  *
  * @param expires_at  receives the Unix time in seconds at which the server stops accepting the token for new logins:
  *                    in 15 minutes, or when the credentials expire if that is earlier; 0 on failure; may be NULL
@@ -208,8 +214,11 @@ pgiam_status pgiam_client_generate_token(pgiam_client *client,
 
 /**
  * Like pgiam_client_generate_token, but never waits: for event loops. PGIAM_ERROR_WOULD_BLOCK means that a background
- * thread fetches credentials; call again after 20 milliseconds or more. The next call reports a fetch that failed; then
- * the fetch is repeated after a pause that grows from 1 to 32 seconds.
+ * thread fetches credentials, or checks the files that static keys are from (2 seconds at most); call again after 20
+ * milliseconds or more. The next call after a fetch that failed returns its error. Then the fetch pauses, after repeated
+ * failures up to 32 seconds, and calls in that pause return PGIAM_ERROR_WOULD_BLOCK.
+ *
+ * Returns PGIAM_OK or any error.
  */
 pgiam_status pgiam_client_try_generate_token(pgiam_client *client,
                                              const char *host,
@@ -222,7 +231,10 @@ pgiam_status pgiam_client_try_generate_token(pgiam_client *client,
 
 /**
  * Reads the environment and the profile files again and fetches credentials now, for example after a login was refused
- * or after keys were changed. Blocks at most for timeout_ms. If it fails, the cached credentials stay in use.
+ * or after keys were changed. Blocks at most for timeout_ms, or 2 minutes for a credential_process that can ask a person if
+ * timeout_ms is not set. If it fails, the cached credentials stay in use.
+ *
+ * Returns PGIAM_OK or any error except PGIAM_ERROR_NO_REGION and PGIAM_ERROR_WOULD_BLOCK.
  */
 pgiam_status pgiam_client_refresh(pgiam_client *client,
                                   pgiam_error **error);

@@ -18,7 +18,7 @@ pub struct pgiam_client {
 }
 
 /// Makes a client from settings in two arrays that end with NULL, as for PQconnectdbParams. Reads the environment and the
-/// AWS profile files once. Does not use the network.
+/// AWS profile files once; what is wrong in them is an error of the first call that needs it. Does not use the network.
 ///
 ///     keyword      value
 ///     profile      a profile of the AWS config and credentials files; keys in the environment are then skipped
@@ -30,7 +30,9 @@ pub struct pgiam_client {
 ///     role_session_name
 ///                  the name of that session in CloudTrail (default: pgiam- and the time)
 ///
-/// An unknown keyword is an error. A NULL or empty value means the default; of a repeated keyword the last counts.
+/// A NULL or empty value means the default; of a repeated keyword the last counts. Returns PGIAM_OK,
+/// PGIAM_ERROR_INVALID_CONFIGURATION for an unknown keyword or a wrong value, PGIAM_ERROR_INVALID_ARGUMENT for a NULL that
+/// is not allowed or text that is not UTF-8, or PGIAM_ERROR_INTERNAL.
 ///
 /// @param keywords  NULL: all defaults
 /// @param values    as many as there are keywords; NULL only if keywords is NULL or empty
@@ -85,8 +87,7 @@ unsafe fn read_settings(keywords: *const *const c_char, values: *const *const c_
     Ok(settings)
 }
 
-/// Like pgiam_generate_token, but uses `client`. Blocks at most for the client's timeout_ms, and not at all while valid
-/// credentials are cached.
+/// Like pgiam_generate_token, but uses `client` and its timeout_ms. Returns the same statuses.
 ///
 /// @param expires_at  receives the Unix time in seconds at which the server stops accepting the token for new logins:
 ///                    in 15 minutes, or when the credentials expire if that is earlier; 0 on failure; may be NULL
@@ -113,8 +114,11 @@ pub unsafe extern "C-unwind" fn pgiam_client_generate_token(
 }
 
 /// Like pgiam_client_generate_token, but never waits: for event loops. PGIAM_ERROR_WOULD_BLOCK means that a background
-/// thread fetches credentials; call again after 20 milliseconds or more. The next call reports a fetch that failed; then
-/// the fetch is repeated after a pause that grows from 1 to 32 seconds.
+/// thread fetches credentials, or checks the files that static keys are from (2 seconds at most); call again after 20
+/// milliseconds or more. The next call after a fetch that failed returns its error. Then the fetch pauses, after repeated
+/// failures up to 32 seconds, and calls in that pause return PGIAM_ERROR_WOULD_BLOCK.
+///
+/// Returns PGIAM_OK or any error.
 ///
 /// # Safety
 ///
@@ -179,7 +183,10 @@ unsafe fn generate<'a>(
 }
 
 /// Reads the environment and the profile files again and fetches credentials now, for example after a login was refused
-/// or after keys were changed. Blocks at most for timeout_ms. If it fails, the cached credentials stay in use.
+/// or after keys were changed. Blocks at most for timeout_ms, or 2 minutes for a credential_process that can ask a person if
+/// timeout_ms is not set. If it fails, the cached credentials stay in use.
+///
+/// Returns PGIAM_OK or any error except PGIAM_ERROR_NO_REGION and PGIAM_ERROR_WOULD_BLOCK.
 ///
 /// # Safety
 ///

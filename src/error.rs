@@ -17,15 +17,15 @@ pub const PGIAM_OK: pgiam_status = 0;
 /// A host, port, region or user that no token can be made for, or NULL where a value is required. Calling again with the
 /// same arguments will fail again.
 pub const PGIAM_ERROR_INVALID_ARGUMENT: pgiam_status = 1;
-/// A setting, an environment variable or a profile file is wrong; the message names it.
+/// A setting, an environment variable or a profile file is wrong, or a keyword is unknown; the message names it.
 pub const PGIAM_ERROR_INVALID_CONFIGURATION: pgiam_status = 2;
 /// No credential source is configured; the message lists the sources that were tried.
 pub const PGIAM_ERROR_NO_CREDENTIALS: pgiam_status = 3;
-/// The endpoint name contains no region and none is configured.
+/// The endpoint name contains no region, and neither the configuration nor EC2 metadata has one.
 pub const PGIAM_ERROR_NO_REGION: pgiam_status = 4;
 /// A configured credential source refused or failed; the message names it.
 pub const PGIAM_ERROR_PROVIDER: pgiam_status = 5;
-/// The time limit was reached (setting timeout_ms). Calling again may help.
+/// The time limit was reached (setting timeout_ms) or a service did not answer in time. Calling again may help.
 pub const PGIAM_ERROR_TIMEOUT: pgiam_status = 6;
 /// The only credentials found have expired.
 pub const PGIAM_ERROR_CREDENTIALS_EXPIRED: pgiam_status = 7;

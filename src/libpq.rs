@@ -10,7 +10,7 @@ use pgiam_core::{Error, ErrorKind, Log, sys};
 use pgiam_libpq::arguments::Arguments;
 use pgiam_libpq::functions::{self, Arrays, Functions, PGconn, PQconninfoOption, Texts};
 use pgiam_libpq::plan::{self, Plan, Surroundings};
-use pgiam_libpq::tokens::{self, Wait};
+use pgiam_libpq::tokens::{TokenMaker, Wait};
 
 use crate::boundary::{guarded_status, invalid, put};
 use crate::client::would_block;
@@ -105,10 +105,13 @@ unsafe fn table(libpq: *const pgiam_libpq_functions) -> Result<Functions, Error>
 }
 
 fn decide(libpq: &Functions, given: Option<Arguments>, wait: Wait) -> Result<Plan, Error> {
+    let maker = TokenMaker::new(wait);
     let surroundings = Surroundings {
         // The environment of a set-user-id program is its caller's.
-        variable: &|name| if sys::runs_privileged() { None } else { std::env::var(name).ok() },
-        token: &|request| tokens::make(request, wait),
+        variable: &|name| if sys::runs_privileged() { None } else { plan::variable(name) },
+        home: std::env::var_os("HOME").map(Into::into),
+        home_directory: sys::home_directory,
+        token: &|request| maker.make(request),
         keeps_room: false,
     };
     let plan = plan::decide(libpq, given, &surroundings).map_err(|_| would_block())?;

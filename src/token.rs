@@ -3,25 +3,18 @@
 use std::ffi::{CString, c_char};
 use std::ptr::null_mut;
 
-use once_cell::race::OnceBox;
 use pgiam_boundary::{entry, guarded};
-use pgiam_core::{Client, Error, Settings, Token, TokenRequest};
+use pgiam_core::{Client, Error, Token, TokenRequest};
+use pgiam_libpq::tokens::default_client;
 use zeroize::Zeroize;
 
 use crate::boundary::{guarded_status, invalid, optional_text, put, text};
 use crate::error::{PGIAM_ERROR_INTERNAL, pgiam_error, pgiam_status};
 
-/// Built first and then stored by compare-and-swap: a forked child inherits no lock. If two threads build one at the
-/// same time, one of the two is dropped unused.
-static DEFAULT_CLIENT: OnceBox<Client> = OnceBox::new();
-
-pub(crate) fn default_client() -> &'static Client {
-    DEFAULT_CLIENT.get_or_init(|| Box::new(Client::new(Settings::default())))
-}
-
 /// Makes a token for host, port and user. Pass it to libpq as the password; it is valid for at most 15 minutes. Uses the
-/// process-wide default client, which reads the environment and the AWS profile files at the first call. Blocks until
-/// credentials are available: at most 10 seconds at the first call; later calls take microseconds.
+/// process-wide default client, which reads the environment and the AWS profile files at the first call and is shared with
+/// pgiam-libpq.h. The first call waits for credentials, later ones usually take microseconds: see Blocking above.
+/// Returns PGIAM_OK or any error except PGIAM_ERROR_WOULD_BLOCK.
 ///
 /// @param host    the endpoint name, as the RDS console shows it; case and one trailing dot do not matter
 /// @param port    1 to 65535

@@ -1,4 +1,5 @@
-/* Drives pgiam-libpq.h: libpq connectdb CONNINFO | params KEYWORD VALUE ... | start CONNINFO | tokens HOST ...
+/* Drives pgiam-libpq.h: libpq connectdb CONNINFO | params KEYWORD VALUE ... | start CONNINFO | both CONNINFO HOST |
+ * tokens HOST ... ; both makes a token for the host before it connects.
  * Prints "user U, sslmode M, ticks N" or the reason, and the number of files left open. tokens prints for each host
  * whether a connection to it has a token. Included twice on purpose. */
 #define _POSIX_C_SOURCE 200809L
@@ -52,7 +53,13 @@ int main(int argc, char **argv)
     int before = open_files(), ticks = 0;
     char *error = NULL;
     PGconn *connection = NULL;
-    if (strcmp(argv[1], "connectdb") == 0) {
+    if (strcmp(argv[1], "both") == 0) {
+        char *token;
+        if (pgiam_generate_token(argv[3], 5432, NULL, "app_user", &token, NULL) != PGIAM_OK)
+            return 3;
+        pgiam_string_free(token);
+        connection = pgiam_connectdb(argv[2], &error);
+    } else if (strcmp(argv[1], "connectdb") == 0) {
         connection = pgiam_connectdb(argv[2], &error);
     } else if (strcmp(argv[1], "params") == 0) {
         const char *keywords[32] = {NULL}, *values[32] = {NULL};

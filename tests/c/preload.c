@@ -1,4 +1,5 @@
 /* An unmodified libpq program, run with libpgiam_preload.so: preload MODE CONNINFO, or preload tokens HOST ... */
+#define _GNU_SOURCE
 #include <libpq-fe.h>
 #include <poll.h>
 #include <pthread.h>
@@ -211,6 +212,73 @@ static int cancel(void)
     return 0;
 }
 
+static PGconn *to_reset;
+
+static void *wait_in_ping(void *unused)
+{
+    (void)unused;
+    PQping(conninfo);
+    return NULL;
+}
+
+static void *wait_in_ping_params(void *unused)
+{
+    const char *keywords[] = {"dbname", NULL}, *values[] = {conninfo, NULL};
+    (void)unused;
+    PQpingParams(keywords, values, 1);
+    return NULL;
+}
+
+static void *wait_in_connectdb(void *unused)
+{
+    (void)unused;
+    PQconnectdb(conninfo);
+    return NULL;
+}
+
+static void *wait_in_reset(void *unused)
+{
+    (void)unused;
+    PQreset(to_reset);
+    return NULL;
+}
+
+/* Cancels a thread that waits for a server that never answers. */
+static int ends_when_cancelled(const char *what, void *(*work)(void *))
+{
+    pthread_t thread;
+    void *result = NULL;
+    struct timespec limit;
+    pthread_create(&thread, NULL, work, NULL);
+    pthread_cancel(thread);
+    clock_gettime(CLOCK_REALTIME, &limit);
+    limit.tv_sec += 20;
+    int ended = pthread_timedjoin_np(thread, &result, &limit) == 0 && result == PTHREAD_CANCELED;
+    printf("%s: %s\n", what, ended ? "cancelled" : "not cancelled");
+    fflush(stdout);
+    return ended;
+}
+
+static int cancel_waiting(void)
+{
+    int ended = ends_when_cancelled("PQping", wait_in_ping);
+    ended &= ends_when_cancelled("PQpingParams", wait_in_ping_params);
+    ended &= ends_when_cancelled("PQconnectdb", wait_in_connectdb);
+    fflush(stdout);
+    /* Threads that could not be cancelled still wait. */
+    _exit(!ended);
+}
+
+/* The server answers the first connection only. */
+static int cancel_reset(void)
+{
+    to_reset = PQconnectdb(conninfo);
+    int bad = report("connected", to_reset);
+    bad |= !ends_when_cancelled("PQreset", wait_in_reset);
+    fflush(stdout);
+    _exit(bad);
+}
+
 /* Prints "user U, sslmode M" or libpq's message. */
 static int connect_once(void)
 {
@@ -249,6 +317,10 @@ int main(int argc, char **argv)
     conninfo = argv[2];
     if (!strcmp(argv[1], "cancel"))
         return cancel();
+    if (!strcmp(argv[1], "cancel-waiting"))
+        return cancel_waiting();
+    if (!strcmp(argv[1], "cancel-reset"))
+        return cancel_reset();
     if (!strcmp(argv[1], "connect"))
         return connect_once();
     if (!strcmp(argv[1], "tokens"))

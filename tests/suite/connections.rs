@@ -1,16 +1,20 @@
 //! One table of connections, tested with the header `pgiam-libpq.h`, the preload library and, where it makes the token
 //! itself, the program `pgiam`. They share the crate `pgiam-libpq`.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Output;
 
-use aws_simulator::SimulatorOptions;
+use aws_simulator::{Fault, Route, Simulator, SimulatorOptions};
 use pgiam_core::token::endpoint;
 
 use crate::c_programs::abi_environment;
 use crate::libpq_header::driver;
 use crate::preload_support::c_program;
-use crate::support::{ENDPOINT, clean_command, expect_success, product, products, server, temporary_directory, texts};
+use crate::support::{
+    ENDPOINT, clean_command, expect_success, product, products, run, server, temporary_directory, texts,
+};
 
 /// Host names, and whether each is an endpoint name.
 const NAMES: &[(&str, bool)] = &[
@@ -65,7 +69,7 @@ enum Outcome {
 use Outcome::{LeftAlone, Refused, Token};
 
 struct Case {
-    /// `{place}` is the server under its endpoint's name, `{tunnel}` the same server as localhost.
+    /// `{place}` is the server under its endpoint's name, `{tunnel}` the same server as localhost, `{port}` its port.
     conninfo: &'static str,
     variables: &'static [(&'static str, &'static str)],
     outcome: Outcome,
@@ -80,6 +84,8 @@ const CASES: &[Case] = &[
     Case { conninfo: "{place} sslmode=verify-full", variables: &[("PGSSLMODE", "disable")], outcome: Token("verify-full") },
     Case { conninfo: "{place}", variables: &[("PGSSLMODE", "verify-ca")], outcome: Token("verify-ca") },
     Case { conninfo: "{place} password=rds-iam", variables: &[], outcome: Token("require") },
+    Case { conninfo: "{place} port=0{port}", variables: &[], outcome: Token("require") },
+    Case { conninfo: "{place} port=' {port} ' password=rds-iam", variables: &[], outcome: Token("require") },
     Case { conninfo: "{place}", variables: &[("PGPASSWORD", "rds-iam")], outcome: Token("require") },
     Case { conninfo: "{tunnel}", variables: &[("PGIAM_HOST", ENDPOINT)], outcome: Token("require") },
     Case { conninfo: "{tunnel} iam_host={endpoint} iam_region=eu-central-1", variables: &[("PGIAM_HOST", "wrong.example.com")], outcome: Token("require") },
@@ -98,10 +104,141 @@ const CASES: &[Case] = &[
 
 /// Runs a program on an EC2 instance.
 fn on_instance(program: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
-    let simulator = server().simulator(SimulatorOptions::default());
+    on_this_instance(&server().simulator(SimulatorOptions::default()), program, arguments, variables)
+}
+
+fn on_this_instance<S: AsRef<OsStr>>(
+    simulator: &Simulator,
+    program: &Path,
+    arguments: &[S],
+    variables: &[(&str, S)],
+) -> Output {
     let mut command = clean_command(program);
     command.args(arguments).env("AWS_EC2_METADATA_SERVICE_ENDPOINT", simulator.url()).env("HOME", "/nonexistent");
-    command.envs(variables.iter().copied()).output().unwrap()
+    command.envs(variables.iter().map(|(name, value)| (*name, value))).output().unwrap()
+}
+
+/// What a connection prints with the header and with the preload library.
+fn with_both(simulator: &Simulator, conninfo: &[u8], variables: &[(&str, &[u8])]) -> [String; 2] {
+    let (library, products) = (product("libpgiam_preload.so"), products());
+    let more = [("LD_LIBRARY_PATH", products.as_os_str()), ("LD_PRELOAD", library.as_os_str())];
+    let programs = [(driver().as_path(), "connectdb"), (c_program(), "connect")];
+    [0, 1].map(|index| {
+        let (program, mode) = programs[index];
+        let mut all: Vec<(&str, &OsStr)> =
+            variables.iter().map(|(name, value)| (*name, OsStr::from_bytes(value))).collect();
+        all.push(more[index]);
+        let arguments = [OsStr::new(mode), OsStr::from_bytes(conninfo)];
+        let (out, err) = texts(&on_this_instance(simulator, program, &arguments, &all));
+        out.replace(", ticks 0", "") + &err
+    })
+}
+
+fn private_file(path: &Path, contents: &[u8]) {
+    std::fs::write(path, contents).unwrap();
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+}
+
+/// The SCRAM verifier of the password `grüße` in Latin-1.
+const VERIFIER: &str = "
+import base64, hashlib, hmac
+salted = hashlib.pbkdf2_hmac('sha256', b'gr\\xfc\\xdfe', b'sixteen bytes ab', 4096)
+key = lambda name: hmac.new(salted, name, 'sha256').digest()
+text = lambda data: base64.b64encode(data).decode()
+stored, server = hashlib.sha256(key(b'Client Key')).digest(), key(b'Server Key')
+print(f\"SCRAM-SHA-256$4096:{text(b'sixteen bytes ab')}${text(stored)}:{text(server)}\")
+";
+
+#[test]
+fn a_password_that_is_not_utf8_logs_in_as_without_pgiam() {
+    let server = server();
+    let verifier = run("python3", ["-c", VERIFIER], None::<&str>);
+    server.as_superuser("app", &format!("create role in_latin1 login password '{}'", verifier.trim()));
+    let simulator = server.simulator(SimulatorOptions::default());
+    let place = format!("host={ENDPOINT} hostaddr=127.0.0.1 port={} dbname=app user=in_latin1", server.port);
+    let directory = temporary_directory();
+    let passfile = directory.path().join("passfile");
+    private_file(&passfile, b"*:*:*:in_latin1:gr\xfc\xdfe\n");
+    let passfile = passfile.to_str().unwrap().as_bytes();
+    let in_string = [place.as_bytes(), b" password=gr\xfc\xdfe iam_region=eu-central-1"].concat();
+    for (conninfo, variables) in [
+        (in_string.as_slice(), vec![]),
+        (place.as_bytes(), vec![("PGPASSWORD", &b"gr\xfc\xdfe"[..])]),
+        (place.as_bytes(), vec![("PGPASSFILE", passfile)]),
+    ] {
+        for out in with_both(&simulator, conninfo, &variables) {
+            assert_eq!(out, "user in_latin1, sslmode prefer\n", "{variables:?}");
+        }
+    }
+    assert!(simulator.requests().is_empty(), "no token was made");
+}
+
+#[test]
+fn a_request_for_a_token_with_a_user_that_is_not_utf8_is_not_sent() {
+    let server = server();
+    let simulator = server.simulator(SimulatorOptions::default());
+    let place = format!("host={ENDPOINT} hostaddr=127.0.0.1 port={} dbname=app user=", server.port);
+    for (user, more, variables) in [
+        (&b"caf\xe9"[..], &b" password=rds-iam"[..], vec![]),
+        (b"\xc3\xa4\xff", b" iam=on", vec![("PGPASSWORD", &b"rds-iam"[..])]),
+        (b"caf\xe9", b"", vec![]),
+    ] {
+        let [header, preload] = with_both(&simulator, &[place.as_bytes(), user, more].concat(), &variables);
+        let reason = "pgiam: no token for this connection: the value of user is not UTF-8\n";
+        assert_eq!(header, format!("refused: {reason}"));
+        assert!(preload.starts_with("libpq: ") && preload.ends_with(reason), "{preload}");
+        // libpq has no password to send.
+        assert!(preload.contains(NO_PASSWORD) || preload.contains("does not exist"), "{preload}");
+    }
+}
+
+#[test]
+fn a_password_of_the_password_file_is_used_for_hosts_whose_list_items_are_empty() {
+    let server = server();
+    let simulator = server.simulator(SimulatorOptions::default());
+    let directory = temporary_directory();
+    let passfile = directory.path().join("passfile");
+    private_file(&passfile, format!("{ENDPOINT}:*:*:*:not_granted\nlocalhost:*:*:*:not_granted\n").as_bytes());
+    let passfile = passfile.to_str().unwrap().as_bytes();
+    let port = server.port;
+    for hosts in [
+        format!("host={ENDPOINT},localhost hostaddr=127.0.0.1, port={port},"),
+        format!("host=localhost,{ENDPOINT} hostaddr=,127.0.0.1 port={port},{port} iam_host={ENDPOINT}"),
+        format!("host=localhost,{ENDPOINT} port={port}, iam_host={ENDPOINT}"),
+    ] {
+        let conninfo = format!("{hosts} user=not_granted dbname=app");
+        for out in with_both(&simulator, conninfo.as_bytes(), &[("PGPASSFILE", passfile)]) {
+            assert_eq!(out, "user not_granted, sslmode prefer\n", "{hosts}");
+        }
+    }
+    assert!(simulator.requests().is_empty(), "no token was made");
+}
+
+#[test]
+fn hosts_without_a_region_wait_for_the_metadata_once_and_other_hosts_get_their_token() {
+    let server = server();
+    let simulator = server.simulator(SimulatorOptions::default());
+    let credentials = simulator.instance_credentials();
+    simulator.inject(Route::ImdsToken, Fault::HangBeforeAnswer, 100);
+    let session = credentials.session_token.as_deref().unwrap();
+    let variables = [
+        ("AWS_ACCESS_KEY_ID", credentials.access_key_id.as_bytes()),
+        ("AWS_SECRET_ACCESS_KEY", credentials.secret_access_key.as_bytes()),
+        ("AWS_SESSION_TOKEN", session.as_bytes()),
+        ("PGIAM", b"on"),
+    ];
+    let hosts = ["db.example.com"; 6].join(",");
+    let addresses = ["127.0.0.1"; 7].join(",");
+    let conninfo = format!(
+        "host={hosts},{ENDPOINT} hostaddr={addresses} port=1,1,1,1,1,1,{} user=app_user dbname=app",
+        server.port
+    );
+    let began = std::time::Instant::now();
+    let [header, preload] = with_both(&simulator, conninfo.as_bytes(), &variables);
+    assert!(began.elapsed().as_secs() < 10, "two seconds for each of the two");
+    // The header refuses a connection that lacks one of its tokens.
+    assert!(header.starts_with("refused: pgiam: no token for db.example.com: no region: "), "{header}");
+    assert_eq!(preload, "user app_user, sslmode require\n");
 }
 
 fn check(case: &Case) {
@@ -111,6 +248,7 @@ fn check(case: &Case) {
     let root = format!(" sslrootcert={}", server.ca);
     let conninfo =
         case.conninfo.replace("{place}", &place).replace("{tunnel}", &tunnel).replace("{endpoint}", ENDPOINT);
+    let conninfo = conninfo.replace("{port}", &server.port.to_string());
     let conninfo = conninfo + if case.conninfo.contains("verify") { &root } else { "" };
     let root = [("PGSSLROOTCERT", server.ca.as_str())];
     let variables = [case.variables, &root].concat();

@@ -114,6 +114,9 @@ fn several_hosts_get_a_token_each() {
     for (hosts, ports) in [
         (format!("{SECOND_HOST},{ENDPOINT}"), format!("{refused},{port}")),
         (format!("{ENDPOINT},{SECOND_HOST}"), port.to_string()),
+        // As libpq compares it with a password file, a port is a text.
+        (format!("{SECOND_HOST},{ENDPOINT}"), format!("{refused},0{port}")),
+        (format!("{ENDPOINT},{SECOND_HOST}"), format!("' {port} '")),
     ] {
         let conninfo = format!(
             "host={hosts} hostaddr=127.0.0.1,127.0.0.1 port={ports} user=app_user dbname=app sslmode=verify-ca sslrootcert={}",
@@ -153,6 +156,29 @@ fn the_users_password_file_is_still_used_for_the_other_hosts() {
         );
         assert_eq!(drive(&["connectdb", &conninfo], &[]), "user app_user, sslmode require, ticks 0\n", "{hosts}");
     }
+}
+
+#[test]
+fn the_functions_for_tokens_and_for_connections_share_their_credentials() {
+    let server = server();
+    let simulator = server.simulator(SimulatorOptions::default());
+    let credentials = simulator.instance_credentials();
+    let directory = temporary_directory();
+    let (script, count) = (directory.path().join("process"), directory.path().join("count"));
+    let document = serde_json::json!({
+        "Version": 1, "AccessKeyId": credentials.access_key_id, "SecretAccessKey": credentials.secret_access_key,
+        "SessionToken": credentials.session_token, "Expiration": "2099-01-01T00:00:00Z",
+    });
+    std::fs::write(&script, format!("echo asked >>'{}'\necho '{document}'\n", count.display())).unwrap();
+    let config = directory.path().join("config");
+    std::fs::write(&config, format!("[default]\ncredential_process = sh {}\n", script.display())).unwrap();
+    let out = drive_on(
+        &simulator,
+        &["both", &format!("{} user=app_user", place()), ENDPOINT],
+        &[("AWS_CONFIG_FILE", config.to_str().unwrap())],
+    );
+    assert_eq!(out, "user app_user, sslmode require, ticks 0\n");
+    assert_eq!(std::fs::read_to_string(&count).unwrap(), "asked\n");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `libpgiam_preload.so` with unmodified programs, against the real server.
 
 use std::fs;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -211,10 +212,14 @@ fn every_function_that_connects_gets_a_token_and_the_options_are_those_of_the_pr
 #[test]
 fn a_nonblocking_connect_waits_for_credentials_no_longer_than_its_limit() {
     let client = Client::new(server());
+    let directory = temporary_directory();
+    let config = directory.path().join("config");
+    fs::write(&config, "[profile static]\naws_access_key_id = AKIDEXAMPLE\naws_secret_access_key = secret\n").unwrap();
     let one = client.conninfo();
     let start_with = |conninfo: &str, bound: &str| {
         let mut command = client.command(c_program());
         command.args(["start", conninfo]).env("PGIAM_START_TIMEOUT_MS", bound).env_remove("PGHOSTADDR");
+        command.env("AWS_CONFIG_FILE", &config);
         let (out, _) = texts(&command.output().unwrap());
         let milliseconds: u64 = out.split_whitespace().nth(2).and_then(|word| word.parse().ok()).expect("a number");
         (milliseconds, out)
@@ -230,6 +235,15 @@ fn a_nonblocking_connect_waits_for_credentials_no_longer_than_its_limit() {
     let (milliseconds, out) =
         start_with(&format!("host={four} hostaddr={addresses} user=app_user dbname=app sslmode=require"), "1000");
     assert!((950..3000).contains(&milliseconds), "{out}");
+    // Static keys, and hosts whose region only the instance metadata may know.
+    let unknown = ["db.example.com"; 6].join(",");
+    let addresses = ["127.0.0.1"; 6].join(",");
+    let (milliseconds, out) = start_with(
+        &format!("host={unknown} hostaddr={addresses} port=1 user=app_user iam=on iam_profile=static"),
+        "700",
+    );
+    assert!((650..3000).contains(&milliseconds), "{out}");
+    assert!(out.contains("no region") && out.contains("PGIAM_START_TIMEOUT_MS"), "{out}");
     client.simulator.clear_faults();
     assert!(start("").1.contains("connected: app_user"));
     let (_, out) = start("soon");
@@ -250,6 +264,42 @@ fn asynchronous_cancellation_ends_only_the_thread() {
     let client = Client::new(server());
     let output = client.command(c_program()).args(["cancel", ""]).output().unwrap();
     assert_eq!(expect_success("cancel", &output), "every thread was cancelled\n");
+}
+
+#[test]
+fn a_thread_that_waits_in_a_call_that_is_passed_on_can_be_cancelled() {
+    let client = Client::new(server());
+    // Connections are accepted, and nothing is answered.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let conninfo = format!("host=localhost user=u port={}", silent.local_addr().unwrap().port());
+    let output = client.command(c_program()).args(["cancel-waiting", &conninfo]).output().unwrap();
+    let expected = "PQping: cancelled\nPQpingParams: cancelled\nPQconnectdb: cancelled\n";
+    assert_eq!(expect_success("cancel-waiting", &output), expected);
+}
+
+#[test]
+fn a_thread_that_waits_in_a_reset_of_several_hosts_can_be_cancelled() {
+    let client = Client::new(server());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // It forwards one connection. Later ones are accepted by the system, and nothing is answered.
+    let forward = std::thread::spawn(move || {
+        let (near, _) = listener.accept().unwrap();
+        let far = TcpStream::connect(("127.0.0.1", server().port)).unwrap();
+        let (mut from_near, mut to_near) = (near.try_clone().unwrap(), near);
+        let (mut from_far, mut to_far) = (far.try_clone().unwrap(), far);
+        std::thread::spawn(move || std::io::copy(&mut from_far, &mut to_near));
+        std::io::copy(&mut from_near, &mut to_far).ok();
+        listener
+    });
+    let conninfo = format!(
+        "host={ENDPOINT},{ENDPOINT} hostaddr=127.0.0.1,127.0.0.1 port={port} iam_port={} user=app_user dbname=app \
+         sslmode=require",
+        server().port
+    );
+    let output = client.command(c_program()).args(["cancel-reset", &conninfo]).output().unwrap();
+    assert_eq!(expect_success("cancel-reset", &output), "connected: app_user\nPQreset: cancelled\n");
+    forward.join().unwrap();
 }
 
 #[test]

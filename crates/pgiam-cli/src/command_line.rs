@@ -56,7 +56,7 @@ impl CommandLine {
         };
         let (own, rest) = conninfo::split_own(text).map_err(Failure::usage)?;
         let mut parameters = conninfo::parse(&rest).map_err(Failure::usage)?;
-        let asks_for_token = parameters.get("password").is_some_and(|password| password == SENTINEL);
+        let asks_for_token = parameters.get("password").is_some_and(|password| password.as_str() == SENTINEL);
         if asks_for_token {
             parameters.remove("password");
         }

@@ -146,7 +146,7 @@ fn from_connection_string(text: &str) -> Result<Explicit, Failure> {
     let parameters = conninfo::parse(text).map_err(|why| Failure::usage(format!("the connection string: {why}")))?;
     Ok(parameters
         .into_iter()
-        .map(|(keyword, value)| (keyword, Given { value, source: Source::ConnectionString }))
+        .map(|(keyword, value)| (keyword, Given { value: value.to_string(), source: Source::ConnectionString }))
         .collect())
 }
 
@@ -210,7 +210,7 @@ pub(crate) fn resolve(explicit: Explicit, surroundings: &Surroundings<'_>) -> Re
         let (parameters, file) = service_file::find(&name, &files)?;
         for (keyword, value) in parameters {
             let source = Source::Service { name: name.clone(), file: file.clone() };
-            given.entry(keyword).or_insert(Given { value, source });
+            given.entry(keyword).or_insert(Given { value: value.to_string(), source });
         }
     }
     let mut take = |keyword: &str, variable: &'static str| -> Result<Option<Given>, Failure> {
@@ -269,7 +269,7 @@ fn own_settings(given: Explicit, environment: &Environment) -> Result<OwnSetting
             variables.insert(variable, value);
         }
     }
-    let parameters = given.into_iter().map(|(keyword, given)| (keyword, given.value)).collect();
+    let parameters = given.into_iter().map(|(keyword, given)| (keyword, given.value.into())).collect();
     OwnSettings::read(&parameters, |name| variables.get(name).cloned()).map_err(Failure::usage)
 }
 

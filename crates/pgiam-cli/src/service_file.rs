@@ -100,7 +100,7 @@ fn parse(contents: &[u8], service: &str) -> Result<Option<Parameters>, String> {
                 "line {number}: unknown keyword {name:?}; write KEYWORD=VALUE without spaces around '='"
             ));
         };
-        parameters.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+        parameters.entry(name.to_owned()).or_insert_with(|| value.to_owned().into());
     }
     Ok(found)
 }
@@ -124,7 +124,12 @@ mod tests {
     use super::*;
 
     fn found(contents: &str, service: &str) -> Vec<(String, String)> {
-        parse(contents.as_bytes(), service).unwrap().expect("the service").into_iter().collect()
+        parse(contents.as_bytes(), service)
+            .unwrap()
+            .expect("the service")
+            .into_iter()
+            .map(|(name, value)| (name, value.to_string()))
+            .collect()
     }
 
     fn read(files: &[(&str, &str)], path: &Path) -> io::Result<Vec<u8>> {
@@ -142,7 +147,7 @@ mod tests {
                 read: &|path| read(files, path),
             },
         )?;
-        Ok(parameters["host"].clone())
+        Ok(parameters["host"].to_string())
     }
 
     #[test]

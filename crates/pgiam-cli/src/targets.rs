@@ -60,7 +60,7 @@ pub(crate) fn add(targets: &mut Vec<Target>, connection: &Connection) -> Result<
         return Ok(());
     }
     for host in connection.hosts()? {
-        if !own.serves(host.index, &host.name) {
+        if !own.gets_token(host.index, &host.name) {
             return Err(gets_no_token(&host.name));
         }
         let target = Target {

@@ -73,16 +73,18 @@ impl TokenMaker {
 
     /// The lines of a password file. Each host is listed as given and in lower case, for programs that convert it.
     pub(crate) fn passfile(&self, set: &TokenSet) -> Result<Zeroizing<String>, Failure> {
-        let mut text = Zeroizing::new(String::with_capacity(4096 * self.targets.len()));
+        let mut text = Zeroizing::new(Vec::with_capacity(4096 * self.targets.len()));
         for (target, token) in self.targets.iter().zip(&set.tokens) {
             let lower = target.host.to_ascii_lowercase();
             for host in [Some(&target.host), Some(&lower).filter(|lower| **lower != target.host)].into_iter().flatten()
             {
-                passfile::push_line(&mut text, host, target.port, &target.user, token.as_str())
+                passfile::push_line(&mut text, host, &target.port.to_string(), &target.user, token.as_str().as_bytes())
                     .map_err(Failure::usage)?;
             }
         }
-        Ok(text)
+        String::from_utf8(std::mem::take(&mut *text))
+            .map(Zeroizing::new)
+            .map_err(|_| Failure::failed("internal error: a password file is not UTF-8"))
     }
 }
 

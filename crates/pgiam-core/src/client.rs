@@ -205,8 +205,17 @@ impl Client {
     ///
     /// Every kind but `WouldBlock`; the message names the source and what to do.
     pub fn generate_token(&self, request: &TokenRequest<'_>) -> Result<Token, Error> {
-        let waiting = || Waiting::Until(self.inner.new_deadline());
-        self.inner.token(request, waiting)?.ok_or_else(|| internal("a call that waits was not answered"))
+        self.inner.token_until(request, None)
+    }
+
+    /// Like [`Client::generate_token`], but waits until `deadline` instead of for the `timeout_ms` setting: for several
+    /// tokens that are needed together.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::generate_token`].
+    pub fn generate_token_until(&self, request: &TokenRequest<'_>, deadline: Deadline) -> Result<Token, Error> {
+        self.inner.token_until(request, Some(deadline))
     }
 
     /// Like [`Client::generate_token`], but never waits. `Ok(None)`: a fetch is running on a background thread; ask again,
@@ -333,6 +342,13 @@ impl Snapshot {
 }
 
 impl Inner {
+    /// `None`: until the `timeout_ms` setting has passed.
+    fn token_until(self: &Arc<Self>, request: &TokenRequest<'_>, deadline: Option<Deadline>) -> Result<Token, Error> {
+        let waiting = || Waiting::Until(deadline.unwrap_or_else(|| self.new_deadline()));
+        let token = self.token(request, waiting)?;
+        token.ok_or_else(|| internal("a call that waits was not answered"))
+    }
+
     /// One algorithm for callers that wait and callers that do not. `None`: a caller that does not wait has to ask again.
     fn token(
         self: &Arc<Self>,

@@ -59,6 +59,6 @@ pub use error::{Error, ErrorKind};
 pub use log::{Level, Log};
 pub use net::tls::provider as tls_provider;
 pub use region::RegionSource;
-pub use time::{Clock, Moment, parse_rfc3339, rfc3339};
+pub use time::{Clock, Deadline, Moment, parse_rfc3339, rfc3339};
 pub use token::request::TokenRequest;
 pub use token::template::{LIFETIME_SECONDS, Token};

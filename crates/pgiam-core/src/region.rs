@@ -108,27 +108,29 @@ pub(crate) fn configured(config: &Config) -> Result<Option<Region>, Error> {
 
 /// Asks the instance metadata for the region of this machine.
 pub(crate) fn from_instance_metadata(config: &Config, deadline: Deadline) -> Result<Region, Error> {
-    let none = |why: &str| {
+    let none = |kind: ErrorKind, why: &str| {
         Error::new(
-            ErrorKind::NoRegion,
+            kind,
             format!(
                 "no region: the host name has none, and none is set by argument, the region setting, AWS_REGION, \
                  AWS_DEFAULT_REGION or the profile; instance metadata: {why}; pass the region of the database"
             ),
         )
     };
-    let Some(service) = MetadataService::from_config(config)? else { return Err(none(DISABLED)) };
+    let Some(service) = MetadataService::from_config(config)? else { return Err(none(ErrorKind::NoRegion, DISABLED)) };
     let region = service.session(deadline).and_then(|session| session.region()).map_err(|error| {
-        let explained = none(error.message());
+        // A call that timed out may succeed later, so the caller gets to know that.
+        let kind = if error.kind() == ErrorKind::Timeout { ErrorKind::Timeout } else { ErrorKind::NoRegion };
+        let explained = none(kind, error.message());
         if error.is_source_unavailable() { explained.source_unavailable() } else { explained }
     })?;
-    check(&region).map_err(|_| none("the response is not a region"))?;
+    check(&region).map_err(|_| none(ErrorKind::NoRegion, "the response is not a region"))?;
     Ok(Region { name: region, source: RegionSource::InstanceMetadata })
 }
 
 /// Adds to the failure to find a region what to pass for this kind of endpoint.
 pub(crate) fn explain_failure(error: Error, host: &str, kind: EndpointKind<'_>) -> Error {
-    if kind != EndpointKind::RdsGlobal || error.kind() != ErrorKind::NoRegion {
+    if kind != EndpointKind::RdsGlobal || !matches!(error.kind(), ErrorKind::NoRegion | ErrorKind::Timeout) {
         return error;
     }
     error.context(&format!(

@@ -297,38 +297,61 @@ pub fn rfc3339(unix_seconds: i64) -> String {
 
 /// The moment by which a fetch must end. It covers connecting, retries and reading.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Deadline(Instant);
+pub struct Deadline {
+    end: Instant,
+    /// Not moved for a program that asks a person.
+    firm: bool,
+}
 
 impl Deadline {
-    pub(crate) fn after(duration: Duration) -> Self {
+    /// A deadline after `duration`. A program that asks a person may take longer.
+    #[must_use]
+    pub fn after(duration: Duration) -> Self {
         let now = Instant::now();
-        Self(now.checked_add(duration).unwrap_or(now + Duration::from_secs(86_400)))
+        Self { end: now.checked_add(duration).unwrap_or(now + Duration::from_secs(86_400)), firm: false }
+    }
+
+    /// The same deadline, also for a program that asks a person.
+    #[must_use]
+    pub fn firm(self) -> Self {
+        Self { firm: true, ..self }
     }
 
     /// This deadline or `duration` from now, whichever comes first.
     pub(crate) fn at_most(self, duration: Duration) -> Self {
-        Self(self.0.min(Self::after(duration).0))
+        Self { end: self.end.min(Self::after(duration).end), ..self }
     }
 
-    /// This deadline or `duration` from now, whichever comes last.
+    /// This deadline or `duration` from now, whichever comes last, unless it is firm.
     pub(crate) fn at_least(self, duration: Duration) -> Self {
-        Self(self.0.max(Self::after(duration).0))
+        if self.firm { self } else { Self { end: self.end.max(Self::after(duration).end), ..self } }
     }
 
-    /// This deadline, moved by `duration`.
+    /// This deadline, moved by `duration`, unless it is firm.
     pub(crate) fn later(self, duration: Duration) -> Self {
-        Self(self.0.checked_add(duration).unwrap_or(self.0))
+        let duration = if self.firm { Duration::ZERO } else { duration };
+        Self { end: self.end.checked_add(duration).unwrap_or(self.end), ..self }
     }
 
     /// The time left; `None` once the deadline has passed.
     pub(crate) fn remaining(self) -> Option<Duration> {
-        self.0.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+        self.end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_deadline_that_is_not_firm_is_moved_for_a_person() {
+        let long = Duration::from_secs(3600);
+        for (deadline, moved) in [(Deadline::after(long), true), (Deadline::after(long).firm(), false)] {
+            for later in [deadline.later(long), deadline.at_least(2 * long), deadline.at_most(9 * long).later(long)] {
+                assert_eq!(later.remaining().unwrap() > long, moved);
+            }
+        }
+    }
 
     #[test]
     fn the_date_of_an_http_response_is_read() {

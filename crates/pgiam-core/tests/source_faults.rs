@@ -201,7 +201,6 @@ fn judge(
         Outcome::Refused(kind) => (*kind, 1..=1),
         Outcome::Failed(kind) => (*kind, remote.tries..=remote.tries),
         // Retried only before the deadline.
-        Outcome::TimedOut if remote.route == Route::ImdsRegion => (ErrorKind::NoRegion, 1..=2),
         _ => (Timeout, 1..=2),
     };
     // After a 401 the session token of IMDS is fetched again, and the request is repeated.

@@ -1,7 +1,6 @@
 //! The keywords and values of one connection, whichever function the program called, as `PQconnectdbParams` takes them.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
 
 use zeroize::Zeroizing;
@@ -12,8 +11,8 @@ use crate::keywords;
 /// A keyword and its value. libpq ignores a value that is absent or empty.
 type Pair = (CString, Option<Zeroizing<CString>>);
 
-/// Keywords and values in the program's order.
-#[derive(Clone, Debug, Default)]
+/// Keywords and values in the program's order, passwords among them.
+#[derive(Clone, Default)]
 pub struct Arguments {
     pairs: Vec<Pair>,
     /// Whether the first `dbname` may be a connection string.
@@ -36,7 +35,7 @@ impl Arguments {
             // Defaults only. As a `dbname` it would be a database name.
             return Some(Self::new([], true));
         }
-        conninfo::is_connection_string(&text.to_string_lossy()).then(|| Self::new([(c"dbname", Some(text))], true))
+        conninfo::is_connection_string(text.to_bytes()).then(|| Self::new([(c"dbname", Some(text))], true))
     }
 
     /// The connection string that libpq would expand: the first `dbname`.
@@ -45,7 +44,7 @@ impl Arguments {
             return None;
         }
         let first = self.first_dbname()?;
-        conninfo::is_connection_string(&first.to_string_lossy()).then_some(first)
+        conninfo::is_connection_string(first.to_bytes()).then_some(first)
     }
 
     fn first_dbname(&mut self) -> Option<&mut Zeroizing<CString>> {
@@ -56,8 +55,8 @@ impl Arguments {
     }
 
     fn parsed_connection_string(&mut self) -> Parameters {
-        let text = self.connection_string().and_then(|text| text.to_str().ok()).unwrap_or_default();
-        conninfo::parse(text).unwrap_or_default()
+        let text = self.connection_string().and_then(|text| Readable::new(text));
+        text.and_then(|text| conninfo::parse(text.as_str()).ok()).unwrap_or_default()
     }
 
     /// Removes pgiam's own keywords and returns them. Of a repeated one the last counts.
@@ -67,7 +66,7 @@ impl Arguments {
             && let Some((taken, rest)) = split_own(text)
         {
             own.extend(taken);
-            *text = Zeroizing::new(rest);
+            *text = rest;
         }
         // A connection string without anything else would now be read as the name of a database.
         if !own.is_empty()
@@ -81,7 +80,7 @@ impl Arguments {
             let Some(name) = keyword.to_str().ok().and_then(keywords::find_own) else { return true };
             if let Some(value) = value.as_ref().and_then(|value| value.to_str().ok()).filter(|value| !value.is_empty())
             {
-                own.insert(name.to_owned(), value.to_owned());
+                own.insert(name.to_owned(), value.to_owned().into());
             }
             false
         });
@@ -119,7 +118,7 @@ impl Arguments {
     /// The `sslmode` that the program gave, if any. The last one counts; a connection string counts where it is.
     #[must_use]
     pub fn sslmode(&mut self) -> Option<String> {
-        let in_string = self.parsed_connection_string().remove("sslmode");
+        let in_string = self.parsed_connection_string().remove("sslmode").map(|mode| mode.to_string());
         let (mut found, mut expanded) = (None, false);
         for (keyword, value) in &self.pairs {
             let Some(value) = value.as_ref().filter(|value| !value.is_empty()) else { continue };
@@ -135,9 +134,10 @@ impl Arguments {
 
     /// How many of the keywords, except `sslmode`, have the value that is compiled into libpq.
     #[must_use]
-    pub fn count_defaults(&mut self, compiled: &BTreeMap<String, String>) -> usize {
+    pub fn count_defaults(&mut self, compiled: &Parameters) -> usize {
         let is_default = |keyword: &str, value: &str| {
-            keyword != "sslmode" && compiled.get(keyword).is_some_and(|default| !default.is_empty() && default == value)
+            let default = compiled.get(keyword).map_or("", |default| default.as_str());
+            keyword != "sslmode" && !default.is_empty() && default == value
         };
         let in_string = self.parsed_connection_string();
         let in_string = in_string.iter().filter(|(keyword, value)| is_default(keyword, value)).count();
@@ -161,31 +161,81 @@ impl Arguments {
 
 /// Appends an empty password to a connection string that libpq accepts.
 fn with_empty_password(text: &[u8]) -> Zeroizing<CString> {
-    let mut changed = text.to_vec();
-    if conninfo::is_uri(&String::from_utf8_lossy(text)) {
-        changed.extend_from_slice(match text {
-            [.., b'?' | b'&'] => b"password=",
-            _ if text.contains(&b'?') => b"&password=",
-            _ => b"?password=",
-        });
-    } else {
-        // libpq drops a backslash at the end of a value; it would escape the space.
-        if text.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1 {
-            changed.pop();
-        }
-        changed.extend_from_slice(b" password=''");
+    if conninfo::is_uri(text) {
+        return joined(
+            text,
+            match text {
+                [.., b'?' | b'&'] => b"password=",
+                _ if text.contains(&b'?') => b"&password=",
+                _ => b"?password=",
+            },
+        );
     }
-    Zeroizing::new(CString::new(changed).unwrap_or_default())
+    // libpq drops a backslash at the end of a value; it would escape the space.
+    let ends_escaping = text.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1;
+    joined(&text[..text.len() - usize::from(ends_escaping)], b" password=''")
+}
+
+/// One after the other. The text is as long as the C string from the beginning: one that grows would leave a copy of a
+/// password behind.
+fn joined(first: &[u8], second: &[u8]) -> Zeroizing<CString> {
+    let mut bytes = Vec::with_capacity(first.len() + second.len() + 1);
+    bytes.extend_from_slice(first);
+    bytes.extend_from_slice(second);
+    Zeroizing::new(CString::new(bytes).unwrap_or_default())
+}
+
+/// A connection string as UTF-8. Of one in another encoding each byte is read as one character (Latin-1), because the
+/// rules depend on ASCII characters only.
+enum Readable<'a> {
+    Utf8(&'a str),
+    Latin1(Zeroizing<String>),
+}
+
+impl<'a> Readable<'a> {
+    /// `None`: a URI in another encoding. Its percent-encoded bytes could not be distinguished from the others.
+    fn new(text: &'a CStr) -> Option<Self> {
+        match text.to_str() {
+            Ok(text) => Some(Self::Utf8(text)),
+            Err(_) if conninfo::is_uri(text.to_bytes()) => None,
+            Err(_) => {
+                let mut latin1 = Zeroizing::new(String::with_capacity(2 * text.count_bytes()));
+                latin1.extend(text.to_bytes().iter().map(|byte| char::from(*byte)));
+                Some(Self::Latin1(latin1))
+            }
+        }
+    }
+
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Utf8(text) => text,
+            Self::Latin1(text) => text,
+        }
+    }
+
+    /// A text that was made from this one, in the encoding of the original.
+    fn restore(&self, text: String) -> Option<Zeroizing<CString>> {
+        match self {
+            Self::Utf8(_) => CString::new(text).ok().map(Zeroizing::new),
+            Self::Latin1(_) => {
+                let text = Zeroizing::new(text);
+                let mut bytes = Vec::with_capacity(text.chars().count() + 1);
+                bytes.extend(text.chars().filter_map(|character| u8::try_from(character).ok()));
+                CString::new(bytes).ok().map(Zeroizing::new)
+            }
+        }
+    }
 }
 
 /// pgiam's own keywords in a connection string, and the string without them. `None`: there are none, or libpq will
 /// refuse the string.
 #[must_use]
-pub fn split_own(text: &CStr) -> Option<(Parameters, CString)> {
-    let (own, rest) = conninfo::split_own(text.to_str().ok()?).ok()?;
+pub fn split_own(text: &CStr) -> Option<(Parameters, Zeroizing<CString>)> {
+    let readable = Readable::new(text)?;
+    let (own, rest) = conninfo::split_own(readable.as_str()).ok()?;
     match rest {
         Cow::Borrowed(_) => None,
-        Cow::Owned(rest) => Some((own, CString::new(rest).ok()?)),
+        Cow::Owned(rest) => Some((own, readable.restore(rest)?)),
     }
 }
 
@@ -221,7 +271,7 @@ mod tests {
             assert_eq!(described(&arguments), expected);
             assert!(arguments.expand_dbname);
             let text = arguments.connection_string().expect("a connection string").to_str().expect("UTF-8").to_owned();
-            assert_eq!(conninfo::parse(&text).expect(&text)["password"], "", "{text}");
+            assert_eq!(conninfo::parse(&text).expect(&text)["password"].as_str(), "", "{text}");
         }
     }
 
@@ -239,9 +289,19 @@ mod tests {
         let own = arguments.take_own();
         assert_eq!(
             own.into_iter().collect::<Vec<_>>(),
-            [("iam", "on"), ("iam_host", "b")].map(|(k, v)| (k.to_owned(), v.to_owned()))
+            [("iam", "on"), ("iam_host", "b")].map(|(k, v)| (k.to_owned(), v.to_owned().into()))
         );
         assert_eq!(described(&arguments), "host=h");
+    }
+
+    #[test]
+    fn pgiams_own_keywords_are_removed_from_a_string_in_another_encoding_too() {
+        let (own, rest) = split_own(c"iam=on user=caf\xe9 password='\xfc\xc3\xa4 \\'' host=h").unwrap();
+        assert_eq!(own["iam"].as_str(), "on");
+        assert_eq!(rest.as_c_str(), c"host='h' password='\xfc\xc3\xa4 \\'' user='caf\xe9'");
+        assert!(split_own(c"postgresql://caf\xe9@h/?iam=on").is_none());
+        let mut arguments = Arguments::of_conninfo(c"user=caf\xe9 sslmode=prefer").unwrap();
+        assert_eq!(arguments.sslmode().as_deref(), Some("prefer"));
     }
 
     #[test]

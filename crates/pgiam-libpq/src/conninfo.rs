@@ -12,23 +12,26 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use zeroize::Zeroizing;
+
 use crate::keywords;
 
 pub use crate::keywords::find as keyword;
 
-/// Keywords and values, each as given; an empty value counts as given.
-pub type Parameters = BTreeMap<String, String>;
+/// Keywords and values, each as given; an empty value counts as given. A value may be a password.
+pub type Parameters = BTreeMap<String, Zeroizing<String>>;
 
 /// Whether libpq reads this as a connection string where a database name is expected.
 #[must_use]
-pub fn is_connection_string(text: &str) -> bool {
-    is_uri(text) || text.contains('=')
+pub fn is_connection_string(text: impl AsRef<[u8]>) -> bool {
+    let text = text.as_ref();
+    is_uri(text) || text.contains(&b'=')
 }
 
 /// Whether it is a URI.
 #[must_use]
-pub fn is_uri(text: &str) -> bool {
-    without_uri_prefix(text).is_some()
+pub fn is_uri(text: &[u8]) -> bool {
+    URI_PREFIXES.iter().any(|prefix| text.starts_with(prefix.as_bytes()))
 }
 
 /// Parses a connection string of either kind. Of a repeated keyword the last one counts.
@@ -59,7 +62,10 @@ pub fn split_own(text: &str) -> Result<(Parameters, Cow<'_, str>), String> {
 /// Writes a string of keywords and quoted values.
 #[must_use]
 pub fn write(parameters: &Parameters) -> String {
-    let mut text = String::new();
+    // A string that grows would leave a copy of a password behind. One more byte for the NUL of a C string.
+    let escapes = |value: &str| value.bytes().filter(|byte| matches!(byte, b'\'' | b'\\')).count();
+    let length = |(name, value): (&String, &Zeroizing<String>)| name.len() + value.len() + escapes(value) + 4;
+    let mut text = String::with_capacity(parameters.iter().map(length).sum());
     for (name, value) in parameters {
         if !text.is_empty() {
             text.push(' ');
@@ -83,14 +89,17 @@ pub fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r')
 }
 
+const URI_PREFIXES: [&str; 2] = ["postgresql://", "postgres://"];
+
 fn without_uri_prefix(text: &str) -> Option<&str> {
-    text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://"))
+    URI_PREFIXES.into_iter().find_map(|prefix| text.strip_prefix(prefix))
 }
 
 /// Stores a value as `conninfo_storeval` does, including the obsolete `requiressl`. `None`: the keyword is unknown.
-fn store(parameters: &mut Parameters, name: &str, value: String) -> Option<()> {
+fn store(parameters: &mut Parameters, name: &str, value: Zeroizing<String>) -> Option<()> {
     if name == "requiressl" {
-        parameters.insert("sslmode".to_owned(), if value.starts_with('1') { "require" } else { "prefer" }.to_owned());
+        let mode = if value.starts_with('1') { "require" } else { "prefer" };
+        parameters.insert("sslmode".to_owned(), mode.to_owned().into());
     } else {
         parameters.insert(keywords::find(name)?.to_owned(), value);
     }
@@ -121,7 +130,7 @@ fn parse_keywords(text: &str) -> Result<Parameters, String> {
         let value_start = at;
         let quoted = bytes.get(at) == Some(&b'\'');
         at += usize::from(quoted);
-        let mut value = Vec::new();
+        let mut value = Zeroizing::new(Vec::with_capacity(bytes.len() - at));
         loop {
             match bytes.get(at) {
                 None if quoted => {
@@ -229,8 +238,8 @@ fn parse_uri_query(query: &str, parameters: &mut Parameters) -> Result<(), Strin
         }
         let name = decode(name).map_err(|why| format!("the name of the URI's parameter {number}: {why}"))?;
         let value = decode(value).map_err(|why| format!("the value of the URI's parameter {number}: {why}"))?;
-        if name == "ssl" && value == "true" {
-            parameters.insert("sslmode".to_owned(), "require".to_owned());
+        if name.as_str() == "ssl" && value.as_str() == "true" {
+            parameters.insert("sslmode".to_owned(), "require".to_owned().into());
         } else if store(parameters, &name, value).is_none() {
             return Err(unknown_keyword(&name, parameters, number).replace("character", "parameter"));
         }
@@ -238,10 +247,10 @@ fn parse_uri_query(query: &str, parameters: &mut Parameters) -> Result<(), Strin
     Ok(())
 }
 
-fn decode(encoded: &str) -> Result<String, String> {
+fn decode(encoded: &str) -> Result<Zeroizing<String>, String> {
     let encoded = encoded.trim_matches(|character: char| u8::try_from(character).is_ok_and(is_space));
     let mut bytes = encoded.bytes();
-    let mut decoded = Vec::with_capacity(encoded.len());
+    let mut decoded = Zeroizing::new(Vec::with_capacity(encoded.len()));
     while let Some(byte) = bytes.next() {
         if byte != b'%' {
             decoded.push(byte);
@@ -257,8 +266,11 @@ fn decode(encoded: &str) -> Result<String, String> {
     utf8(decoded)
 }
 
-fn utf8(bytes: Vec<u8>) -> Result<String, String> {
-    String::from_utf8(bytes).map_err(|_| "not valid UTF-8".into())
+fn utf8(mut bytes: Zeroizing<Vec<u8>>) -> Result<Zeroizing<String>, String> {
+    String::from_utf8(std::mem::take(&mut *bytes)).map(Zeroizing::new).map_err(|error| {
+        drop(Zeroizing::new(error.into_bytes()));
+        "not valid UTF-8".into()
+    })
 }
 
 fn spaces(bytes: &[u8]) -> usize {
@@ -286,8 +298,12 @@ mod tests {
 
     use super::*;
 
+    fn texts(parameters: Parameters) -> Vec<(String, String)> {
+        parameters.into_iter().map(|(name, value)| (name, value.to_string())).collect()
+    }
+
     fn parsed(text: &str) -> Vec<(String, String)> {
-        parse(text).unwrap().into_iter().collect()
+        texts(parse(text).unwrap())
     }
 
     fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -299,7 +315,7 @@ mod tests {
         for text in ["iam_host=e.x host=h user='it\\'s \\\\' iam=on", "postgresql://it's%20%5C@h/?iam_host=e.x&iam=on"]
         {
             let (own, rest) = split_own(text).unwrap();
-            assert_eq!(own.into_iter().collect::<Vec<_>>(), pairs(&[("iam", "on"), ("iam_host", "e.x")]));
+            assert_eq!(texts(own), pairs(&[("iam", "on"), ("iam_host", "e.x")]));
             assert_eq!(parsed(&rest), pairs(&[("host", "h"), ("user", "it's \\")]));
         }
         assert!(matches!(split_own("host=h"), Ok((own, Cow::Borrowed("host=h"))) if own.is_empty()));
@@ -570,7 +586,7 @@ mod tests {
         for (text, theirs) in strings.iter().zip(answers) {
             let ours = parse(text);
             let comparable =
-                ours.as_ref().ok().map(|ours| ours.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect());
+                ours.as_ref().ok().map(|ours| ours.iter().map(|(k, v)| (k.clone(), v.to_string())).collect());
             assert_eq!(comparable, theirs, "{text:?}: {ours:?}");
         }
     }
@@ -617,6 +633,14 @@ mod tests {
     fn keywords_newer_than_the_libpq_at_hand_are_known() {
         assert_eq!(parsed("sslnegotiation=direct"), pairs(&[("sslnegotiation", "direct")]));
         assert_eq!(parsed("postgresql://?oauth_issuer=x"), pairs(&[("oauth_issuer", "x")]));
+    }
+
+    #[test]
+    fn a_written_string_never_grew_so_that_no_copy_of_a_password_is_left() {
+        for text in ["", "host=h", "password='it\\'s \\\\ mine' user=u", "password=\u{e4}\u{20ac} sslmode=require"] {
+            let written = write(&parse(text).unwrap());
+            assert_eq!(written.capacity(), if text.is_empty() { 0 } else { written.len() + 1 }, "{text}");
+        }
     }
 
     #[test]

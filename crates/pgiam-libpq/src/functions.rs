@@ -2,14 +2,13 @@
 //! includes `pgiam-libpq.h`, by its own linker; the preload library, with what `dlsym` finds. So this crate needs no
 //! libpq itself.
 
-use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_int};
-use std::ptr::{null, null_mut};
+use std::ptr::null;
 
 use zeroize::Zeroizing;
 
 use crate::arguments::Arguments;
-use crate::plan::{Libpq, Resolved};
+use crate::plan::{ConnectionOption, Libpq, Resolved};
 
 /// libpq's connection object.
 #[repr(C)]
@@ -79,56 +78,36 @@ impl Libpq for Functions {
             if connection.is_null() {
                 return None;
             }
-            let password = Zeroizing::new(copied((self.pass)(connection)).unwrap_or_default());
+            let password = text((self.pass)(connection)).map_or_else(Vec::new, |text| text.to_bytes().to_vec());
             let refused = (self.status)(connection) == CONNECTION_BAD;
-            let (compiled, values) = self.options(connection);
+            let mut resolved = Resolved { password: Zeroizing::new(password), ..Resolved::default() };
+            self.for_each_option(connection, |option| resolved.add(&option));
             (self.finish)(connection);
             // Without a user libpq has refused the arguments before it looked for defaults.
-            (refused && values.contains_key("user")).then_some(Resolved { compiled, values, password })
+            (refused && resolved.values.contains_key("user")).then_some(resolved)
         }
     }
 }
 
-/// Values by keyword.
-pub type Values = BTreeMap<String, String>;
-
 impl Functions {
-    /// The compiled-in defaults and the values of a connection's options, without passwords.
+    /// Visits the options of a connection.
     ///
     /// # Safety
     ///
     /// `connection` belongs to this libpq.
-    #[must_use]
-    pub unsafe fn options(&self, connection: *mut PGconn) -> (Values, Values) {
-        let (mut compiled, mut values) = (Values::new(), Values::new());
+    pub unsafe fn for_each_option(&self, connection: *mut PGconn, mut visit: impl FnMut(ConnectionOption<'_>)) {
         // SAFETY: the caller's promise; libpq's array ends with a keyword that is NULL, and is read before it is freed.
         unsafe {
             let options = (self.conninfo)(connection);
-            if options.is_null() {
-                return (compiled, values);
-            }
             let mut entry = options;
-            while let Some(keyword) = copied((*entry).keyword) {
-                if keyword != "password" {
-                    values.extend(copied((*entry).val).map(|value| (keyword.clone(), value)));
-                    compiled.extend(copied((*entry).compiled).map(|value| (keyword, value)));
-                }
+            while let Some(keyword) = entry.as_ref().and_then(|entry| text(entry.keyword)) {
+                let (compiled, value) = (text((*entry).compiled), text((*entry).val));
+                visit(ConnectionOption { keyword: keyword.to_str().unwrap_or_default(), compiled, value });
                 entry = entry.add(1);
             }
             (self.conninfo_free)(options);
         }
-        (compiled, values)
     }
-}
-
-/// A copy of a text; `None` if it is NULL or not UTF-8.
-///
-/// # Safety
-///
-/// NULL, or NUL-terminated.
-unsafe fn copied(text: Text) -> Option<String> {
-    // SAFETY: not NULL, and the caller's promise.
-    if text.is_null() { None } else { unsafe { CStr::from_ptr(text) }.to_str().ok().map(str::to_owned) }
 }
 
 /// Keywords and values as the two arrays that libpq takes.
@@ -198,6 +177,3 @@ unsafe fn text<'a>(text: Text) -> Option<&'a CStr> {
     // SAFETY: not NULL, and the caller's promise.
     (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) })
 }
-
-/// No connection.
-pub const NO_CONNECTION: *mut PGconn = null_mut();

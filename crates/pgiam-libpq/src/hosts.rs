@@ -1,6 +1,9 @@
 //! The hosts of a connection, as libpq takes apart its lists `host`, `hostaddr` and `port` (`connectOptions2` of
 //! `fe-connect.c`).
 
+/// The port that libpq uses if none is given. Packages of libpq do not change it.
+pub const DEFAULT_PORT: &str = "5432";
+
 /// One host of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -19,6 +22,12 @@ impl Target {
     #[must_use]
     pub fn name(&self) -> &str {
         if self.host.is_empty() { &self.address } else { &self.host }
+    }
+
+    /// The port's text as libpq compares it with a password file: as given, be it `05432` or ` 5432`.
+    #[must_use]
+    pub fn port_text(&self) -> &str {
+        if self.port.is_empty() { DEFAULT_PORT } else { &self.port }
     }
 }
 
@@ -44,7 +53,8 @@ pub fn targets(host: &str, hostaddr: &str, port: &str) -> Option<Vec<Target>> {
 /// A port as libpq reads it. An empty one is the default; versions differ in what they return for it.
 #[must_use]
 pub fn port_number(text: &str) -> Option<u16> {
-    if text.is_empty() { Some(5432) } else { text.trim().parse().ok().filter(|port| *port != 0) }
+    let text = if text.is_empty() { DEFAULT_PORT } else { text };
+    text.trim().parse().ok().filter(|port| *port != 0)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The keywords of connection strings: libpq's and pgiam's own.
 
+use std::ffi::CStr;
+
 /// Every keyword of libpq up to version 18.
 pub const LIBPQ: [&str; 50] = [
     "application_name",
@@ -54,8 +56,17 @@ pub const LIBPQ: [&str; 50] = [
     "user",
 ];
 
-/// pgiam's own keywords, each with its environment variable ([`crate::rules::OwnSettings`] has their meaning).
-pub const OWN: [(&str, &str); 6] = [
+macro_rules! own {
+    ($(($keyword:literal, $variable:literal),)*) => {
+        /// pgiam's own keywords, each with its environment variable ([`crate::rules::OwnSettings`] has their meaning).
+        pub const OWN: [(&str, &str); 6] = [$(($keyword, $variable),)*];
+
+        /// The keywords of [`OWN`] as C strings.
+        pub const OWN_C: [&CStr; OWN.len()] = [$(c_string(concat!($keyword, "\0"))),*];
+    };
+}
+
+own![
     ("iam", "PGIAM"),
     ("iam_host", "PGIAM_HOST"),
     ("iam_port", "PGIAM_PORT"),
@@ -63,6 +74,13 @@ pub const OWN: [(&str, &str); 6] = [
     ("iam_profile", "PGIAM_PROFILE"),
     ("iam_hosts", "PGIAM_HOSTS"),
 ];
+
+const fn c_string(with_nul: &'static str) -> &'static CStr {
+    match CStr::from_bytes_with_nul(with_nul.as_bytes()) {
+        Ok(text) => text,
+        Err(_) => c"",
+    }
+}
 
 /// The known keyword of this name: libpq's or pgiam's own.
 #[must_use]

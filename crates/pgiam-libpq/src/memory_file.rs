@@ -18,9 +18,9 @@ use crate::passfile;
 const ROOM: usize = 4096;
 
 /// The lines to write.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Lines {
-    text: Zeroizing<String>,
+    text: Zeroizing<Vec<u8>>,
 }
 
 impl Lines {
@@ -35,23 +35,20 @@ impl Lines {
     /// # Errors
     ///
     /// A host or user that no line can contain.
-    pub fn push(&mut self, host: &str, port: u16, user: &str, password: &str, room: bool) -> Result<usize, String> {
-        let more = if room { ROOM } else { 0 };
-        // A string that grows would leave a copy of the token behind.
-        let needed = 2 * (host.len() + user.len() + password.len()) + more + 32;
-        if self.text.capacity() - self.text.len() < needed {
-            let mut larger = Zeroizing::new(String::with_capacity(2 * self.text.len() + needed));
-            larger.push_str(&self.text);
-            self.text = larger;
-        }
+    pub fn push(&mut self, host: &str, port: &str, user: &str, password: &[u8], room: bool) -> Result<usize, String> {
         passfile::push_line(&mut self.text, host, port, user, password)?;
-        if room {
-            self.text.pop();
-            self.text.push(':');
-            self.text.extend(std::iter::repeat_n('-', ROOM));
-            self.text.push('\n');
+        if !room {
+            return Ok(password.len());
         }
-        Ok(password.len() + more)
+        // A vector that grows by itself would leave a copy of the password behind.
+        let length = self.text.len();
+        let mut longer = Zeroizing::new(Vec::with_capacity(length + ROOM + 1));
+        longer.extend_from_slice(&self.text[..length - 1]);
+        longer.push(b':');
+        longer.resize(length + ROOM, b'-');
+        longer.push(b'\n');
+        self.text = longer;
+        Ok(password.len() + ROOM)
     }
 }
 
@@ -76,7 +73,7 @@ impl MemoryFile {
         let mut file = unsafe { File::from_raw_fd(descriptor) };
         // libpq refuses a file that others could read.
         file.set_permissions(Permissions::from_mode(0o600)).ok()?;
-        file.write_all(lines.text.as_bytes()).ok()?;
+        file.write_all(&lines.text).ok()?;
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         File::open(&path).ok()?;
         Some(Self { _file: file, path: CString::new(path).ok()? })
@@ -90,8 +87,8 @@ mod tests {
     #[test]
     fn the_file_has_its_lines_for_its_owner_alone_until_it_is_dropped() {
         let mut lines = Lines::default();
-        assert_eq!(lines.push("h", 1, "u", "a:b", false), Ok(3));
-        assert_eq!(lines.push("h", 2, "u", "c", true), Ok(1 + ROOM));
+        assert_eq!(lines.push("h", "1", "u", b"a:b", false), Ok(3));
+        assert_eq!(lines.push("h", "2", "u", b"c", true), Ok(1 + ROOM));
         let file = MemoryFile::new(&lines).expect("Linux has memory files");
         let path = file.path.to_str().expect("a path").to_owned();
         let text = std::fs::read_to_string(&path).expect("readable");

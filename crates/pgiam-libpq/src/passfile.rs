@@ -6,45 +6,56 @@
 
 use zeroize::Zeroizing;
 
-/// Adds a line for every database of one host, port and user.
+/// Adds a line for every database of one host, port and user. `port` is the text that libpq compares.
 ///
 /// # Errors
 ///
 /// A field that no line can contain.
-pub fn push_line(file: &mut Zeroizing<String>, host: &str, port: u16, user: &str, token: &str) -> Result<(), String> {
+pub fn push_line(
+    file: &mut Zeroizing<Vec<u8>>,
+    host: &str,
+    port: &str,
+    user: &str,
+    password: &[u8],
+) -> Result<(), String> {
     for (what, field) in [("host", host), ("user", user)] {
         if field.contains(['\n', '\r', '\0']) {
             return Err(format!("the {what} has a line feed, which a password file cannot hold"));
         }
     }
-    // A string that grows would leave a copy of the token behind.
-    file.reserve(2 * (host.len() + user.len() + token.len()) + 16);
+    // A vector that grows by itself would leave a copy of the password behind.
+    let needed = 2 * (host.len() + user.len() + password.len()) + port.len() + 16;
+    if file.capacity() - file.len() < needed {
+        let mut larger = Zeroizing::new(Vec::with_capacity(2 * file.len() + needed));
+        larger.extend_from_slice(file);
+        *file = larger;
+    }
     push_field(file, host);
-    file.push(':');
-    file.push_str(&port.to_string());
-    file.push_str(":*:");
+    file.push(b':');
+    file.extend_from_slice(port.as_bytes());
+    file.extend_from_slice(b":*:");
     push_field(file, user);
-    file.push(':');
-    push_escaped(file, token);
-    file.push('\n');
+    file.push(b':');
+    push_escaped(file, password);
+    file.push(b'\n');
     Ok(())
 }
 
 /// A field other than the password: a lone `*` would match anything.
-fn push_field(file: &mut Zeroizing<String>, field: &str) {
+fn push_field(file: &mut Vec<u8>, field: &str) {
     if field == "*" {
-        file.push_str("\\*");
+        file.extend_from_slice(b"\\*");
     } else {
-        push_escaped(file, field);
+        push_escaped(file, field.as_bytes());
     }
 }
 
-fn push_escaped(file: &mut Zeroizing<String>, text: &str) {
-    for character in text.chars() {
-        if matches!(character, ':' | '\\') {
-            file.push('\\');
+fn push_escaped(file: &mut Vec<u8>, text: &[u8]) {
+    for byte in text {
+        if matches!(byte, b':' | b'\\') {
+            file.push(b'\\');
         }
-        file.push(character);
+        file.push(*byte);
     }
 }
 
@@ -54,10 +65,10 @@ mod tests {
 
     #[test]
     fn separators_are_escaped_in_every_field() {
-        let mut file = Zeroizing::new(String::new());
-        push_line(&mut file, "h", 5432, "a:b\\c", "h:5432/?Action=connect").unwrap();
-        push_line(&mut file, "h", 1, "*", "t").unwrap();
-        assert_eq!(file.as_str(), "h:5432:*:a\\:b\\\\c:h\\:5432/?Action=connect\nh:1:*:\\*:t\n");
-        assert!(push_line(&mut file, "h", 1, "a\nb", "t").is_err());
+        let mut file = Zeroizing::default();
+        push_line(&mut file, "h", "05432", "a:b\\c", b"h:5432/?Action=connect").unwrap();
+        push_line(&mut file, "h", "1", "*", b"t\xe4").unwrap();
+        assert_eq!(file.as_slice(), b"h:05432:*:a\\:b\\\\c:h\\:5432/?Action=connect\nh:1:*:\\*:t\xe4\n");
+        assert!(push_line(&mut file, "h", "1", "a\nb", b"t").is_err());
     }
 }

@@ -18,6 +18,7 @@
 use pgiam_core::token::endpoint;
 
 use crate::conninfo::Parameters;
+use crate::hosts::port_number;
 pub use crate::keywords::OWN as KEYWORDS;
 
 /// A password that asks for a token, for programs that insist on a password.
@@ -74,7 +75,7 @@ impl OwnSettings {
         let get = |keyword: &'static str| -> Option<(String, &'static str)> {
             let (_, name) = KEYWORDS.into_iter().find(|(known, _)| *known == keyword)?;
             match parameters.get(keyword).filter(|value| !value.is_empty()) {
-                Some(value) => Some((value.clone(), keyword)),
+                Some(value) => Some((value.to_string(), keyword)),
                 None => variable(name).filter(|value| !value.is_empty()).map(|value| (value, name)),
             }
         };
@@ -125,12 +126,6 @@ impl OwnSettings {
         }
     }
 
-    /// The former name of [`OwnSettings::gets_token`].
-    #[must_use]
-    pub fn serves(&self, index: usize, host: &str) -> bool {
-        self.gets_token(index, host)
-    }
-
     /// What the token for the connection's host number `index` is signed for.
     #[must_use]
     pub fn endpoint(&self, index: usize, host: &str, port: u16) -> Endpoint {
@@ -145,10 +140,6 @@ impl OwnSettings {
 fn item(list: &[String], index: usize) -> Option<&str> {
     let item = if list.len() == 1 { list.first() } else { list.get(index) };
     item.map(String::as_str).filter(|item| !item.is_empty())
-}
-
-fn port_number(text: &str) -> Option<u16> {
-    text.parse().ok().filter(|port| *port != 0)
 }
 
 /// Whether a name matches a pattern, ignoring case; `*` matches any sequence of characters, including none.
@@ -177,14 +168,19 @@ pub fn is_socket(host: &str) -> bool {
 /// Whether a password is replaced by a fresh token: it asks for one, or it is a token, which may be an old one that the
 /// program copied from another connection.
 #[must_use]
-pub fn is_replaceable(password: &str) -> bool {
-    password == SENTINEL || is_token(password)
+pub fn is_replaceable(password: impl AsRef<[u8]>) -> bool {
+    let password = password.as_ref();
+    password == SENTINEL.as_bytes() || is_token(password)
 }
 
 /// `HOST:PORT/?Action=connect&…` for RDS, `HOST/?Action=DbConnect…` for Aurora DSQL.
 #[must_use]
-pub fn is_token(password: &str) -> bool {
-    let Some((host, query)) = password.split_once("/?") else { return false };
+pub fn is_token(password: impl AsRef<[u8]>) -> bool {
+    str::from_utf8(password.as_ref()).is_ok_and(is_token_text)
+}
+
+fn is_token_text(text: &str) -> bool {
+    let Some((host, query)) = text.split_once("/?") else { return false };
     let actions = ["Action=connect&", "Action=DbConnect&", "Action=DbConnectAdmin&"];
     host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':'))
         && actions.iter().any(|action| query.starts_with(action))

@@ -10,9 +10,11 @@ use std::ptr::{null, null_mut};
 use pgiam_boundary::{entry, guarded};
 use pgiam_core::{Log, sys};
 use pgiam_libpq::arguments::{self, Arguments};
+use pgiam_libpq::conninfo::Parameters;
 use pgiam_libpq::functions::{self, Arrays, PGconn, PQconninfoOption, Text, Texts};
 use pgiam_libpq::plan::{self, Plan, Surroundings};
-use pgiam_libpq::tokens::{self, Wait};
+use pgiam_libpq::tokens::{TokenMaker, Wait};
+use zeroize::Zeroizing;
 
 use crate::libpq::{Libpq, Of, OfLogin, OfParams, OfText, PingParams, PingText};
 use crate::options;
@@ -57,9 +59,12 @@ fn decide(libpq: &Libpq, arguments: Option<Arguments>, wait: Wait) -> Plan {
     // The environment of a set-user-id program is its caller's.
     let arguments = arguments.filter(|_| !sys::runs_privileged());
     let Some(functions) = libpq.functions() else { return Plan::default() };
+    let maker = TokenMaker::new(wait);
     let surroundings = Surroundings {
-        variable: &|name| std::env::var(name).ok(),
-        token: &|request| tokens::make(request, wait),
+        variable: &plan::variable,
+        home: std::env::var_os("HOME").map(Into::into),
+        home_directory: sys::home_directory,
+        token: &|request| maker.make(request),
         keeps_room: true,
     };
     let plan = plan::decide(&functions, arguments, &surroundings).unwrap_or_default();
@@ -240,6 +245,31 @@ unsafe fn renewed<T>(name: &CStr, connection: *mut PGconn, wait: Wait, renew: Re
     })
 }
 
+/// How a connection is reset. Plain values, as [`entry`] requires.
+#[derive(Clone, Copy)]
+enum Reset {
+    /// There is no libpq.
+    Nothing,
+    /// By libpq's `PQreset`.
+    Call(Of<()>),
+    /// Step by step. Each of several hosts gets its new token when libpq has moved on to it, which can be seen only
+    /// between two steps.
+    Poll(Polling),
+}
+
+/// libpq's functions for a reset in steps.
+#[derive(Clone, Copy)]
+struct Polling {
+    start: Of<c_int>,
+    socket: Of<c_int>,
+    step: Of<c_int>,
+}
+
+unsafe extern "C-unwind" {
+    // Not the libc crate's, whose declaration forbids that a cancelled thread is unwound through it.
+    fn poll(descriptors: *mut libc::pollfd, count: libc::nfds_t, timeout: c_int) -> c_int;
+}
+
 /// Resets the communication channel to the server.
 ///
 /// # Safety
@@ -247,56 +277,82 @@ unsafe fn renewed<T>(name: &CStr, connection: *mut PGconn, wait: Wait, renew: Re
 /// As libpq's.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C-unwind" fn PQreset(connection: *mut PGconn) {
-    // SAFETY: as in PQconnectdb.
-    if entry(false, || unsafe { reset_by_polling(connection) }) {
-        return;
-    }
-    // SAFETY: as in PQconnectdb.
-    if let Some(real) = unsafe { renewed::<()>(c"PQreset", connection, Wait::Blocking, Renew::Reset) } {
-        // SAFETY: as in PQconnectdb.
-        unsafe { real(connection) };
+    // SAFETY: as in PQconnectdb, here and below.
+    match unsafe { reset_of(connection) } {
+        Reset::Nothing => {}
+        // SAFETY: as above.
+        Reset::Call(real) => unsafe { real(connection) },
+        // SAFETY: as above.
+        Reset::Poll(functions) => unsafe { reset_by_polling(connection, functions) },
     }
 }
 
-/// A reset that may try one host after the other: each gets its new token when libpq has moved on to it, which can be
-/// seen only between two steps. `false`: nothing was done, because the connection has one host, or a time limit, which
-/// only libpq itself can keep.
+/// Renews the token of the host that libpq is at, and decides how to reset.
 ///
 /// # Safety
 ///
 /// `connection` is the caller's, and no other thread uses it.
-unsafe fn reset_by_polling(connection: *mut PGconn) -> bool {
-    if !guarded(false, || remembered::find(connection).is_some_and(|record| record.has_several_hosts())) {
-        return false;
-    }
-    let Some(libpq) = guarded(None, || Libpq::of_caller(c"PQreset")) else { return false };
+unsafe fn reset_of(connection: *mut PGconn) -> Reset {
     // SAFETY: the caller's promise, here and below.
-    if libpq.calls_itself || guarded(true, || unsafe { libpq.has_timeout(connection) }) {
-        return false;
-    }
-    // SAFETY: as above.
-    let started = unsafe { renewed::<c_int>(c"PQresetStart", connection, Wait::Blocking, Renew::Reset) };
-    // SAFETY: as above.
-    if started.is_none_or(|start| unsafe { start(connection) } == 0) {
-        return true;
-    }
-    let mut state = PGRES_POLLING_WRITING;
-    while state == PGRES_POLLING_READING || state == PGRES_POLLING_WRITING {
+    let Some(real) = (unsafe { renewed::<()>(c"PQreset", connection, Wait::Blocking, Renew::Reset) }) else {
+        return Reset::Nothing;
+    };
+    let polling = entry(None, || {
         // SAFETY: as above.
-        let descriptor = unsafe { libpq.ask::<c_int>(c"PQsocket", connection) }.unwrap_or(-1);
+        guarded(None, || unsafe { polling_of(connection) })
+    });
+    polling.map_or(Reset::Call(real), Reset::Poll)
+}
+
+/// `None`: the connection has one host, or a time limit, which only libpq itself can keep.
+///
+/// # Safety
+///
+/// `connection` is the caller's, and no other thread uses it.
+unsafe fn polling_of(connection: *mut PGconn) -> Option<Polling> {
+    remembered::find(connection).filter(|record| record.has_several_hosts())?;
+    let libpq = Libpq::of_caller(c"PQreset")?;
+    // SAFETY: the caller's promise; the functions are of these types.
+    unsafe {
+        if libpq.calls_itself || libpq.has_timeout(connection) {
+            return None;
+        }
+        Some(Polling {
+            start: libpq.function(c"PQresetStart")?,
+            socket: libpq.function(c"PQsocket")?,
+            step: libpq.function(c"PQresetPoll")?,
+        })
+    }
+}
+
+/// Has nothing to drop, so that the thread can be cancelled where libpq waits, as within libpq's `PQreset`.
+///
+/// # Safety
+///
+/// `connection` is the caller's, no other thread uses it, and the functions are its libpq's.
+unsafe fn reset_by_polling(connection: *mut PGconn, functions: Polling) {
+    // SAFETY: the caller's promise, here and below.
+    let started = unsafe { (functions.start)(connection) } != 0;
+    let mut state = if started { PGRES_POLLING_WRITING } else { PGRES_POLLING_FAILED };
+    while state == PGRES_POLLING_READING || state == PGRES_POLLING_WRITING {
         let events = if state == PGRES_POLLING_READING { libc::POLLIN } else { libc::POLLOUT };
-        let mut poll = libc::pollfd { fd: descriptor, events, revents: 0 };
-        // SAFETY: one entry that lives for the call. After an interrupted wait it is repeated.
-        unsafe { libc::poll(&raw mut poll, 1, -1) };
-        if poll.revents == 0 {
+        // SAFETY: as above.
+        let mut waits = libc::pollfd { fd: unsafe { (functions.socket)(connection) }, events, revents: 0 };
+        if waits.fd < 0 {
+            // libpq has closed it; nothing would ever happen.
+            return;
+        }
+        // SAFETY: one entry that lives for the call.
+        unsafe { poll(&raw mut waits, 1, -1) };
+        if waits.revents == 0 {
+            // Interrupted.
             continue;
         }
         // SAFETY: as above.
-        let step = unsafe { renewed::<c_int>(c"PQresetPoll", connection, Wait::Blocking, Renew::Step) };
+        unsafe { renewed::<c_int>(c"PQresetPoll", connection, Wait::Blocking, Renew::Step) };
         // SAFETY: as above.
-        state = step.map_or(PGRES_POLLING_FAILED, |step| unsafe { step(connection) });
+        state = unsafe { (functions.step)(connection) };
     }
-    true
 }
 
 const PGRES_POLLING_FAILED: c_int = 0;
@@ -459,9 +515,28 @@ pub(crate) unsafe extern "C-unwind" fn PQconninfoParse(
 /// # Safety
 ///
 /// NULL, or NUL-terminated.
-unsafe fn split_own(conninfo: Text) -> Option<(pgiam_libpq::conninfo::Parameters, CString)> {
+unsafe fn split_own(conninfo: Text) -> Option<(Parameters, Zeroizing<CString>)> {
     // SAFETY: not NULL, and the caller's promise.
     if conninfo.is_null() { None } else { arguments::split_own(unsafe { CStr::from_ptr(conninfo) }) }
+}
+
+/// What is left to do for a ping. Plain values, as [`entry`] requires.
+#[derive(Clone, Copy)]
+enum Ping<F> {
+    /// Make the program's own call.
+    Call(F),
+    /// This is the answer.
+    Answer(c_int),
+}
+
+/// Answers a ping with pgiam's own keywords: `changed` removes them and calls libpq. `None`: there are none.
+fn ping<F: Copy>(name: &CStr, changed: impl Fn(F) -> Option<c_int> + Copy) -> Ping<F> {
+    entry(Ping::Answer(PQPING_NO_ATTEMPT), || {
+        let Some(libpq) = guarded(None, || Libpq::of_caller(name)) else { return Ping::Answer(PQPING_NO_ATTEMPT) };
+        // SAFETY: the caller names the function's type.
+        let Some(real) = (unsafe { libpq.function::<F>(name) }) else { return Ping::Answer(PQPING_NO_ATTEMPT) };
+        changed(real).map_or(Ping::Call(real), Ping::Answer)
+    })
 }
 
 /// Returns whether the server is up. That needs no password; pgiam's own keywords are removed.
@@ -471,14 +546,17 @@ unsafe fn split_own(conninfo: Text) -> Option<(pgiam_libpq::conninfo::Parameters
 /// As libpq's.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C-unwind" fn PQping(conninfo: *const c_char) -> c_int {
-    entry(PQPING_NO_ATTEMPT, || {
-        let Some(libpq) = guarded(None, || Libpq::of_caller(c"PQping")) else { return PQPING_NO_ATTEMPT };
+    let answer = ping::<PingText>(c"PQping", |real| {
         // SAFETY: as in PQconnectdb.
-        let split = guarded(None, || unsafe { split_own(conninfo) });
-        let text: Text = split.as_ref().map_or(conninfo, |(_, rest)| rest.as_ptr());
+        let (_, rest) = guarded(None, || unsafe { split_own(conninfo) })?;
+        // SAFETY: as in PQconnectdb; the rest outlives the call.
+        Some(unsafe { real(rest.as_ptr()) })
+    });
+    match answer {
         // SAFETY: as in PQconnectdb.
-        unsafe { libpq.function::<PingText>(c"PQping").map_or(PQPING_NO_ATTEMPT, |real| real(text)) }
-    })
+        Ping::Call(real) => unsafe { real(conninfo) },
+        Ping::Answer(answer) => answer,
+    }
 }
 
 /// Returns whether the server is up. That needs no password; pgiam's own keywords are removed.
@@ -488,25 +566,21 @@ pub(crate) unsafe extern "C-unwind" fn PQping(conninfo: *const c_char) -> c_int 
 /// As libpq's.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C-unwind" fn PQpingParams(keywords: Texts, values: Texts, expand_dbname: c_int) -> c_int {
-    entry(PQPING_NO_ATTEMPT, || {
-        let Some(libpq) = guarded(None, || Libpq::of_caller(c"PQpingParams")) else { return PQPING_NO_ATTEMPT };
-        // SAFETY: PQpingParams is of that type.
-        let Some(real) = (unsafe { libpq.function::<PingParams>(c"PQpingParams") }) else { return PQPING_NO_ATTEMPT };
-        let without_own = guarded(None, || {
+    let answer = ping::<PingParams>(c"PQpingParams", |real| {
+        let arguments = guarded(None, || {
             // SAFETY: as in PQconnectdb.
             let mut arguments = unsafe { functions::arguments_of_arrays(keywords, values, expand_dbname != 0) }?;
             (!arguments.take_own().is_empty()).then_some(arguments)
-        });
-        match without_own {
-            Some(arguments) => {
-                let arrays = Arrays::new(&arguments.with(&[]));
-                // SAFETY: the arrays end with NULL, and their texts are those of `arguments`.
-                unsafe { real(arrays.keywords(), arrays.values(), expand_dbname) }
-            }
-            // SAFETY: as in PQconnectdb.
-            None => unsafe { real(keywords, values, expand_dbname) },
-        }
-    })
+        })?;
+        let arrays = Arrays::new(&arguments.with(&[]));
+        // SAFETY: the arrays end with NULL, and their texts are those of `arguments`.
+        Some(unsafe { real(arrays.keywords(), arrays.values(), expand_dbname) })
+    });
+    match answer {
+        // SAFETY: as in PQconnectdb.
+        Ping::Call(real) => unsafe { real(keywords, values, expand_dbname) },
+        Ping::Answer(answer) => answer,
+    }
 }
 
 /// `PQPING_NO_ATTEMPT`.

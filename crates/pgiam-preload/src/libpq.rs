@@ -176,8 +176,14 @@ impl Libpq {
     /// `connection` belongs to this libpq.
     pub(crate) unsafe fn has_timeout(&self, connection: *mut PGconn) -> bool {
         let Some(functions) = self.functions() else { return false };
+        let mut has_timeout = false;
         // SAFETY: the caller's promise.
-        let (_, values) = unsafe { functions.options(connection) };
-        values.get("connect_timeout").is_some_and(|seconds| !seconds.is_empty() && seconds != "0")
+        unsafe {
+            functions.for_each_option(connection, |option| {
+                has_timeout |= option.keyword == "connect_timeout"
+                    && option.value.is_some_and(|seconds| !matches!(seconds.to_bytes(), b"" | b"0"));
+            });
+        }
+        has_timeout
     }
 }

@@ -8,10 +8,6 @@ use pgiam_libpq::conninfo::Parameters;
 use pgiam_libpq::functions::PQconninfoOption;
 use pgiam_libpq::keywords;
 
-/// pgiam's own keywords, in the order of [`keywords::OWN`].
-const NAMES: [&CStr; keywords::OWN.len()] =
-    [c"iam", c"iam_host", c"iam_port", c"iam_region", c"iam_profile", c"iam_hosts"];
-
 /// # Safety
 ///
 /// `options` is an array of libpq's.
@@ -58,7 +54,7 @@ pub(crate) unsafe fn with(options: *mut PQconninfoOption, own: &Parameters) -> *
         let end = *grown.add(before);
         let mut at = before;
         for (keyword, value) in own {
-            let name = NAMES.into_iter().find(|name| name.to_bytes() == keyword.as_bytes());
+            let name = keywords::OWN_C.into_iter().find(|name| name.to_bytes() == keyword.as_bytes());
             let (Some(name), Ok(value)) = (name, CString::new(value.as_str())) else { continue };
             *grown.add(at) = PQconninfoOption {
                 keyword: name.as_ptr(),

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char};
 use std::ptr::null;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use pgiam_libpq::conninfo::Parameters;
@@ -17,7 +16,7 @@ use pgiam_libpq::functions::PGconn;
 use pgiam_libpq::hosts::port_number;
 use pgiam_libpq::plan::{Host, Plan, Renewal};
 use pgiam_libpq::rules;
-use pgiam_libpq::tokens::{self, NoToken, Request, Wait};
+use pgiam_libpq::tokens::{Request, TokenMaker, Unavailable, Wait};
 
 use crate::libpq::Libpq;
 
@@ -32,13 +31,13 @@ pub(crate) struct Remembered {
     /// Addresses of the passwords that were renewed since the last reset began. Two hosts may have the same name and
     /// port, but each has its own password.
     renewed: ArcSwap<Vec<usize>>,
-    /// Whether there were no credentials since the last reset began.
-    given_up: AtomicBool,
+    /// What was not found since the last reset began.
+    unavailable: ArcSwap<Unavailable>,
     /// Why there was no token.
     failure: ArcSwapOption<String>,
     /// Why no token was used, in case the login fails.
     hint: Option<String>,
-    /// Error messages that were returned. They are valid as long as the connection.
+    /// Error messages that were returned since the last reset began.
     shown: ArcSwap<Vec<Arc<CString>>>,
 }
 
@@ -52,7 +51,7 @@ impl Remembered {
             hides_passfile: plan.hides_passfile,
             passfile: plan.passfile.take(),
             renewed: ArcSwap::default(),
-            given_up: AtomicBool::new(false),
+            unavailable: ArcSwap::default(),
             failure: ArcSwapOption::new(failure.map(Arc::new)),
             hint,
             shown: ArcSwap::default(),
@@ -64,10 +63,12 @@ impl Remembered {
         self.renewal.as_ref().is_some_and(|renewal| renewal.several)
     }
 
-    /// A reset begins: every host needs a new token.
+    /// A reset begins: every host needs a new token, and libpq discards its error message.
     pub(crate) fn begin_reset(&self) {
         self.renewed.store(Arc::default());
-        self.given_up.store(false, Ordering::Relaxed);
+        self.unavailable.store(Arc::default());
+        // A program may still have a pointer to the last one.
+        self.shown.rcu(|shown| shown.last().cloned().into_iter().collect::<Vec<_>>());
     }
 
     /// Replaces the token of the host that libpq is at, once in a reset.
@@ -89,7 +90,7 @@ impl Remembered {
             Ok(old) if rules::is_token(old) => old.len(),
             _ => return,
         };
-        if self.given_up.load(Ordering::Relaxed) || self.renewed.load().contains(&(place as usize)) {
+        if self.renewed.load().contains(&(place as usize)) {
             return;
         }
         self.renewed.rcu(|renewed| [renewed.as_slice(), &[place as usize]].concat());
@@ -99,7 +100,11 @@ impl Remembered {
             region: renewal.region.as_deref(),
             profile: renewal.profile.as_deref(),
         };
-        let failure = match tokens::make(&request, wait) {
+        let mut unavailable = **self.unavailable.load();
+        if unavailable.concerns(&request) {
+            return;
+        }
+        let failure = match TokenMaker::new(wait).make(&request) {
             Ok(token) if token.len() <= at.room => {
                 // SAFETY: the place has room for `at.room` bytes and a NUL, no less than the old token, and contains one
                 // of our tokens, so it is not libpq's constant; the rest of the old token is wiped.
@@ -111,13 +116,9 @@ impl Remembered {
                 None
             }
             Ok(_) => Some("the new token is longer than libpq has room for; make a new connection".to_owned()),
-            Err(NoToken::NotYet) => Some(format!("no new token for {}: no credentials yet", at.host)),
-            Err(NoToken::Failed(why)) => Some(format!("no new token for {}: {why}", at.host)),
-            Err(NoToken::NoCredentials(why)) => {
-                self.given_up.store(true, Ordering::Relaxed);
-                Some(format!("no new token for {}: {why}", at.host))
-            }
+            Err(failed) => Some(format!("no new token for {}: {}", at.host, unavailable.note(failed))),
         };
+        self.unavailable.store(Arc::new(unavailable));
         self.failure.store(failure.map(Arc::new));
     }
 
@@ -143,7 +144,12 @@ impl Remembered {
         }
         text.extend_from_slice(format!("pgiam: {reason}\n").as_bytes());
         text.retain(|byte| *byte != 0);
-        let text = Arc::new(CString::new(text).unwrap_or_default());
+        self.show(CString::new(text).unwrap_or_default())
+    }
+
+    /// Keeps a message that is returned.
+    fn show(&self, text: CString) -> *const c_char {
+        let text = Arc::new(text);
         let shown = self.shown.rcu(|shown| {
             let mut all = shown.as_ref().clone();
             if !all.contains(&text) {
@@ -206,4 +212,23 @@ pub(crate) fn remember(connection: *mut PGconn, record: Option<Remembered>) {
         };
         Some(Arc::new(all))
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_messages_of_a_connection_that_is_reset_for_ever_do_not_pile_up() {
+        let mut plan = Plan::default();
+        plan.failure = Some("no credentials".into());
+        let record = Remembered::of_plan(&mut plan).expect("a failure is remembered");
+        for attempt in 0..1000 {
+            record.begin_reset();
+            let text = CString::new(format!("attempt {attempt}")).expect("no NUL");
+            let first = record.show(text.clone());
+            assert_eq!(first, record.show(text), "the same message has the same address");
+        }
+        assert!(record.shown.load().len() <= 2);
+    }
 }

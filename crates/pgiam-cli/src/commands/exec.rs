@@ -238,7 +238,7 @@ fn run_with_preload(
         )));
     }
     let own = &connections.own;
-    let gets_token = own.hosts().is_ok_and(|hosts| hosts.iter().any(|host| own.own.serves(host.index, &host.name)));
+    let gets_token = own.hosts().is_ok_and(|hosts| hosts.iter().any(|host| own.own.gets_token(host.index, &host.name)));
     if gets_token {
         check_password(command, surroundings)?;
         own.check_token_is_safe()?;

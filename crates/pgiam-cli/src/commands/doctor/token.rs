@@ -45,7 +45,7 @@ pub(crate) fn check(context: &Context<'_>, given: Option<&str>, report: &mut Rep
 
 fn make(context: &Context<'_>, report: &mut Report) -> Option<Zeroizing<String>> {
     let (host, own) = (&context.endpoint.host, &context.connection.own);
-    if !context.kind().is_endpoint() && !own.serves(context.host.index, host) {
+    if !context.kind().is_endpoint() && !own.gets_token(context.host.index, host) {
         report.add(Finding::unknown("token", format!("not made, because {host} is not the name of an endpoint")));
         return None;
     }

@@ -245,7 +245,7 @@ pub(crate) fn endpoint_by_certificate(session: Option<&Session>, context: &mut C
         return;
     }
     let Some(endpoint) = found.first() else {
-        if !context.connection.own.serves(context.host.index, &context.endpoint.host) {
+        if !context.connection.own.gets_token(context.host.index, &context.endpoint.host) {
             let text = "nothing names the endpoint: neither the connection nor the server's certificate";
             report.add(Finding::fail("name", "not-an-endpoint", text, name::name_the_endpoint(context)));
         }
