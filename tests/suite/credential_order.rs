@@ -413,6 +413,32 @@ fn files_are_read_as_the_aws_cli_reads_them() {
 }
 
 #[test]
+fn a_source_profiles_services_are_asked_at_the_endpoints_of_the_profile_in_use_as_in_the_aws_cli() {
+    let mut reference = Reference::start();
+    const NOBODY: &str = "http://127.0.0.1:9";
+    for (of_app, of_hub, works) in [(true, false, true), (false, true, false)] {
+        let mut machine = Machine::new();
+        let url = machine.simulator.url();
+        machine.variables.remove("AWS_ENDPOINT_URL_STS");
+        let endpoint = |right: bool| if right { url.as_str() } else { NOBODY };
+        let (hub, app, base) = (role("hub"), role("app"), machine.keys("base"));
+        machine.file(
+            ".aws/config",
+            &format!(
+                "[profile app]\nrole_arn = {app}\nsource_profile = hub\nendpoint_url = {}\n\
+                 [profile hub]\nrole_arn = {hub}\nsource_profile = base\nendpoint_url = {}\n[profile base]\n{base}",
+                endpoint(of_app),
+                endpoint(of_hub)
+            ),
+        );
+        machine.set("AWS_PROFILE", "app");
+        machine.set("AWS_MAX_ATTEMPTS", "1");
+        assert_eq!(machine.difference(&mut reference), None);
+        assert_eq!(machine.ours().is_ok(), works);
+    }
+}
+
+#[test]
 fn a_secret_without_a_key_id_is_passed_over_as_in_the_aws_cli() {
     const PAIR: &str = "aws_access_key_id = AKIDEXPECTED\naws_secret_access_key = s\n";
     const LONE: &str = "aws_secret_access_key = left over\n";

@@ -267,8 +267,7 @@ impl AwsSession {
             return Err(Error::new(ErrorKind::NoRegion, "no region; pass the region of the database"));
         }
         let deadline = Deadline::after(self.config.settings.timeout());
-        let profile = self.config.profile().ok().flatten();
-        Endpoint::new(service, &self.config, profile, &self.region, deadline)
+        Endpoint::new(service, &self.config, &self.region, deadline)
     }
 }
 

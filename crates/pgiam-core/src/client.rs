@@ -556,7 +556,6 @@ impl Inner {
         let context = Context {
             config,
             deadline,
-            now: self.clock.now(),
             token_region,
             clock: &self.clock,
             mfa_prompt: self.mfa_prompt.as_ref(),

@@ -57,7 +57,7 @@ pub(crate) fn provide(context: &Context<'_>, trail: &mut Vec<Step>) -> Result<Pr
         .map_err(|error| error.context("setting role_arn"))
         .inspect_err(|error| trail.push(Step::new(Source::Role, error.message())))?;
     trail.push(Step::used(Source::Role, &assumed));
-    accept(Provided { source: Source::Role, ..assumed }, context.now)
+    accept(Provided { source: Source::Role, ..assumed }, context.clock.now())
 }
 
 /// The error, with what a step has said already replaced by a reference to it.
@@ -73,7 +73,7 @@ fn first(context: &Context<'_>, trail: &mut Vec<Step>) -> Result<Provided, Error
         match provide(context) {
             Outcome::Provided(provided) => {
                 trail.push(Step::used(source, &provided));
-                return accept(provided, context.now);
+                return accept(provided, context.clock.now());
             }
             Outcome::NotConfigured(why) => trail.push(Step::new(source, &why)),
             Outcome::Failed(error) => {

@@ -70,7 +70,7 @@ fn renew(
     let body =
         Document::of(&[("clientId", client_id), ("grantType", "refresh_token"), ("refreshToken", refresh_token)]);
     let region = region(context, session.profile, document);
-    let endpoint = Endpoint::new(AwsService::SignIn, context.config, Some(session.profile), &region.name, deadline)?;
+    let endpoint = Endpoint::new(AwsService::SignIn, context.config, &region.name, deadline)?;
     let proof = key.proof(&format!("{}{PATH}", endpoint.url()), context.clock.now())?;
     let headers = [("content-type", "application/json"), ("dpop", proof.expose())];
     let response = endpoint

@@ -36,11 +36,10 @@ use crate::time::{Clock, Deadline};
 pub(crate) struct Context<'a> {
     pub(crate) config: &'a Config,
     pub(crate) deadline: Deadline,
-    pub(crate) now: i64,
     /// The region of the token that the credentials are for, if one was asked for: the default region of STS and other
     /// AWS services.
     pub(crate) token_region: Option<&'a str>,
-    /// The clock that `now` was read from, for a source that takes its time.
+    /// Read when the time is needed: a source may take minutes, when a person is asked.
     pub(crate) clock: &'a Clock,
     /// Asks a person for the code of an MFA device; `None` in a library.
     pub(crate) mfa_prompt: Option<&'a MfaPrompt>,
@@ -121,7 +120,6 @@ mod tests {
         let context = Context {
             config: &config,
             deadline: Deadline::after(Duration::from_secs(10)),
-            now: 0,
             token_region: None,
             clock: &Clock::fixed(0),
             mfa_prompt: None,

@@ -28,7 +28,6 @@ const KIND: Kind = Kind {
 
 /// The SSO settings of a profile, those of its session included.
 struct Session<'a> {
-    profile: &'a Profile,
     region: &'a str,
     account_id: &'a str,
     role_name: &'a str,
@@ -106,7 +105,6 @@ impl<'a> Session<'a> {
             }),
         };
         Ok(Self {
-            profile,
             region: need("sso_region")?,
             account_id: need("sso_account_id")?,
             role_name: need("sso_role_name")?,
@@ -116,7 +114,7 @@ impl<'a> Session<'a> {
     }
 
     fn endpoint(&self, context: &Context<'_>, service: AwsService, deadline: Deadline) -> Result<Endpoint, Error> {
-        Endpoint::new(service, context.config, Some(self.profile), self.region, deadline)
+        Endpoint::new(service, context.config, self.region, deadline)
     }
 
     /// A region that does not exist looks like a name that cannot be resolved.

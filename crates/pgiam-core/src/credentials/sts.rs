@@ -76,8 +76,9 @@ pub(crate) fn assume_role(
 ) -> Result<Provided, Error> {
     check(context, role)?;
     let region = region(context, role);
-    let endpoint = endpoint(context, role, &region)?;
-    let mut form = form(Action::AssumeRole, role, context.now);
+    let endpoint = endpoint(context, &region)?;
+    let now = context.clock.now();
+    let mut form = form(Action::AssumeRole, role, now, 0);
     if let Some(external_id) = role.external_id {
         push(&mut form, "ExternalId", external_id);
     }
@@ -85,8 +86,7 @@ pub(crate) fn assume_role(
         push(&mut form, "SerialNumber", device);
         push(&mut form, "TokenCode", code.expose());
     }
-    // A person may have been asked since the fetch began.
-    let signer = Signer { credentials: base, service: "sts", region: &region.name, now: context.clock.now() };
+    let signer = Signer { credentials: base, service: "sts", region: &region.name, now };
     let headers = signer.headers(&format!("{}/", endpoint.url()), &[CONTENT_TYPE], &form)?;
     let headers: Vec<(&str, &str)> =
         headers.iter().map(|(name, value)| (name.as_str(), value.expose())).chain([CONTENT_TYPE]).collect();
@@ -108,8 +108,9 @@ pub(crate) fn assume_role_with_web_identity(
     if text.is_empty() {
         return Err(invalid_configuration(format!("web identity token file {token_file} is empty")));
     }
-    let endpoint = endpoint(context, role, &region(context, role))?;
-    let mut form = form(Action::AssumeRoleWithWebIdentity, role, context.now);
+    let endpoint = endpoint(context, &region(context, role))?;
+    let now = context.clock.now();
+    let mut form = form(Action::AssumeRoleWithWebIdentity, role, now, text.len());
     push(&mut form, "WebIdentityToken", text);
     // The API reference's code for an outage of the identity provider.
     let is_outage = |response: &Response| {
@@ -160,12 +161,13 @@ fn region(context: &Context<'_>, role: &Role<'_>) -> ServiceRegion {
     })
 }
 
-fn endpoint(context: &Context<'_>, role: &Role<'_>, region: &ServiceRegion) -> Result<Endpoint, Error> {
-    Endpoint::new(AwsService::Sts, context.config, role.profile, &region.name, context.deadline)
+fn endpoint(context: &Context<'_>, region: &ServiceRegion) -> Result<Endpoint, Error> {
+    Endpoint::new(AwsService::Sts, context.config, &region.name, context.deadline)
 }
 
-fn form(action: Action, role: &Role<'_>, now: i64) -> Zeroizing<String> {
-    let mut form = Zeroizing::new(String::with_capacity(4096));
+/// `secret`: the length of a secret that is added. The form has room for it, so that it is never copied.
+fn form(action: Action, role: &Role<'_>, now: i64, secret: usize) -> Zeroizing<String> {
+    let mut form = Zeroizing::new(String::with_capacity(4096 + 3 * secret));
     form.push_str("Version=2011-06-15");
     push(&mut form, "Action", action.name());
     push(&mut form, "RoleArn", role.arn);

@@ -112,15 +112,10 @@ pub(crate) struct Endpoint {
 const ATTEMPTS: u32 = 3;
 
 impl Endpoint {
-    /// `profile` is the profile whose endpoint settings apply, `region` the region of the endpoint.
-    pub(crate) fn new(
-        service: AwsService,
-        config: &Config,
-        profile: Option<&Profile>,
-        region: &str,
-        deadline: Deadline,
-    ) -> Result<Self, Error> {
-        let url = url(service, config, profile, region)?;
+    /// The endpoint in a region. As in the AWS CLI the endpoint settings of the profile in use apply, also for a service
+    /// that another profile, its source, needs.
+    pub(crate) fn new(service: AwsService, config: &Config, region: &str, deadline: Deadline) -> Result<Self, Error> {
+        let url = url(service, config, config.profile().ok().flatten(), region)?;
         let proxy = proxy(config, &url)?;
         let needs_tls =
             http::is_https(&url) || proxy.as_ref().is_some_and(|proxy| proxy.protocol() == ProxyProtocol::Https);
@@ -356,7 +351,7 @@ mod tests {
         ] {
             let config = config(&[(name, value)]);
             let deadline = Deadline::after(std::time::Duration::from_secs(1));
-            let error = Endpoint::new(AwsService::Sts, &config, None, "eu-west-1", deadline).err().unwrap();
+            let error = Endpoint::new(AwsService::Sts, &config, "eu-west-1", deadline).err().unwrap();
             assert_eq!(error.kind(), ErrorKind::InvalidConfiguration);
             assert!(error.message().starts_with(name) && !error.message().contains("planted"), "{error}");
         }
