@@ -47,7 +47,7 @@ help:
 	@echo 'make uninstall   the same PREFIX and DESTDIR'
 	@echo 'make header      write include/pgiam.h anew from src/'
 	@echo 'Before all of them, a fresh machine needs make and Rust: https://rustup.rs, or, on Debian 12 and 13,'
-	@echo 'apt-get install rustc-web cargo-web. The rest is installed by the targets that set up.'
+	@echo 'apt-get install rustc-web cargo-web rustfmt-web rust-web-clippy. The rest is installed by the targets that set up.'
 
 build: products manual
 

@@ -7,12 +7,12 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
-use aws_simulator::{Credentials, Simulator, SimulatorOptions};
+use aws_simulator::{Credentials, KeyFormat, Route, Simulator, SimulatorOptions};
 use pgiam_core::{Client, Environment, Settings, TokenRequest};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{ENDPOINT, REGION, clean_command, python, root, temporary_directory};
+use crate::support::{ENDPOINT, REGION, clean_command, python, root, run, temporary_directory};
 
 /// A process with botocore, which answers one case at a time.
 struct Reference {
@@ -67,7 +67,9 @@ struct Machine {
 impl Machine {
     fn new() -> Self {
         let home = temporary_directory();
-        fs::create_dir_all(home.path().join(".aws/sso/cache")).unwrap();
+        for cache in [".aws/sso/cache", ".aws/login/cache"] {
+            fs::create_dir_all(home.path().join(cache)).unwrap();
+        }
         let simulator = Simulator::start(SimulatorOptions { region: REGION.into(), ..Default::default() }).unwrap();
         let mut machine = Self { home, simulator, variables: BTreeMap::new(), profile: None };
         let url = machine.simulator.url();
@@ -76,7 +78,7 @@ impl Machine {
         machine.set("AWS_REGION", REGION);
         machine.set("AWS_DEFAULT_REGION", REGION);
         machine.set("AWS_EC2_METADATA_DISABLED", "true");
-        for service in ["STS", "SSO", "SSO_OIDC"] {
+        for service in ["STS", "SSO", "SSO_OIDC", "SIGNIN"] {
             machine.set(&format!("AWS_ENDPOINT_URL_{service}"), &url);
         }
         machine
@@ -510,5 +512,67 @@ fn paths_and_unusual_files_are_read_as_the_aws_cli_reads_them() {
         machine.profile = Some("work".into());
         assert_eq!(machine.difference(&mut reference), None, "{path}");
         assert_eq!(machine.ours().is_ok(), is_read, "{path}");
+    }
+}
+
+/// The session of `aws login`; botocore needs `awscrt` for it.
+const LOGIN_SESSION: &str = "arn:aws:iam::123456789012:user/jane.doe";
+
+/// Logs in and returns the cache file. The credentials expire at this time.
+fn log_in(machine: &Machine, expires_at: &str) -> String {
+    let mut document = machine.simulator.log_in(LOGIN_SESSION, KeyFormat::Sec1);
+    document["accessToken"]["expiresAt"] = expires_at.into();
+    let name = run("sh", ["-c", &format!("printf {LOGIN_SESSION} | sha256sum | cut -d' ' -f1")], None::<&str>);
+    machine.file(&format!(".aws/login/cache/{}.json", name.trim()), &document.to_string())
+}
+
+#[test]
+fn a_login_session_has_the_place_in_the_order_that_it_has_in_the_aws_cli() {
+    const LOGIN: &str = "login_session = arn:aws:iam::123456789012:user/jane.doe\n";
+    let mut reference = Reference::start();
+    for bits in 0..8_u8 {
+        let mut machine = Machine::new();
+        log_in(&machine, "2999-01-01T00:00:00Z");
+        let mut config = format!("[profile dev]\n{LOGIN}");
+        if bits & 1 != 0 {
+            config += &format!("credential_process = {}\n", machine.process());
+        }
+        if bits & 2 != 0 {
+            config += &machine.keys("config-file");
+        }
+        if bits & 4 != 0 {
+            machine.file(".aws/credentials", &format!("[dev]\n{}", machine.keys("credentials-file")));
+        }
+        config += &format!("[profile admin]\nrole_arn = {}\nsource_profile = dev\n", role("admin"));
+        machine.file(".aws/config", &config);
+        for profile in ["dev", "admin"] {
+            machine.profile = Some(profile.into());
+            assert_eq!(machine.difference(&mut reference), None, "{profile}: {config}");
+            machine.ours().unwrap_or_else(|error| panic!("{profile}: {config}: {error}"));
+        }
+    }
+}
+
+#[test]
+fn a_login_session_is_refreshed_by_botocore_and_by_pgiam_in_turn_with_the_same_file() {
+    let mut reference = Reference::start();
+    let mut machine = Machine::new();
+    machine.file(".aws/config", &format!("[profile dev]\nlogin_session = {LOGIN_SESSION}\n"));
+    machine.profile = Some("dev".into());
+    let path = log_in(&machine, "2020-01-01T00:00:00Z");
+    for round in 0..6 {
+        let before: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        let used = if round % 2 == 0 { machine.theirs(&mut reference) } else { machine.ours() };
+        assert_eq!(used.unwrap().signer, "arn:aws:iam::123456789012:user", "round {round}");
+        assert_eq!(machine.simulator.requests_for(Route::SignInToken).len(), 1, "round {round}");
+        let mut after: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        assert_ne!(before["refreshToken"], after["refreshToken"]);
+        let names = |document: &Value| {
+            let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+            (names(document), names(&document["accessToken"]))
+        };
+        assert_eq!(names(&before), names(&after), "round {round}");
+        after["accessToken"]["expiresAt"] = "2020-01-01T00:00:00Z".into();
+        fs::write(&path, after.to_string()).unwrap();
     }
 }

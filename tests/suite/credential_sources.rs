@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use aws_simulator::{Credentials, Route, Simulator, SimulatorOptions};
+use aws_simulator::{Credentials, KeyFormat, Route, Simulator, SimulatorOptions};
 use pgiam_core::{Client, Environment, Settings, TokenRequest};
 use tempfile::TempDir;
 
@@ -24,14 +24,16 @@ impl Machine {
 
     fn with(options: SimulatorOptions) -> Self {
         let home = temporary_directory();
-        fs::create_dir_all(home.path().join(".aws/sso/cache")).unwrap();
+        for cache in [".aws/sso/cache", ".aws/login/cache"] {
+            fs::create_dir_all(home.path().join(cache)).unwrap();
+        }
         let simulator = server().simulator(SimulatorOptions { region: REGION.into(), ..options });
         let url = simulator.url();
         let mut machine = Self { home, simulator, variables: Vec::new() };
         let home = machine.home.path().to_str().unwrap().to_owned();
         machine.set("HOME", &home);
         machine.set("AWS_REGION", REGION);
-        for service in ["STS", "SSO", "SSO_OIDC"] {
+        for service in ["STS", "SSO", "SSO_OIDC", "SIGNIN"] {
             machine.set(&format!("AWS_ENDPOINT_URL_{service}"), &url);
         }
         // No instance metadata service, unless the test sets one.
@@ -151,6 +153,24 @@ fn an_sso_session_logs_in() {
     );
     machine.set("AWS_PROFILE", "dev");
     machine.logs_in();
+}
+
+#[test]
+fn a_login_session_logs_in_with_cached_and_with_refreshed_credentials() {
+    const SESSION: &str = "arn:aws:iam::123456789012:user/jane.doe";
+    for (expires_at, refreshes) in [(None, 0), (Some("2020-01-01T00:00:00Z"), 1)] {
+        let mut machine = Machine::new();
+        machine.file(".aws/config", &format!("[profile dev]\nlogin_session = {SESSION}\n"));
+        let mut document = machine.simulator.log_in(SESSION, KeyFormat::Sec1);
+        if let Some(expires_at) = expires_at {
+            document["accessToken"]["expiresAt"] = expires_at.into();
+        }
+        let name = run("sh", ["-c", &format!("printf {SESSION} | sha256sum | cut -d' ' -f1")], None::<&str>);
+        machine.file(&format!(".aws/login/cache/{}.json", name.trim()), &document.to_string());
+        machine.set("AWS_PROFILE", "dev");
+        machine.logs_in();
+        assert_eq!(machine.simulator.requests_for(Route::SignInToken).len(), refreshes);
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use aws_simulator::{Credentials, Simulator, SimulatorOptions};
+use aws_simulator::{Credentials, KeyFormat, Simulator, SimulatorOptions};
 use tempfile::TempDir;
 
 use crate::support::{clean_command, product, root, run, temporary_directory, texts};
@@ -20,7 +20,9 @@ impl Machine {
     fn new() -> Self {
         let options = SimulatorOptions { container_token: Some("pod".into()), ..Default::default() };
         let (home, simulator) = (temporary_directory(), Simulator::start(options).unwrap());
-        fs::create_dir_all(home.path().join(".aws/sso/cache")).unwrap();
+        for cache in [".aws/sso/cache", ".aws/login/cache"] {
+            fs::create_dir_all(home.path().join(cache)).unwrap();
+        }
         let url = simulator.url();
         let variables = vec![
             ("HOME", home.path().to_str().unwrap().to_owned()),
@@ -137,6 +139,14 @@ fn environment(name: &str) -> Machine {
             );
             machine.set("AWS_PROFILE", "dev");
         }
+        "login" => {
+            const SESSION: &str = "arn:aws:iam::123456789012:user/jane.doe";
+            machine.file(".aws/config", &format!("[profile dev]\nlogin_session = {SESSION}\nregion = eu-central-1\n"));
+            let name = run("sh", ["-c", &format!("printf {SESSION} | sha256sum | cut -d' ' -f1")], None::<&Path>);
+            let document = machine.simulator.log_in(SESSION, KeyFormat::Sec1);
+            machine.file(&format!(".aws/login/cache/{}.json", name.trim()), &document.to_string());
+            machine.set("AWS_PROFILE", "dev");
+        }
         "ec2" => {}
         "ecs" => {
             let url = format!("{}/v2/credentials/task", machine.simulator.url());
@@ -216,7 +226,7 @@ fn pgiam_credentials_prints_what_the_page_says_in_each_environment() {
         shown += 1;
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_eq!(shown, 11);
+    assert_eq!(shown, 12);
 }
 
 /// Replaces the address on which no process listens.

@@ -19,6 +19,7 @@ mod header;
 mod layering;
 mod libpq_header;
 mod linking;
+mod mfa;
 mod moto;
 mod preload;
 mod preload_support;

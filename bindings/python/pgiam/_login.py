@@ -8,7 +8,7 @@ import os
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, AsyncIterator, Dict, Iterator, List, Mapping, NamedTuple, Optional
 
-from ._client import Client, Token, default_client
+from ._client import Client, Token
 from ._errors import InvalidArgument
 
 
@@ -20,7 +20,10 @@ class Target(NamedTuple):
     user: str
 
     def token(self, client: Optional[Client]) -> Token:
-        return (client or default_client()).generate_token(self.host, self.port, user=self.user)
+        from . import generate_token
+
+        generate = client.generate_token if client else generate_token
+        return generate(self.host, self.port, user=self.user)
 
     async def async_token(self, client: Optional[Client]) -> Token:
         from . import async_generate_token

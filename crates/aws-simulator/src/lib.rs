@@ -55,6 +55,7 @@ pub use faults::{Fault, Times};
 pub use log::LoggedRequest;
 pub use options::{Clock, SimulatorOptions};
 pub use route::{Route, Service};
+pub use services::signin::KeyFormat;
 pub use simulator::Simulator;
 
 /// The id of the simulated account.

@@ -36,6 +36,8 @@ pub enum Route {
     SsoRoleCredentials,
     /// `POST /token` of SSO OIDC
     OidcCreateToken,
+    /// `POST /v1/token` of the sign-in service
+    SignInToken,
     /// Every request to Amazon RDS
     Rds,
     /// Every request to IAM
@@ -64,6 +66,8 @@ pub enum Service {
     Sso,
     /// SSO OIDC.
     SsoOidc,
+    /// The sign-in service behind `aws login`.
+    SignIn,
     /// Amazon RDS.
     Rds,
     /// Identity and Access Management.
@@ -93,6 +97,7 @@ impl Route {
             Self::Sts | Self::StsAssumeRole | Self::StsWebIdentity | Self::StsCallerIdentity => Service::Sts,
             Self::SsoRoleCredentials => Service::Sso,
             Self::OidcCreateToken => Service::SsoOidc,
+            Self::SignInToken => Service::SignIn,
             Self::Rds => Service::Rds,
             Self::Iam => Service::Iam,
             Self::CloudWatch => Service::CloudWatch,

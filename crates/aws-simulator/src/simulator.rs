@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
+use serde_json::Value;
+
 use crate::account::Account;
 use crate::credentials::Credentials;
 use crate::faults::{Fault, Times};
@@ -13,7 +15,8 @@ use crate::log::LoggedRequest;
 use crate::options::SimulatorOptions;
 use crate::route::Route;
 use crate::server;
-use crate::state::State;
+use crate::services::signin::KeyFormat;
+use crate::state::{Mfa, State};
 
 /// A running simulator. Threads can share it by reference; dropping it stops it.
 pub struct Simulator {
@@ -243,6 +246,21 @@ impl Simulator {
     /// The external id that AssumeRole requires; `None` for none.
     pub fn set_external_id(&self, external_id: Option<&str>) {
         self.state.settings().external_id = external_id.map(str::to_owned);
+    }
+
+    /// AssumeRole demands this MFA device and the code that it shows now, which is good for one use.
+    pub fn set_mfa(&self, serial: &str, code: &str) {
+        self.state.settings().mfa = Some(Mfa { serial: serial.to_owned(), code: Some(code.to_owned()) });
+    }
+
+    /// Logs somebody in as `aws login` does, and returns what the AWS CLI writes into its cache. `login_session` is the
+    /// ARN of the user or of the role's session; the credentials last 15 minutes.
+    ///
+    /// # Panics
+    ///
+    /// When the credentials directory cannot be written.
+    pub fn log_in(&self, login_session: &str, key: KeyFormat) -> Value {
+        self.state.sign_in.log_in(&self.state, login_session, key).expect(CANNOT_WRITE)
     }
 
     /// The one web identity token that STS accepts.

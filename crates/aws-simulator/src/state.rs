@@ -15,6 +15,7 @@ use crate::issued_tokens::{SessionTokens, SsoTokens};
 use crate::log::Log;
 use crate::options::SimulatorOptions;
 use crate::route::Route;
+use crate::services::signin::SignIn;
 use crate::sync::{Gate, lock};
 use crate::time::shifted;
 use crate::{ACCOUNT_ID, INSTANCE_ID};
@@ -37,6 +38,7 @@ pub(crate) struct State {
     pub(crate) task: EndpointCredentials,
     pub(crate) imds_tokens: SessionTokens,
     pub(crate) sso_tokens: SsoTokens,
+    pub(crate) sign_in: SignIn,
 }
 
 /// Settings that a test can change.
@@ -44,11 +46,20 @@ pub(crate) struct Settings {
     pub(crate) role: Option<String>,
     pub(crate) container_token: Option<String>,
     pub(crate) external_id: Option<String>,
+    pub(crate) mfa: Option<Mfa>,
     pub(crate) web_identity_token: String,
     pub(crate) clock_offset: i64,
     pub(crate) account: Account,
     /// Bodies that replace those of successful responses.
     pub(crate) bodies: HashMap<Route, String>,
+}
+
+/// An MFA device that AssumeRole demands.
+#[derive(Clone)]
+pub(crate) struct Mfa {
+    pub(crate) serial: String,
+    /// What it shows now; `None` when that code was used.
+    pub(crate) code: Option<String>,
 }
 
 impl State {
@@ -58,6 +69,7 @@ impl State {
                 role: options.role.clone(),
                 container_token: options.container_token.clone(),
                 external_id: options.external_id.clone(),
+                mfa: None,
                 web_identity_token: options.web_identity_token.clone(),
                 clock_offset: 0,
                 account: Account::default(),
@@ -72,6 +84,7 @@ impl State {
             task: EndpointCredentials::default(),
             imds_tokens: SessionTokens::default(),
             sso_tokens: SsoTokens::new(&options),
+            sign_in: SignIn::default(),
             options,
         })
     }

@@ -61,6 +61,12 @@ pub(crate) enum Source {
     Environment(&'static str),
 }
 
+impl Source {
+    pub(crate) fn is_environment(&self) -> bool {
+        matches!(self, Self::Environment(_))
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

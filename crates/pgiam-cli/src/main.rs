@@ -9,6 +9,7 @@
 //! * [`tokens`] and [`targets`]: which tokens a connection needs, and how they are made.
 //! * [`connection`]: where a program would connect, from its arguments ([`programs`], [`getopt_long`]), the service file
 //!   ([`service_file`]) and the environment.
+//! * [`mfa`]: the client, and the prompt for MFA codes.
 //! * [`args`]: the groups of flags that commands share.
 //! * [`written_file`], [`libpq_version`], [`output`], [`shell`], [`suggest`], [`os`], [`failure`]: utilities. `unsafe` is in [`os`]
 //!   only.
@@ -32,6 +33,7 @@ mod libpq_version;
 #[cfg(feature = "manual")]
 mod manual;
 mod memory_file;
+mod mfa;
 mod os;
 mod output;
 mod programs;

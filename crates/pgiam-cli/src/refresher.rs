@@ -16,6 +16,7 @@ use rustix::time::{
 
 use crate::failure::Failure;
 use crate::health::Health;
+use crate::mfa;
 use crate::os::{Signal, Signals};
 use crate::output::warn;
 use crate::tokens::{TokenMaker, TokenSet};
@@ -53,6 +54,7 @@ pub(crate) struct Refresher {
 impl Refresher {
     /// `tokens`: those in use now.
     pub(crate) fn new(maker: TokenMaker, every: Option<u32>, tokens: &TokenSet) -> io::Result<Self> {
+        mfa::stop_asking();
         // This clock continues while the machine sleeps, like the lifetime of the tokens.
         let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
         let done = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;

@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::args::SigningArguments;
 use crate::failure::Failure;
+use crate::mfa;
 use crate::output::warn;
 use crate::targets::Target;
 
@@ -37,7 +38,7 @@ impl TokenMaker {
         let mut clients: Vec<ProfileClient> = Vec::new();
         for Target { profile, .. } in &targets {
             if !clients.iter().any(|known| known.profile == *profile) {
-                let client = Client::new(signing.settings(profile.as_deref())?);
+                let client = mfa::client(signing.settings(profile.as_deref())?);
                 clients.push(ProfileClient { profile: profile.clone(), client });
             }
         }

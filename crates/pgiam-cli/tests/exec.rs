@@ -606,6 +606,39 @@ fn devices_fifos_and_directories_are_never_replaced() {
 }
 
 #[test]
+fn a_database_of_a_service_has_its_name_and_address_in_pgbouncers_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, services) = (directory.path().join("pgiam.ini"), directory.path().join("services"));
+    fs::write(&services, format!("[orders]\nhost={HOST}\nhostaddr=10.1.2.3\ndbname=orders\nuser=u\nsslmode=require\n"))
+        .unwrap();
+    let run = |database: &str| {
+        let mut command = pgiam(&["pgbouncer", path.to_str().unwrap(), "--once", "--database", database]);
+        printed(command.env("PGSERVICEFILE", &services).env("PGDATABASE", "other"));
+        fs::read_to_string(&path).unwrap()
+    };
+    let text = run("app=service=orders");
+    assert!(text.contains("app = host='10.1.2.3' port=5432 dbname='orders' user='u' password='"), "{text}");
+    let text = run(&format!("app=host={HOST} user=u sslmode=require"));
+    assert!(text.contains(&format!("app = host='{HOST}' port=5432 dbname='app'")), "{text}");
+}
+
+#[test]
+fn only_a_process_that_is_pgbouncer_gets_sighup() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, pid_file) = (directory.path().join("pgiam.ini"), directory.path().join("pid"));
+    let mut other = Command::new("sleep").arg("60").spawn().unwrap();
+    fs::write(&pid_file, format!("{}\n", other.id())).unwrap();
+    let database = format!("app=host={HOST} user=u dbname=app sslmode=require");
+    let mut command = pgiam(&["pgbouncer", path.to_str().unwrap(), "--once", "--database", &database, "--pid-file"]);
+    let output = command.arg(&pid_file).output().unwrap();
+    assert!(output.status.success());
+    assert!(texts(&output).1.contains(&format!("process {} in", other.id())), "{output:?}");
+    assert!(other.try_wait().unwrap().is_none(), "it still runs");
+    other.kill().unwrap();
+    other.wait().unwrap();
+}
+
+#[test]
 fn exec_reports_the_status_of_the_command_also_if_sigchld_is_ignored_at_the_start() {
     let mut command = start("--ignore-signal=CHLD", PGIAM, &["exec", "-h", HOST, "--", "sh", "-c", "exit 3"]);
     assert_eq!(command.status().unwrap().code(), Some(3));

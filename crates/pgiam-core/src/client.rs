@@ -1,6 +1,7 @@
 //! The client: settings and cached credentials in, a token out.
 
 use std::cell::Cell;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
@@ -12,8 +13,8 @@ use crate::config::Config;
 use crate::config::environment::Environment;
 use crate::config::region_name;
 use crate::config::settings::Settings;
+use crate::credentials::asking::{MfaPrompt, without_asking};
 use crate::credentials::cache::{self, CachedCredentials, Usability};
-use crate::credentials::process::without_asking;
 use crate::credentials::{Context, Provided, chain};
 use crate::error::{Error, ErrorKind, invalid_argument};
 use crate::log::{Level, Log};
@@ -42,10 +43,11 @@ pub struct Client {
 
 struct Inner {
     clock: Clock,
+    mfa_prompt: Option<MfaPrompt>,
     snapshot: ArcSwap<Snapshot>,
     /// The region of the last token for which credentials were fetched: the default region for fetches that no token is
-    /// asked of.
-    token_region: ArcSwapOption<String>,
+    /// asked of. Its source is not used: another type here would cost two kilobytes of code.
+    token_region: ArcSwapOption<Region>,
     instance_region: ArcSwapOption<Region>,
     /// Seconds that the wall clock is ahead of the monotonic one, when credentials were last fetched: a clock that was
     /// set since then is an event for the log.
@@ -127,6 +129,7 @@ pub struct ClientBuilder {
     settings: Settings,
     clock: Clock,
     environment: Option<Environment>,
+    mfa_prompt: Option<MfaPrompt>,
 }
 
 impl ClientBuilder {
@@ -151,6 +154,15 @@ impl ClientBuilder {
         self
     }
 
+    /// Asks a person for the code of an MFA device, given the device's ARN or serial number, when a profile with
+    /// `mfa_serial` is used. It is called on the thread that fetches the credentials, never by a background refresh, and
+    /// may take its time. Without it such a profile is an error.
+    #[must_use]
+    pub fn mfa_prompt(mut self, ask: impl Fn(&str) -> io::Result<String> + Send + Sync + 'static) -> Self {
+        self.mfa_prompt = Some(MfaPrompt(Arc::new(ask)));
+        self
+    }
+
     /// Reads the profile files and makes the client. An error in them is returned by the first call that needs them.
     #[must_use]
     pub fn build(self) -> Client {
@@ -160,6 +172,7 @@ impl ClientBuilder {
         Client {
             inner: Arc::new(Inner {
                 clock: self.clock,
+                mfa_prompt: self.mfa_prompt,
                 wall_clock_ahead,
                 snapshot: ArcSwap::from_pointee(Snapshot::new(Arc::new(config), None)),
                 token_region: ArcSwapOption::empty(),
@@ -216,7 +229,8 @@ impl Client {
         self.inner.token(request, || Waiting::Never)
     }
 
-    /// Queries each source in order and reports the results, without secrets. What the client has cached stays as it is.
+    /// Queries each source in order and reports the results, without secrets. What the client has cached stays as it is;
+    /// if it has no credentials yet, it uses those found.
     #[must_use]
     pub fn explain(&self) -> Explanation {
         self.explain_in_region(None)
@@ -238,10 +252,14 @@ impl Client {
         };
         let token_region = match &located {
             Ok(Some(region)) => Some(region.name.clone()),
-            _ => inner.token_region.load().as_deref().cloned(),
+            _ => inner.token_region.load().as_ref().map(|region| region.name.clone()),
         };
         let mut trail = Vec::new();
-        let outcome = inner.provide(&config, token_region.as_deref(), deadline, &mut trail);
+        let outcome = inner.provide(&config, token_region.as_deref(), deadline, &mut trail).map(|provided| {
+            let found = FoundCredentials::of(&provided);
+            inner.use_if_first(&config, provided);
+            found
+        });
         let region = located
             .and_then(|located| match located {
                 Some(region) => Ok(region),
@@ -250,7 +268,7 @@ impl Client {
             .map_err(|error| chain::without_repetition(error, &trail));
         Explanation {
             steps: trail.into_iter().map(|step| (step.source, step.said)).collect(),
-            outcome: outcome.map(FoundCredentials::from),
+            outcome,
             region: region.map(|region| (region.name, region.source)),
         }
     }
@@ -285,7 +303,7 @@ impl Client {
         loop {
             let fetch = || {
                 own = true;
-                inner.fetch_credentials(Reason::AskedFor, region.as_deref().map(String::as_str), deadline)
+                inner.fetch_credentials(Reason::AskedFor, region.as_ref().map(|region| region.name.as_str()), deadline)
             };
             let outcome = inner.credentials_flight.run(deadline, || None, fetch);
             if own || deadline.remaining().is_none() {
@@ -295,12 +313,12 @@ impl Client {
     }
 }
 
-impl From<Provided> for FoundCredentials {
-    fn from(provided: Provided) -> Self {
+impl FoundCredentials {
+    fn of(provided: &Provided) -> Self {
         Self {
             source: provided.source.name(),
-            by: provided.by,
-            identity: provided.identity,
+            by: provided.by.clone(),
+            identity: provided.identity.clone(),
             access_key_id: provided.credentials.access_key_id().to_owned(),
             expires_at: provided.credentials.expiry().map(unix_seconds),
         }
@@ -473,7 +491,7 @@ impl Inner {
             let inner = Arc::clone(self);
             let spawned = self.credentials_flight.spawn(move || {
                 let region = inner.token_region.load_full();
-                let region = region.as_deref().map(String::as_str);
+                let region = region.as_ref().map(|region| region.name.as_str());
                 without_asking(|| inner.fetch_credentials(Reason::RefreshDue, region, inner.new_deadline()))
             });
             if let Err(error) = spawned {
@@ -502,7 +520,7 @@ impl Inner {
             return Ok(Arc::clone(cached));
         }
         if let Some(region) = region {
-            self.token_region.store(Some(Arc::new(region.to_owned())));
+            self.token_region.store(Some(Arc::new(Region::new(region, RegionSource::EndpointName))));
         }
         self.log_clock_step(&config.log, now);
         config.log.debug(format_args!("fetching credentials: {}", reason.describe()));
@@ -541,6 +559,7 @@ impl Inner {
             now: self.clock.now(),
             token_region,
             clock: &self.clock,
+            mfa_prompt: self.mfa_prompt.as_ref(),
             asked: Cell::default(),
         };
         let began = Instant::now();
@@ -607,6 +626,15 @@ impl Inner {
         let config = Arc::new(config);
         self.snapshot.rcu(|old| Snapshot::new(Arc::clone(&config), old.credentials.clone()));
         config
+    }
+
+    /// Caches credentials if there are none: a person may have been asked for them.
+    fn use_if_first(&self, config: &Arc<Config>, provided: Provided) {
+        if self.snapshot.load().credentials.is_none()
+            && let Ok(credentials) = cache::after_fetch(Ok(provided), None, self.clock.moment())
+        {
+            self.replace_credentials(config, Arc::new(credentials));
+        }
     }
 
     /// Caches credentials that were fetched under a configuration.

@@ -2,10 +2,12 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use aws_simulator::{Fault, Route, Times};
-use pgiam_core::{ErrorKind, TokenRequest};
+use pgiam_core::{Client, ErrorKind, TokenRequest};
 use support::{Machine, ROLE, access_key_id, request};
 
 fn web_identity(machine: &mut Machine) {
@@ -312,5 +314,58 @@ fn a_token_file_that_is_no_regular_file_or_too_large_is_an_error_and_not_a_wait(
         let error = machine.error();
         assert_eq!(error.kind(), ErrorKind::InvalidConfiguration);
         assert!(error.message().contains(file) && error.message().contains(part), "{error}");
+    }
+}
+
+const DEVICE: &str = "arn:aws:iam::123456789012:mfa/jane.doe";
+
+/// A profile whose role requires an MFA device, and a prompt that counts its calls.
+fn with_mfa(answer: &'static str) -> (Machine, Client, Arc<AtomicUsize>) {
+    let mut machine = Machine::new();
+    machine.simulator.set_mfa(DEVICE, "071829");
+    let keys = machine.keys("jane.doe");
+    machine.profile_app(&format!(
+        "[profile app]\nrole_arn = {ROLE}\nsource_profile = base\nmfa_serial = {DEVICE}\n[profile base]\n{keys}"
+    ));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let client = machine.client_that_asks(move |device| {
+        assert_eq!(device, DEVICE);
+        count.fetch_add(1, Ordering::Relaxed);
+        if answer.is_empty() { Err(std::io::Error::other("nobody is there")) } else { Ok(answer.to_owned()) }
+    });
+    (machine, client, asked)
+}
+
+#[test]
+fn the_code_that_a_prompt_returns_is_sent_with_the_device() {
+    let (machine, client, asked) = with_mfa(" 071829\n");
+    client.generate_token(&request()).unwrap();
+    client.generate_token(&request()).unwrap();
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    let assumed = &machine.simulator.requests_for(Route::StsAssumeRole)[0];
+    let sent = ["SerialNumber", "TokenCode"].map(|name| assumed.form_parameter(name).unwrap());
+    assert_eq!(sent, [DEVICE, "071829"]);
+}
+
+#[test]
+fn a_client_that_explained_its_credentials_does_not_ask_for_another_code() {
+    let (_machine, client, asked) = with_mfa("071829");
+    let found = client.explain().outcome.unwrap();
+    let token = client.generate_token(&request()).unwrap();
+    assert_eq!((found.access_key_id, asked.load(Ordering::Relaxed)), (access_key_id(&token), 1));
+}
+
+#[test]
+fn the_errors_of_a_code_name_the_profile_or_are_in_the_words_of_sts() {
+    for (answer, words) in [
+        ("", "profile \"app\": mfa_serial: nobody is there"),
+        ("jane's password", "profile \"app\": mfa_serial: the MFA code that was entered is not six digits"),
+        ("999999", "MultiFactorAuthentication failed with invalid MFA one time pass code"),
+    ] {
+        let (_machine, client, _) = with_mfa(answer);
+        let error = client.generate_token(&request()).unwrap_err();
+        assert!(error.message().contains(words), "{error}");
+        assert!(!error.message().contains("jane's password"), "{error}");
     }
 }

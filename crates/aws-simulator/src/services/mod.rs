@@ -6,6 +6,7 @@ mod iam;
 mod imds;
 mod query;
 mod rds;
+pub(crate) mod signin;
 mod sso;
 mod sts;
 
@@ -24,6 +25,7 @@ pub(crate) fn route(request: &Request) -> Route {
     imds::route(request)
         .or_else(|| container::route(request))
         .or_else(|| sso::route(request))
+        .or_else(|| signin::route(request))
         .or_else(|| rds::route(request))
         .or_else(|| iam::route(request))
         .or_else(|| cloudwatch::route(request))
@@ -38,6 +40,7 @@ pub(crate) fn answer(state: &State, request: &Request, call: &Call) -> Response 
         Service::Container => container::answer(state, request, call),
         Service::Sts => sts::answer(state, request, call),
         Service::Sso | Service::SsoOidc => sso::answer(state, request, call),
+        Service::SignIn => signin::answer(state, request, call),
         Service::Rds => Ok(rds::answer(state, request, call)),
         Service::Iam => Ok(iam::answer(state, request, call)),
         Service::CloudWatch => Ok(cloudwatch::metrics(state, request, call)),
@@ -90,6 +93,7 @@ fn throttled(route: Route) -> Response {
         Service::Sso => sso::error(429, "TooManyRequestsException", "Rate exceeded"),
         Service::SsoOidc => Response::json(400, &json!({"error": "slow_down", "error_description": "Rate exceeded"}))
             .with_header("x-amzn-ErrorType", "SlowDownException"),
+        Service::SignIn => signin::error(429, "TooManyRequestsError", "rate_exceeded", "Rate exceeded"),
         _ => Response::text(429, "Too many requests\n"),
     }
 }

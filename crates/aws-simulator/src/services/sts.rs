@@ -80,9 +80,30 @@ fn assume_role(state: &State, request: &Request, call: &Call) -> io::Result<Resp
             ),
         ));
     }
+    if let Err(message) = check_mfa(state, request) {
+        return Ok(error(403, "AccessDenied", message));
+    }
     let credentials = session.issue(state, call)?;
     let content = format!("{}{}", credentials_element(&credentials, call), session.user_element());
     Ok(result("AssumeRole", &content))
+}
+
+/// Verifies the code of an MFA device, and uses it up.
+fn check_mfa(state: &State, request: &Request) -> Result<(), &'static str> {
+    let given = (request.form_parameter("SerialNumber"), request.form_parameter("TokenCode"));
+    match (&mut state.settings().mfa, given) {
+        (None, (None, None)) => Ok(()),
+        (Some(mfa), (Some(serial), Some(code))) if mfa.serial == serial => {
+            if mfa.code.as_ref() == Some(&code) {
+                mfa.code = None;
+                Ok(())
+            } else {
+                Err("MultiFactorAuthentication failed with invalid MFA one time pass code.")
+            }
+        }
+        (_, (Some(_), Some(_))) => Err("MultiFactorAuthentication failed, unable to validate MFA code."),
+        _ => Err("MultiFactorAuthentication failed, must provide both MFA serial number and one time pass code."),
+    }
 }
 
 fn assume_role_with_web_identity(state: &State, request: &Request, call: &Call) -> io::Result<Response> {

@@ -5,6 +5,7 @@ mod container;
 mod faults;
 mod imds;
 mod lifecycle;
+mod signin;
 mod sso;
 mod sts;
 mod support;

@@ -243,3 +243,20 @@ fn an_unknown_action_or_version_is_refused() {
         assert_refused(&answer, 400, "InvalidAction");
     }
 }
+
+#[test]
+fn a_demanded_mfa_device_must_be_given_with_the_code_that_it_shows_and_each_code_is_good_once() {
+    const DEVICE: &str = "arn:aws:iam::123456789012:mfa/jane";
+    let simulator = start();
+    let caller = user(&simulator);
+    let form = |serial: &str, code: &str| format!("{}&SerialNumber={serial}&TokenCode={code}", assume_role_form());
+    assert_refused(&signed(&simulator, &caller, &form(DEVICE, "123456")), 403, "AccessDenied");
+    simulator.set_mfa(DEVICE, "123456");
+    for refused in [assume_role_form(), form(DEVICE, "654321"), form("arn:aws:iam::123456789012:mfa/joe", "123456")] {
+        let answer = signed(&simulator, &caller, &refused);
+        assert_refused(&answer, 403, "AccessDenied");
+        assert!(answer.text().contains("MultiFactorAuthentication failed"), "{}", answer.text());
+    }
+    assert_eq!(signed(&simulator, &caller, &form(DEVICE, "123456")).status, 200);
+    assert_refused(&signed(&simulator, &caller, &form(DEVICE, "123456")), 403, "AccessDenied");
+}

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::args::ClientArguments;
 use crate::commands::doctor::aws;
 use crate::failure::Failure;
-use crate::output;
+use crate::{mfa, output};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -49,7 +49,7 @@ const DEFAULT_REGION: &str = "us-east-1";
 /// Queries the sources and prints the results. If there are no credentials, or STS does not accept them, the reason is on
 /// standard error too.
 pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
-    let client = Client::new(arguments.client.settings()?);
+    let client = mfa::client(arguments.client.settings()?);
     let explanation = client.explain();
     let verified = (arguments.verify && explanation.outcome.is_ok()).then(|| verify(&client, &explanation));
     let text = if arguments.json {

@@ -173,9 +173,11 @@ fn read(given: &str, surroundings: &Surroundings<'_>) -> Result<(Database, Tls),
         return Err(usage("a name consists of letters, digits, '_', '-' and '.'"));
     }
     let explicit = connection::explicit([], Some(conninfo))?;
-    let value = |keyword: &str| explicit.get(keyword).map(|given| given.value.clone());
-    let (dbname, address) = (value("dbname"), value("hostaddr"));
     let connection = connection::resolve(explicit, surroundings)?;
+    // PGDATABASE is not meant for one of several databases.
+    let dbname =
+        connection.dbname.as_ref().filter(|given| !given.source.is_environment()).map(|given| given.value.clone());
+    let address = connection.only_address().map(str::to_owned);
     let sslmode = connection.check_token_is_safe()?;
     connection.only_host()?;
     let mut targets = Vec::new();
@@ -283,6 +285,12 @@ fn reload_by_signal(file: &Path) -> Result<(), Failure> {
     };
     let pid = text.trim().parse().ok().filter(|pid: &i32| *pid > 1).and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| Failure::failed(format!("{} does not contain a process id", file.display())))?;
+    // SIGHUP ends most programs, and the number in a stale file may be another process' by now.
+    let name = std::fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_pid())).unwrap_or_default();
+    if !name.trim().is_empty() && !name.contains("pgbouncer") {
+        warn(&format!("PgBouncer was not reloaded: process {} in {} is {}", text.trim(), file.display(), name.trim()));
+        return Ok(());
+    }
     match kill_process(pid, Signal::HUP) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
         Err(error) => {

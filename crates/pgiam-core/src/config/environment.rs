@@ -15,9 +15,9 @@ use crate::{log, sys};
 pub struct Environment(HashMap<String, Zeroizing<String>>);
 
 impl Environment {
-    /// The process' environment now: `AWS_*`, `HOME`, `REQUESTS_CA_BUNDLE`, the proxy variables,
-    /// `PGIAM_LOG`, `PGIAM_LOG_FILE`, and those that the paths of the profile files refer to. Empty for a program that
-    /// runs with more rights than its caller. Do not change the environment in another thread meanwhile.
+    /// The process' environment now: `AWS_*`, `HOME`, `REQUESTS_CA_BUNDLE`, the proxy variables, `PGIAM_LOG`,
+    /// `PGIAM_LOG_FILE`, and those that the paths of the profile files and of the login cache refer to. Empty for a
+    /// program that runs with more rights than its caller. Do not change the environment in another thread meanwhile.
     #[must_use]
     pub fn from_process() -> Self {
         if sys::runs_privileged() {
@@ -32,9 +32,9 @@ impl Environment {
         environment
     }
 
-    /// Adds the variables that the paths of the profile files refer to.
+    /// Adds the variables that the paths of the profile files and of the login cache refer to.
     fn add_referenced(&mut self, variable: impl Fn(&str) -> Option<String>) {
-        for path in ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"] {
+        for path in ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_LOGIN_CACHE_DIRECTORY"] {
             let path = self.get(path).unwrap_or_default().to_owned();
             for (at, _) in path.match_indices('$') {
                 let (_, name) = reference(&path[at..]);
@@ -81,8 +81,8 @@ impl Environment {
         self.home().map_or_else(|| PathBuf::from(path), |home| if rest.is_empty() { home } else { home.join(rest) })
     }
 
-    /// A path with `$NAME` and `${NAME}` replaced, as the AWS CLI does it for the paths of the profile files. What is not
-    /// set stays as it is.
+    /// A path with `$NAME` and `${NAME}` replaced, as the AWS CLI does it for the paths of the profile files and of the
+    /// login cache. What is not set stays as it is.
     pub(crate) fn expand_variables(&self, path: &str) -> String {
         let mut expanded = String::with_capacity(path.len());
         let mut rest = path;

@@ -48,11 +48,12 @@ pub(crate) fn provide(context: &Context<'_>, trail: &mut Vec<Step>) -> Result<Pr
         session_name: settings.role_session_name(),
         external_id: settings.external_id(),
         duration_seconds: None,
+        mfa_serial: None,
         profile: context.config.profile().ok().flatten(),
     };
     sts::check(context, &role).map_err(|error| error.context("setting role_arn"))?;
     let provided = first(context, trail)?;
-    let assumed = sts::assume_role(&context.after_asking(), &role, &provided.credentials)
+    let assumed = sts::assume_role(&context.after_asking(), &role, &provided.credentials, None)
         .map_err(|error| error.context("setting role_arn"))
         .inspect_err(|error| trail.push(Step::new(Source::Role, error.message())))?;
     trail.push(Step::used(Source::Role, &assumed));

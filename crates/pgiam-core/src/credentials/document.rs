@@ -1,7 +1,7 @@
 //! The JSON documents of the credential sources, and the one reader of the credentials in them.
 //!
-//! `credential_process`, the container endpoint, instance metadata and SSO hand out the same five values under different
-//! names ([`Members`]). What is read is wiped: the bytes, and every string of the parsed document when it is dropped.
+//! `credential_process`, the container endpoint, instance metadata, SSO and `aws login` hand out the same values under
+//! different names ([`Members`]). What is read is wiped: the bytes, and every string of the parsed document when it is dropped.
 
 use aws_credential_types::Credentials;
 use serde_json::Value;
@@ -25,6 +25,7 @@ pub(crate) struct Members {
     session_token: &'static str,
     expiration: &'static str,
     expiration_format: TimeFormat,
+    account_id: &'static str,
     /// Whether the session token and the expiration may be missing: keys of a user have neither.
     may_be_permanent: bool,
 }
@@ -43,6 +44,7 @@ pub(crate) const PROCESS: Members = Members {
     session_token: "SessionToken",
     expiration: "Expiration",
     expiration_format: TimeFormat::Text,
+    account_id: "AccountId",
     may_be_permanent: true,
 };
 
@@ -56,14 +58,27 @@ pub(crate) const SSO: Members = Members {
     session_token: "sessionToken",
     expiration: "expiration",
     expiration_format: TimeFormat::Milliseconds,
+    account_id: "accountId",
     may_be_permanent: false,
 };
+
+/// `accessToken` in the cache of `aws login`.
+pub(crate) const LOGIN: Members = Members { expiration: "expiresAt", expiration_format: TimeFormat::Text, ..SSO };
 
 impl Document {
     /// Parses a JSON object. `what` names it in messages: "the response".
     pub(crate) fn parse(what: &'static str, bytes: Zeroizing<Vec<u8>>) -> Result<Self, Error> {
         Self::from_value(what, serde_json::from_slice(&bytes).unwrap_or_default())
             .ok_or_else(|| Error::new(ErrorKind::Provider, format!("{what} contains no JSON object")))
+    }
+
+    /// An object of strings.
+    pub(crate) fn of(members: &[(&str, &str)]) -> Self {
+        let mut document = Self { value: Value::Null, what: "the request" };
+        for (name, text) in members {
+            document.set(name, text);
+        }
+        document
     }
 
     fn from_value(what: &'static str, value: Value) -> Option<Self> {
@@ -85,6 +100,12 @@ impl Document {
     pub(crate) fn set(&mut self, name: &str, text: &str) {
         wipe(&mut self.value[name]);
         self.value[name] = text.into();
+    }
+
+    /// Replaces a member by an object.
+    pub(crate) fn set_object(&mut self, name: &str, mut object: Self) {
+        wipe(&mut self.value[name]);
+        self.value[name] = object.value.take();
     }
 
     /// Takes a member that is an object out of the document.
@@ -112,7 +133,7 @@ impl Document {
             None if members.may_be_permanent => {}
             None => return Err(self.is_missing(members.expiration)),
         }
-        if let Some(account) = self.text("AccountId") {
+        if let Some(account) = self.text(members.account_id) {
             credentials = credentials.account_id(account);
         }
         Ok(credentials.build())

@@ -3,16 +3,21 @@
 //! The type is the SDKs' own, [`aws_credential_types::Credentials`], which wipes itself and hides its secrets from
 //! `Debug`.
 
+pub(crate) mod asking;
 pub(crate) mod cache;
+mod cached_session;
 pub(crate) mod chain;
 mod container;
 mod document;
+mod dpop;
 mod environment;
 mod imds;
 mod keys;
-pub(crate) mod process;
+mod login;
+mod process;
 mod profile;
 mod role;
+mod service_region;
 mod sso;
 mod sts;
 mod web_identity;
@@ -23,6 +28,7 @@ use std::time::Duration;
 use aws_credential_types::Credentials;
 
 use crate::config::Config;
+use crate::credentials::asking::MfaPrompt;
 use crate::error::Error;
 use crate::time::{Clock, Deadline};
 
@@ -36,7 +42,9 @@ pub(crate) struct Context<'a> {
     pub(crate) token_region: Option<&'a str>,
     /// The clock that `now` was read from, for a source that takes its time.
     pub(crate) clock: &'a Clock,
-    /// How long programs took that could ask a person. This time does not count against the deadline.
+    /// Asks a person for the code of an MFA device; `None` in a library.
+    pub(crate) mfa_prompt: Option<&'a MfaPrompt>,
+    /// How long it took to ask a person, or programs that could. This time does not count against the deadline.
     pub(crate) asked: Cell<Duration>,
 }
 
@@ -116,6 +124,7 @@ mod tests {
             now: 0,
             token_region: None,
             clock: &Clock::fixed(0),
+            mfa_prompt: None,
             asked: Cell::new(Duration::from_secs(3600)),
         };
         let left = |context: &Context<'_>| context.deadline.remaining().unwrap_or_default().as_secs();

@@ -15,7 +15,6 @@
 //! A program that runs with more rights than its caller never starts another: the caller chose the `PATH`, the
 //! environment and the working directory that it would run with.
 
-use std::cell::Cell;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
@@ -24,6 +23,7 @@ use std::time::{Duration, Instant};
 use aws_credential_types::Credentials;
 use zeroize::Zeroizing;
 
+use crate::credentials::asking::may_ask;
 use crate::credentials::document::{Document, PROCESS};
 use crate::credentials::{Context, Provided, Source};
 use crate::error::{Error, ErrorKind, invalid_configuration, reason, service_words};
@@ -45,22 +45,6 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How long to wait for the end of a program that was killed: one that runs as another user cannot be.
 const FAREWELL: Duration = Duration::from_millis(500);
 
-thread_local! {
-    static MAY_ASK: Cell<bool> = const { Cell::new(true) };
-}
-
-/// Runs `work`, a background refresh, in which no program may ask a person.
-pub(crate) fn without_asking<T>(work: impl FnOnce() -> T) -> T {
-    struct Restore(bool);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            MAY_ASK.set(self.0);
-        }
-    }
-    let _restore = Restore(MAY_ASK.replace(false));
-    work()
-}
-
 /// `place` says where the command was configured: file and profile.
 pub(crate) fn provide(context: &Context<'_>, command: &str, place: &str) -> Result<Provided, Error> {
     provide_with(context, command, sys::runs_privileged())
@@ -71,7 +55,7 @@ fn provide_with(context: &Context<'_>, command: &str, is_privileged: bool) -> Re
     let words = words_of(command, is_privileged)?;
     let name = program_name(&words[0]);
     let by_name = |error: Error| error.context(&format!("{name:?}"));
-    let terminal = if MAY_ASK.get() { Terminal::in_foreground() } else { None };
+    let terminal = if may_ask() { Terminal::in_foreground() } else { None };
     let deadline = context.deadline.at_least(patience(terminal.is_some(), context.config.settings.has_timeout()));
     let limit = deadline.remaining().unwrap_or_default();
     let started = Instant::now();

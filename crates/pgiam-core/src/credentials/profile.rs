@@ -6,7 +6,7 @@
 use crate::config::grammar::FileKind;
 use crate::config::profile_files::Profile;
 use crate::credentials::keys::Keys;
-use crate::credentials::{Context, Provided, Source, process, sso, web_identity};
+use crate::credentials::{Context, Provided, Source, login, process, sso, web_identity};
 use crate::error::{Error, invalid_configuration};
 
 /// What a profile gets its credentials from.
@@ -75,14 +75,7 @@ pub(crate) fn provide(context: &Context<'_>, profile: &Profile, own: Own) -> Res
         Own::WebIdentity => web_identity::from_profile(context, profile),
         Own::Sso => sso::provide(context, profile),
         Own::Keys(file) => keys(profile, file),
-        Own::LoginSession => {
-            let name = profile.name();
-            Err(invalid_configuration(format!(
-                "{} has a login_session, which pgiam cannot renew; let the AWS CLI print its credentials: add a profile \
-                 with credential_process = aws configure export-credentials --profile {name} --format process",
-                profile.place("login_session")
-            )))
-        }
+        Own::LoginSession => login::provide(context, profile),
         Own::Process => {
             let command = profile.get("credential_process").unwrap_or_default();
             process::provide(context, command, &profile.place("credential_process"))

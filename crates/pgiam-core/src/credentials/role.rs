@@ -6,11 +6,15 @@
 //! circle is an error that prints it. The chain is followed by iteration, so that a long one cannot exhaust the stack of
 //! a small thread.
 
+use std::time::Instant;
+
 use crate::config::profile_files::Profile;
+use crate::credentials::asking::{MfaPrompt, may_ask};
 use crate::credentials::profile::{self, Own, Setting};
 use crate::credentials::sts::{self, Role};
 use crate::credentials::{Context, Outcome, Provided, container, environment, imds, web_identity};
 use crate::error::{Error, ErrorKind, invalid_configuration};
+use crate::secret::Secret;
 
 /// The most profiles that one chain may have. Each role is a request to STS.
 const LONGEST_CHAIN: usize = 100;
@@ -51,7 +55,9 @@ fn assume_chain(context: &Context<'_>, profile: &Profile) -> Result<Provided, Er
     let chain = Chain::of(context, profile)?;
     let mut provided = chain.base.provide(context)?;
     for profile in chain.roles.into_iter().rev() {
-        let assumed = sts::assume_role(&context.after_asking(), &role_of(profile)?, &provided.credentials)?;
+        let role = role_of(context, profile)?;
+        let mfa_code = role.mfa_serial.map(|device| mfa_code(context, profile, device)).transpose()?;
+        let assumed = sts::assume_role(&context.after_asking(), &role, &provided.credentials, mfa_code.as_ref())?;
         // The whole chain, the last role first.
         provided = Provided { by: format!("{}, with {}", assumed.by, provided.by), ..assumed };
     }
@@ -75,7 +81,7 @@ impl<'a> Chain<'a> {
         let mut roles = Vec::new();
         let mut current = profile;
         loop {
-            sts::check(context, &role_of(current)?)?;
+            sts::check(context, &role_of(context, current)?)?;
             roles.push(current);
             let next = match source_of(current)? {
                 RoleSource::Named(source) => return Ok(Self { roles, base: Base::Named(source, current) }),
@@ -158,23 +164,40 @@ fn source_of(profile: &Profile) -> Result<RoleSource<'_>, Error> {
     }
 }
 
-/// The role of a profile that has one.
-fn role_of(profile: &Profile) -> Result<Role<'_>, Error> {
-    if profile.get("mfa_serial").is_some() {
-        return Err(invalid_configuration(format!(
-            "{} has mfa_serial: a library cannot ask for a one-time code; get a session by hand (aws sts get-session-token) \
-             or let the AWS CLI print its credentials: credential_process = aws configure export-credentials \
-             --profile {} --format process",
-            profile.place("mfa_serial"),
-            profile.name()
-        )));
+/// The role of a profile that has one. If it needs the code of an MFA device, there must be somebody to ask.
+fn role_of<'a>(context: &Context<'_>, profile: &'a Profile) -> Result<Role<'a>, Error> {
+    let mfa_serial = profile.get("mfa_serial");
+    if mfa_serial.is_some() {
+        mfa_prompt(context, profile)?;
     }
     Ok(Role {
         arn: profile.get("role_arn").unwrap_or_default(),
         session_name: profile.get("role_session_name"),
         external_id: profile.get("external_id"),
         duration_seconds: profile.get("duration_seconds"),
+        mfa_serial,
         profile: Some(profile),
+    })
+}
+
+/// Asks for a code. The time that this takes does not count against the deadline.
+fn mfa_code(context: &Context<'_>, profile: &Profile, device: &str) -> Result<Secret, Error> {
+    let prompt = mfa_prompt(context, profile)?;
+    let started = Instant::now();
+    let code = prompt.code(device);
+    context.asked.set(context.asked.get() + started.elapsed());
+    code.map_err(|error| error.context("mfa_serial").context(&profile.place("mfa_serial")))
+}
+
+fn mfa_prompt<'a>(context: &Context<'a>, profile: &Profile) -> Result<&'a MfaPrompt, Error> {
+    context.mfa_prompt.filter(|_| may_ask()).ok_or_else(|| {
+        invalid_configuration(format!(
+            "{} has mfa_serial, and the code can only be asked for by the program pgiam in the foreground of a terminal; \
+             elsewhere get a session first (aws sts get-session-token), or use a profile with credential_process = aws \
+             configure export-credentials --profile {} --format process",
+            profile.place("mfa_serial"),
+            profile.name()
+        ))
     })
 }
 

@@ -3,34 +3,28 @@
 //!
 //! Rules: AWS SDKs and Tools Reference Guide, "IAM Identity Center credential provider", and botocore's `tokens.py`. The
 //! cache file is named by the SHA-1 of the session's name, in the older form by that of the start URL. A token is judged
-//! at the moment when it is used: one that has expired, or that is damaged, is refreshed if that is possible, and after a
-//! refresh that failed the old one is used if it has not expired meanwhile. A refreshed token replaces the file in one
-//! step, with mode 0600, as the CLI does, so that both go on with it.
+//! at the moment when it is used: one that has expired, or that is damaged, is refreshed if that is possible.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-
-use serde_json::json;
 use sha1::{Digest, Sha1};
-use zeroize::Zeroizing;
 
 use crate::config::profile_files::Profile;
+use crate::credentials::cached_session::{CachedSession, Kind, expires_at};
 use crate::credentials::document::{self, Document};
 use crate::credentials::{Context, Provided, Source};
-use crate::error::{Error, ErrorKind, invalid_configuration, reason};
+use crate::error::{Error, invalid_configuration};
 use crate::net::aws_endpoint::{AwsService, Endpoint};
 use crate::net::http::Response;
 use crate::percent_encoding::percent_encode;
-use crate::secret::Secret;
-use crate::sys;
-use crate::time::{Deadline, parse_rfc3339, rfc3339};
+use crate::time::{Deadline, parse_rfc3339};
 
-/// Seconds before its expiry from which on a token is refreshed, as in the AWS CLI.
-const REFRESH_AHEAD: i64 = 15 * 60;
-/// Bytes. Cache files have a few KiB.
-const MAX_CACHE_FILE: usize = 1024 * 1024;
+const KIND: Kind = Kind {
+    name: "SSO session",
+    command: "aws sso login",
+    directory: ".aws/sso/cache",
+    refresh_ahead: 15 * 60,
+    end: |document| access_token(document).and(document.text("expiresAt")).and_then(parse_rfc3339),
+    must_be_cached: false,
+};
 
 /// The SSO settings of a profile, those of its session included.
 struct Session<'a> {
@@ -43,29 +37,18 @@ struct Session<'a> {
     can_refresh: bool,
 }
 
-/// An access token.
-struct Token {
-    text: Secret,
-    /// Unix seconds.
-    expires_at: i64,
-}
-
-/// What is in the cache. The whole document is kept, because a refresh leaves what it does not know as it is.
-struct Cached {
-    document: Document,
-    /// `None`: it is missing or damaged, or its expiry is.
-    token: Option<Token>,
-}
-
 pub(crate) fn provide(context: &Context<'_>, profile: &Profile) -> Result<Provided, Error> {
     let session = Session::of(context, profile)?;
-    let path = cache_path(context, session.cache_key)?;
-    let token = session.token(context, &path)?;
+    let path = KIND.path(context, None, &Sha1::digest(session.cache_key))?;
+    let cached = CachedSession { kind: &KIND, profile, path };
+    let renew = |document: &mut Document, deadline| session.renew(context, &cached, document, deadline);
+    let document = cached.current(context, &renew)?;
+    let token = access_token(&document).unwrap_or_default();
     let endpoint = session.endpoint(context, AwsService::Sso, context.deadline)?;
     let (role, account) = (percent_encode(session.role_name), percent_encode(session.account_id));
     let query = format!("/federation/credentials?role_name={}&account_id={}", *role, *account);
     let response = endpoint
-        .ask("GET", &query, &[("x-amz-sso_bearer_token", token.expose())], b"", |_| false)
+        .ask("GET", &query, &[("x-amz-sso_bearer_token", token)], b"", |_| false)
         .map_err(|error| session.name_region(error))?;
     let what = format!("role {} of account {}", session.role_name, session.account_id);
     let fault = |why: &str| endpoint.fault(&format!("{what}: {why}"));
@@ -74,7 +57,7 @@ pub(crate) fn provide(context: &Context<'_>, profile: &Profile) -> Result<Provid
         401 => {
             let region = session.region;
             let why = format!("the portal does not accept its token ({}; sso_region is {region})", response.describe());
-            return Err(session.log_in_again(&why));
+            return Err(cached.log_in_again(&why));
         }
         403 | 404 => {
             let why = response.describe();
@@ -141,77 +124,32 @@ impl<'a> Session<'a> {
         error.context(&format!("sso_region {}", self.region))
     }
 
-    fn log_in_again(&self, why: &str) -> Error {
-        let name = self.profile.name();
-        let quoted = shlex::try_quote(name).unwrap_or_default();
-        Error::new(
-            ErrorKind::CredentialsExpired,
-            format!("the SSO session of profile {name:?} has ended: {why}; run: aws sso login --profile {quoted}"),
-        )
-    }
-
-    /// An access token that has not expired: the cached one, or a refreshed one when its expiry is near.
-    fn token(&self, context: &Context<'_>, path: &Path) -> Result<Secret, Error> {
-        let now = || context.clock.now();
-        let cached = self.cached(path)?;
-        if let Some(token) = cached.valid(now().saturating_add(REFRESH_AHEAD)) {
-            return Ok(token);
-        }
-        // If the cached token is to be used after a failed refresh, there must be time left to use it.
-        let deadline = match context.deadline.remaining() {
-            Some(left) if cached.valid(now()).is_some() => context.deadline.at_most(left / 2),
-            _ => context.deadline,
-        };
-        let error = match self.refresh(context, path, &cached.document, deadline) {
-            Ok(token) if now() < token.expires_at => return Ok(token.text),
-            Ok(_) => self.log_in_again("its token was refreshed and has expired already; check this machine's clock"),
-            Err(error) => error,
-        };
-        // A refresh token is good for one use: another process may have used it and replaced the file.
-        let theirs = || self.cached(path).ok()?.valid(now());
-        cached.valid(now()).or_else(theirs).ok_or(error)
-    }
-
-    fn cached(&self, path: &Path) -> Result<Cached, Error> {
-        let bytes = sys::read_bounded(path, MAX_CACHE_FILE).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => self.log_in_again("there is no cached token"),
-            _ => invalid_configuration(format!("SSO cache {}: {}", path.display(), reason(&error))),
-        })?;
-        let document = Document::parse("the cache file", bytes)
-            .map_err(|error| self.log_in_again(&format!("{}: {}", path.display(), error.message())))?;
-        let text = document.text("accessToken").filter(|text| is_header_value(text));
-        let expires_at = document.text("expiresAt").and_then(parse_rfc3339);
-        let token = text.zip(expires_at).map(|(text, expires_at)| Token { text: Secret::new(text.into()), expires_at });
-        Ok(Cached { document, token })
-    }
-
-    /// Asks OIDC for a new access token and puts it into the cache.
-    fn refresh(
+    /// Asks OIDC for a new access token.
+    fn renew(
         &self,
         context: &Context<'_>,
-        path: &Path,
-        cached: &Document,
+        session: &CachedSession<'_>,
+        document: &mut Document,
         deadline: Deadline,
-    ) -> Result<Token, Error> {
-        let cannot = |why: &str| self.log_in_again(&format!("its token has expired or is damaged, and {why}"));
-        let parts = ["refreshToken", "clientId", "clientSecret"].map(|name| cached.text(name));
+    ) -> Result<(), Error> {
+        let cannot = |why: &str| session.log_in_again(&format!("its token has expired or is damaged, and {why}"));
+        let parts = ["refreshToken", "clientId", "clientSecret"].map(|name| document.text(name));
         let ([Some(refresh_token), Some(client_id), Some(client_secret)], true) = (parts, self.can_refresh) else {
             return Err(cannot("cannot be refreshed"));
         };
-        let registered_until = cached.text("registrationExpiresAt").and_then(parse_rfc3339);
+        let registered_until = document.text("registrationExpiresAt").and_then(parse_rfc3339);
         if registered_until.is_some_and(|end| end <= context.clock.now()) {
             return Err(cannot("its client registration has expired"));
         }
-        let body = Zeroizing::new(
-            json!({
-                "clientId": client_id, "clientSecret": client_secret,
-                "grantType": "refresh_token", "refreshToken": refresh_token,
-            })
-            .to_string(),
-        );
+        let body = Document::of(&[
+            ("clientId", client_id),
+            ("clientSecret", client_secret),
+            ("grantType", "refresh_token"),
+            ("refreshToken", refresh_token),
+        ]);
         let endpoint = self.endpoint(context, AwsService::SsoOidc, deadline)?;
         let response = endpoint
-            .ask("POST", "/token", &[("content-type", "application/json")], body.as_bytes(), is_throttled)
+            .ask("POST", "/token", &[("content-type", "application/json")], body.to_json().as_bytes(), is_throttled)
             .map_err(|error| self.name_region(error))?;
         match response.status {
             200 => {}
@@ -220,66 +158,23 @@ impl<'a> Session<'a> {
         }
         let fault = |error: Error| endpoint.fault(error.message());
         let answer = Document::parse("the response", response.body).map_err(fault)?;
-        let text = answer
-            .text("accessToken")
-            .filter(|text| is_header_value(text))
-            .ok_or_else(|| fault(answer.is_missing("accessToken")))?;
-        let lifetime = answer.number("expiresIn").ok_or_else(|| fault(answer.is_missing("expiresIn")))?;
-        let token =
-            Token { text: Secret::new(text.to_owned()), expires_at: context.clock.now().saturating_add(lifetime) };
-        let mut renewed = cached.clone();
-        renewed.set("accessToken", text);
-        renewed.set("expiresAt", &rfc3339(token.expires_at));
+        let token = access_token(&answer).ok_or_else(|| fault(answer.is_missing("accessToken")))?;
+        let expires_at = expires_at(&answer, context.clock.now()).map_err(fault)?;
+        document.set("accessToken", token);
+        document.set("expiresAt", &expires_at);
         if let Some(next) = answer.text("refreshToken") {
-            renewed.set("refreshToken", next);
+            document.set("refreshToken", next);
         }
-        // A token that cannot be cached is still valid; the next process refreshes again.
-        let _written = replace(path, &renewed.to_json());
-        Ok(token)
+        Ok(())
     }
 }
 
-impl Cached {
-    /// The token, if it has not expired at that time.
-    fn valid(&self, at: i64) -> Option<Secret> {
-        self.token.as_ref().filter(|token| at < token.expires_at).map(|token| token.text.clone())
-    }
+/// The access token in a document, if it can be sent as a header: visible ASCII characters only.
+fn access_token(document: &Document) -> Option<&str> {
+    document.text("accessToken").filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()))
 }
 
 /// OIDC reports throttling with status 400.
 fn is_throttled(response: &Response) -> bool {
-    response.status == 400
-        && serde_json::from_slice::<serde_json::Value>(&response.body)
-            .is_ok_and(|answer| answer["error"] == "slow_down")
-}
-
-/// Whether a text can be the value of a header: visible ASCII characters only.
-fn is_header_value(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-fn cache_path(context: &Context<'_>, key: &str) -> Result<PathBuf, Error> {
-    let home = context
-        .config
-        .environment
-        .home()
-        .ok_or_else(|| invalid_configuration("HOME is not set, so that the SSO token cache cannot be found"))?;
-    let name: String = Sha1::digest(key.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(home.join(".aws/sso/cache").join(name + ".json"))
-}
-
-/// Replaces a file in one step.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let temporary = path.with_extension(format!("{}-{:08x}.tmp", sys::process_id(), fastrand::u32(..)));
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temporary)
-        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        fs::remove_file(&temporary).ok();
-    }
-    written
+    response.status == 400 && response.error_code().as_deref() == Some("slow_down")
 }

@@ -8,6 +8,7 @@ use aws_credential_types::Credentials;
 use zeroize::Zeroizing;
 
 use crate::config::profile_files::Profile;
+use crate::credentials::service_region::ServiceRegion;
 use crate::credentials::{Context, Provided, Source};
 use crate::error::{Error, invalid_configuration, reason};
 use crate::net::aws_endpoint::{AwsService, Endpoint};
@@ -29,6 +30,8 @@ pub(crate) struct Role<'a> {
     pub(crate) session_name: Option<&'a str>,
     pub(crate) external_id: Option<&'a str>,
     pub(crate) duration_seconds: Option<&'a str>,
+    /// The ARN or the serial number of the MFA device whose code the role requires.
+    pub(crate) mfa_serial: Option<&'a str>,
     /// The profile whose endpoint settings and region apply.
     pub(crate) profile: Option<&'a Profile>,
 }
@@ -51,7 +54,7 @@ pub(crate) fn check(context: &Context<'_>, role: &Role<'_>) -> Result<(), Error>
             "duration_seconds {seconds:?} is not a number of seconds from 900 to 43200"
         )));
     }
-    let region = region(context, role)?;
+    let region = region(context, role);
     let of_region = Partition::of_region(&region.name).id;
     match Partition::of_id(partition) {
         Some(partition) if partition.id != of_region => Err(invalid_configuration(format!(
@@ -64,16 +67,26 @@ pub(crate) fn check(context: &Context<'_>, role: &Role<'_>) -> Result<(), Error>
     }
 }
 
-/// Assumes a role with the credentials of `base`.
-pub(crate) fn assume_role(context: &Context<'_>, role: &Role<'_>, base: &Credentials) -> Result<Provided, Error> {
+/// Assumes a role with the credentials of `base`, and with the code of its MFA device if it has one.
+pub(crate) fn assume_role(
+    context: &Context<'_>,
+    role: &Role<'_>,
+    base: &Credentials,
+    mfa_code: Option<&Secret>,
+) -> Result<Provided, Error> {
     check(context, role)?;
-    let region = region(context, role)?;
+    let region = region(context, role);
     let endpoint = endpoint(context, role, &region)?;
     let mut form = form(Action::AssumeRole, role, context.now);
     if let Some(external_id) = role.external_id {
         push(&mut form, "ExternalId", external_id);
     }
-    let signer = Signer { credentials: base, service: "sts", region: &region.name, now: context.now };
+    if let (Some(device), Some(code)) = (role.mfa_serial, mfa_code) {
+        push(&mut form, "SerialNumber", device);
+        push(&mut form, "TokenCode", code.expose());
+    }
+    // A person may have been asked since the fetch began.
+    let signer = Signer { credentials: base, service: "sts", region: &region.name, now: context.clock.now() };
     let headers = signer.headers(&format!("{}/", endpoint.url()), &[CONTENT_TYPE], &form)?;
     let headers: Vec<(&str, &str)> =
         headers.iter().map(|(name, value)| (name.as_str(), value.expose())).chain([CONTENT_TYPE]).collect();
@@ -95,7 +108,7 @@ pub(crate) fn assume_role_with_web_identity(
     if text.is_empty() {
         return Err(invalid_configuration(format!("web identity token file {token_file} is empty")));
     }
-    let endpoint = endpoint(context, role, &region(context, role)?)?;
+    let endpoint = endpoint(context, role, &region(context, role))?;
     let mut form = form(Action::AssumeRoleWithWebIdentity, role, context.now);
     push(&mut form, "WebIdentityToken", text);
     // The API reference's code for an outage of the identity provider.
@@ -138,38 +151,16 @@ fn partition_of_role(arn: &str) -> Result<&str, Error> {
     }
 }
 
-/// The region STS is asked in, and what it was taken from.
-struct Region {
-    name: String,
-    origin: String,
+/// The region STS is asked in: the configured one, else the default of the role's partition.
+fn region(context: &Context<'_>, role: &Role<'_>) -> ServiceRegion {
+    ServiceRegion::configured(context, role.profile).unwrap_or_else(|| {
+        let partition = partition_of_role(role.arn).ok().and_then(Partition::of_id);
+        let name = partition.map_or("us-east-1", |partition| partition.default_region).to_owned();
+        ServiceRegion { name, origin: "the default".to_owned() }
+    })
 }
 
-/// The region that is configured, in the AWS CLI's order; else the region of the token; else the default of the role's
-/// partition.
-fn region(context: &Context<'_>, role: &Role<'_>) -> Result<Region, Error> {
-    let config = context.config;
-    let environment = &config.environment;
-    fn of_profile(profile: &Profile) -> Option<(&str, String)> {
-        Some((profile.get("region")?, format!("region of profile {:?}", profile.name())))
-    }
-    let variable = |name: &'static str| environment.get(name).map(|region| (region, name.to_owned()));
-    let (name, origin) = config
-        .settings
-        .region()
-        .map(|region| (region, "the region setting".to_owned()))
-        .or_else(|| variable("AWS_REGION"))
-        .or_else(|| variable("AWS_DEFAULT_REGION"))
-        .or_else(|| config.profile().ok().flatten().and_then(of_profile))
-        .or_else(|| role.profile.and_then(of_profile))
-        .or_else(|| context.token_region.map(|region| (region, "the region of the token".to_owned())))
-        .unwrap_or_else(|| {
-            let partition = partition_of_role(role.arn).ok().and_then(Partition::of_id);
-            (partition.map_or("us-east-1", |partition| partition.default_region), "the default".to_owned())
-        });
-    Ok(Region { name: name.to_ascii_lowercase(), origin })
-}
-
-fn endpoint(context: &Context<'_>, role: &Role<'_>, region: &Region) -> Result<Endpoint, Error> {
+fn endpoint(context: &Context<'_>, role: &Role<'_>, region: &ServiceRegion) -> Result<Endpoint, Error> {
     Endpoint::new(AwsService::Sts, context.config, role.profile, &region.name, context.deadline)
 }
 
@@ -198,6 +189,8 @@ fn push(form: &mut String, name: &str, value: &str) {
 fn is_throttled(response: &Response) -> bool {
     response.status == 400 && response.error_code().is_some_and(|code| code.starts_with("Throttl"))
 }
+
+const MFA_ADVICE: &str = "; check mfa_serial, and enter the code that the device shows now: each code works once";
 
 /// What to do after an error code of STS.
 fn advice(action: Action, code: &str) -> &'static str {
@@ -233,8 +226,9 @@ fn advice(action: Action, code: &str) -> &'static str {
 fn read(endpoint: &Endpoint, role: &Role<'_>, action: Action, response: &Response) -> Result<Provided, Error> {
     let fault = |what: &str| endpoint.fault(&format!("{} for {}: {what}", action.name(), role.arn));
     if response.status != 200 {
-        let code = response.error_code().unwrap_or_default();
-        return Err(fault(&format!("{}{}", response.describe(), advice(action, &code))));
+        let (words, code) = (response.describe(), response.error_code().unwrap_or_default());
+        let advice = if words.contains("MultiFactorAuthentication") { MFA_ADVICE } else { advice(action, &code) };
+        return Err(fault(&format!("{words}{advice}")));
     }
     let text = std::str::from_utf8(&response.body).map_err(|_| fault("the response is not UTF-8"))?;
     const NAMES: [&str; 5] = ["AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration", "Arn"];

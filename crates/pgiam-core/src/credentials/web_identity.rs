@@ -41,6 +41,7 @@ pub(crate) fn from_environment(context: &Context<'_>) -> Outcome {
         session_name: config.environment.get(SESSION_NAME).or_else(|| property("role_session_name")),
         external_id: None,
         duration_seconds: None,
+        mfa_serial: None,
         profile,
     };
     let provided = assume(context, &role, token_file);
@@ -64,6 +65,7 @@ pub(crate) fn from_profile(context: &Context<'_>, profile: &Profile) -> Result<P
         session_name: variable(SESSION_NAME).or_else(|| profile.get("role_session_name")),
         external_id: None,
         duration_seconds: profile.get("duration_seconds"),
+        mfa_serial: None,
         profile: Some(profile),
     };
     assume(context, &role, profile.get(PROPERTY).unwrap_or_default())

@@ -26,6 +26,7 @@ pub(crate) enum AwsService {
     Sts,
     Sso,
     SsoOidc,
+    SignIn,
     Rds,
     Iam,
     CloudWatch,
@@ -38,6 +39,7 @@ impl AwsService {
             Self::Sts => "sts",
             Self::Sso => "portal.sso",
             Self::SsoOidc => "oidc",
+            Self::SignIn => "signin",
             Self::Rds => "rds",
             Self::Iam => "iam",
             Self::CloudWatch => "monitoring",
@@ -50,6 +52,7 @@ impl AwsService {
             Self::Sts => "AWS_ENDPOINT_URL_STS",
             Self::Sso => "AWS_ENDPOINT_URL_SSO",
             Self::SsoOidc => "AWS_ENDPOINT_URL_SSO_OIDC",
+            Self::SignIn => "AWS_ENDPOINT_URL_SIGNIN",
             Self::Rds => "AWS_ENDPOINT_URL_RDS",
             Self::Iam => "AWS_ENDPOINT_URL_IAM",
             Self::CloudWatch => "AWS_ENDPOINT_URL_CLOUDWATCH",
@@ -62,6 +65,7 @@ impl AwsService {
             Self::Sts => "sts",
             Self::Sso => "sso",
             Self::SsoOidc => "sso_oidc",
+            Self::SignIn => "signin",
             Self::Rds => "rds",
             Self::Iam => "iam",
             Self::CloudWatch => "cloudwatch",
@@ -74,6 +78,7 @@ impl AwsService {
             Self::Sts => "STS",
             Self::Sso => "the SSO portal",
             Self::SsoOidc => "SSO OIDC",
+            Self::SignIn => "the sign-in service",
             Self::Rds => "Amazon RDS",
             Self::Iam => "IAM",
             Self::CloudWatch => "CloudWatch",
@@ -140,7 +145,7 @@ impl Endpoint {
         path: &str,
         headers: &[(&str, &str)],
         body: &[u8],
-        is_throttled: impl Fn(&Response) -> bool,
+        is_throttled: fn(&Response) -> bool,
     ) -> Result<Response, Error> {
         let url = format!("{}{path}", self.url);
         let request = Request { method, url: &url, headers, body };
@@ -185,6 +190,14 @@ fn url(service: AwsService, config: &Config, profile: Option<&Profile>, region: 
     let partition = Partition::of_region(&region);
     let fips = is_on(config, profile, "AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint");
     let dual_stack = is_on(config, profile, "AWS_USE_DUALSTACK_ENDPOINT", "use_dualstack_endpoint");
+    if service == AwsService::SignIn && !dual_stack {
+        // Neither the names of the regions nor those of GovCloud's FIPS endpoint follow the pattern.
+        match (fips, partition.id) {
+            (false, _) => return Ok(format!("https://{region}.{}", partition.sign_in_domain)),
+            (true, "aws-us-gov") => return Ok("https://signin-fips.amazonaws-us-gov.com".to_owned()),
+            (true, _) => {}
+        }
+    }
     let suffix = if dual_stack { partition.dual_stack_dns_suffix } else { partition.dns_suffix };
     // GovCloud's ordinary names are FIPS endpoints themselves.
     let fips = if fips && (dual_stack || !region.starts_with("us-gov-")) { "-fips" } else { "" };
@@ -308,6 +321,25 @@ mod tests {
         let sso = |service| url(service, &config(&[]), None, "eu-west-1").unwrap();
         assert_eq!(sso(AwsService::Sso), "https://portal.sso.eu-west-1.amazonaws.com");
         assert_eq!(sso(AwsService::SsoOidc), "https://oidc.eu-west-1.amazonaws.com");
+        // As botocore resolves them.
+        for (region, variables, expected) in [
+            ("eu-central-1", &[][..], "https://eu-central-1.signin.aws.amazon.com"),
+            ("cn-north-1", &[], "https://cn-north-1.signin.amazonaws.cn"),
+            ("us-gov-west-1", &[], "https://us-gov-west-1.signin.amazonaws-us-gov.com"),
+            ("eusc-de-east-1", &[], "https://eusc-de-east-1.signin.amazonaws-eusc.eu"),
+            ("us-iso-east-1", &[], "https://us-iso-east-1.signin.c2shome.ic.gov"),
+            ("us-isob-east-1", &[], "https://us-isob-east-1.signin.sc2shome.sgov.gov"),
+            ("eu-isoe-west-1", &[], "https://eu-isoe-west-1.signin.csphome.adc-e.uk"),
+            ("us-isof-south-1", &[], "https://us-isof-south-1.signin.csphome.hci.ic.gov"),
+            ("us-east-1", &[FIPS], "https://signin-fips.us-east-1.amazonaws.com"),
+            ("us-gov-west-1", &[FIPS], "https://signin-fips.amazonaws-us-gov.com"),
+            ("cn-north-1", &[FIPS], "https://signin-fips.cn-north-1.amazonaws.com.cn"),
+            ("us-gov-west-1", &[FIPS, DUAL], "https://signin-fips.us-gov-west-1.api.aws"),
+            ("eu-central-1", &[DUAL], "https://signin.eu-central-1.api.aws"),
+            ("us-east-1", &[("AWS_ENDPOINT_URL_SIGNIN", "http://local")], "http://local"),
+        ] {
+            assert_eq!(url(AwsService::SignIn, &config(variables), None, region).unwrap(), expected);
+        }
     }
 
     #[test]

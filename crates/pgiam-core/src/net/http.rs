@@ -212,7 +212,8 @@ fn code_and_message(text: &str) -> Option<[Option<String>; 2]> {
     }
     if text.starts_with(['{', '[']) {
         // Only these members: others may be secrets.
-        let document: Value = serde_json::from_str(text).unwrap_or_default();
+        // From bytes, as everywhere: a parser of texts would be a second one in the library.
+        let document: Value = serde_json::from_slice(text.as_bytes()).unwrap_or_default();
         let first = |names: [&str; 4]| names.into_iter().find_map(|name| document[name].as_str());
         let code = first(["Code", "code", "__type", "error"]).map(|code| code.rsplit('#').next().unwrap_or(code));
         let message = first(["Message", "message", "error_description", "errorMessage"]);
@@ -246,7 +247,7 @@ fn secrets_of(request: &Request<'_>) -> Vec<Secret> {
     let of_form = body.split('&').filter_map(|pair| pair.split_once('=')).filter(|(name, _)| is_secret(name));
     let mut secrets: Vec<Secret> =
         of_headers.chain(of_form.map(|(_, value)| value)).map(|value| Secret::new(value.to_owned())).collect();
-    if let Ok(Value::Object(members)) = serde_json::from_str(body) {
+    if let Ok(Value::Object(members)) = serde_json::from_slice(body.as_bytes()) {
         secrets.extend(members.into_iter().filter(|(name, _)| is_secret(name)).filter_map(|(_, value)| match value {
             Value::String(text) => Some(Secret::new(text)),
             _ => None,

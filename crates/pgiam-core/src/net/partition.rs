@@ -13,6 +13,8 @@ pub(crate) struct Partition {
     pub(crate) default_region: &'static str,
     pub(crate) dns_suffix: &'static str,
     pub(crate) dual_stack_dns_suffix: &'static str,
+    /// What follows the region in the name of the sign-in service.
+    pub(crate) sign_in_domain: &'static str,
 }
 
 /// The commercial partition is last: any other region's name belongs to it.
@@ -23,6 +25,7 @@ const PARTITIONS: [Partition; 8] = [
         default_region: "cn-north-1",
         dns_suffix: "amazonaws.com.cn",
         dual_stack_dns_suffix: "api.amazonwebservices.com.cn",
+        sign_in_domain: "signin.amazonaws.cn",
     },
     Partition {
         id: "aws-us-gov",
@@ -30,6 +33,7 @@ const PARTITIONS: [Partition; 8] = [
         default_region: "us-gov-west-1",
         dns_suffix: "amazonaws.com",
         dual_stack_dns_suffix: "api.aws",
+        sign_in_domain: "signin.amazonaws-us-gov.com",
     },
     Partition {
         id: "aws-eusc",
@@ -37,6 +41,7 @@ const PARTITIONS: [Partition; 8] = [
         default_region: "eusc-de-east-1",
         dns_suffix: "amazonaws.eu",
         dual_stack_dns_suffix: "api.amazonwebservices.eu",
+        sign_in_domain: "signin.amazonaws-eusc.eu",
     },
     Partition {
         id: "aws-iso",
@@ -44,6 +49,7 @@ const PARTITIONS: [Partition; 8] = [
         default_region: "us-iso-east-1",
         dns_suffix: "c2s.ic.gov",
         dual_stack_dns_suffix: "api.aws.ic.gov",
+        sign_in_domain: "signin.c2shome.ic.gov",
     },
     Partition {
         id: "aws-iso-b",
@@ -51,6 +57,7 @@ const PARTITIONS: [Partition; 8] = [
         default_region: "us-isob-east-1",
         dns_suffix: "sc2s.sgov.gov",
         dual_stack_dns_suffix: "api.aws.scloud",
+        sign_in_domain: "signin.sc2shome.sgov.gov",
     },
     Partition {
         id: "aws-iso-e",
@@ -58,6 +65,7 @@ const PARTITIONS: [Partition; 8] = [
         default_region: "eu-isoe-west-1",
         dns_suffix: "cloud.adc-e.uk",
         dual_stack_dns_suffix: "api.cloud-aws.adc-e.uk",
+        sign_in_domain: "signin.csphome.adc-e.uk",
     },
     Partition {
         id: "aws-iso-f",
@@ -65,6 +73,7 @@ const PARTITIONS: [Partition; 8] = [
         default_region: "us-isof-south-1",
         dns_suffix: "csp.hci.ic.gov",
         dual_stack_dns_suffix: "api.aws.hci.ic.gov",
+        sign_in_domain: "signin.csphome.hci.ic.gov",
     },
     Partition {
         id: "aws",
@@ -72,6 +81,7 @@ const PARTITIONS: [Partition; 8] = [
         default_region: "us-east-1",
         dns_suffix: "amazonaws.com",
         dual_stack_dns_suffix: "api.aws",
+        sign_in_domain: "signin.aws.amazon.com",
     },
 ];
 

@@ -25,7 +25,7 @@ pub(crate) fn ask(
     http: &Http,
     request: &Request<'_>,
     patience: Patience<'_>,
-    is_throttled: impl Fn(&Response) -> bool,
+    is_throttled: fn(&Response) -> bool,
 ) -> Result<Response, Failure> {
     let again = |failure: &Failure, number: u32, wait: Duration| {
         patience.log.info(format_args!(

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use aws_simulator::{Credentials, Simulator, SimulatorOptions};
-use pgiam_core::{Client, Clock, Environment, Error, Moment, Settings, Token, TokenRequest};
+use pgiam_core::{Client, ClientBuilder, Clock, Environment, Error, Moment, Settings, Token, TokenRequest};
 use tempfile::TempDir;
 
 pub(crate) const HOST: &str = "mypg.c9akciq32rpa.eu-central-1.rds.amazonaws.com";
@@ -128,7 +128,7 @@ impl Machine {
         machine.set("HOME", &home_directory);
         machine.set("PATH", &std::env::var("PATH").unwrap_or_default());
         machine.set("AWS_REGION", REGION);
-        for service in ["STS", "SSO", "SSO_OIDC"] {
+        for service in ["STS", "SSO", "SSO_OIDC", "SIGNIN"] {
             machine.set(&format!("AWS_ENDPOINT_URL_{service}"), &url);
         }
         machine.set("AWS_EC2_METADATA_DISABLED", "true");
@@ -206,10 +206,29 @@ impl Machine {
         PathBuf::from(self.file(&name, &text))
     }
 
+    /// The file that `aws login` left for this session.
+    pub(crate) fn login_cache(&self, session: &str, document: &serde_json::Value) -> PathBuf {
+        fs::create_dir_all(self.path(".aws/login/cache")).unwrap();
+        let name = format!(".aws/login/cache/{}.json", sha256_hex(session));
+        PathBuf::from(self.file(&name, &document.to_string()))
+    }
+
+    /// A client that asks `mfa` for the codes of MFA devices.
+    pub(crate) fn client_that_asks(
+        &self,
+        mfa: impl Fn(&str) -> std::io::Result<String> + Send + Sync + 'static,
+    ) -> Client {
+        self.builder().mfa_prompt(mfa).build()
+    }
+
     pub(crate) fn client(&self) -> Client {
+        self.builder().build()
+    }
+
+    fn builder(&self) -> ClientBuilder {
         let pairs: Vec<_> = self.settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         let environment: Environment = self.variables.clone().into_iter().collect();
-        Client::builder().settings(settings(&pairs)).environment(environment).clock(self.clock.clone()).build()
+        Client::builder().settings(settings(&pairs)).environment(environment).clock(self.clock.clone())
     }
 
     pub(crate) fn token(&self) -> Token {
@@ -235,6 +254,11 @@ pub(crate) const SSO_PROFILE: &str = "[profile app]\nsso_session = corp\nsso_acc
 pub(crate) fn sha1_hex(text: &str) -> String {
     use sha1::{Digest, Sha1};
     Sha1::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub(crate) fn sha256_hex(text: &str) -> String {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 pub(crate) fn rfc3339(unix_seconds: i64) -> String {

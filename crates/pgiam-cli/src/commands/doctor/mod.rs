@@ -29,6 +29,7 @@ use self::server::{Answer, Session};
 use crate::args::{LongHelp, SigningArguments};
 use crate::connection::{self, Connection, Given, Host, Source, Surroundings};
 use crate::failure::Failure;
+use crate::mfa;
 use crate::shell;
 
 const EXAMPLES: &str = "\
@@ -140,7 +141,7 @@ impl<'a> Context<'a> {
         let dbname = connection.dbname.as_ref().map(|given| given.value.clone());
         Ok(Self {
             surroundings,
-            client: Client::new(arguments.signing.settings(own.profile.as_deref())?),
+            client: mfa::client(arguments.signing.settings(own.profile.as_deref())?),
             endpoint: own.endpoint(host.index, &host.name, host.port),
             given_region,
             profile,
