@@ -23,6 +23,12 @@ const FAILURE_IS_NEWS_FOR: Duration = Duration::from_secs(2);
 /// A caller with less time left does not fetch again.
 const WORTH_A_FETCH: Duration = Duration::from_millis(500);
 
+/// Whether a fetch was cut off by its own caller's limit, and this caller has more time.
+fn is_worth_repeating(error: &Error, ends: Option<Deadline>, deadline: Deadline) -> bool {
+    let was_cut_off = ends.is_some_and(|ends| ends.remaining().is_none());
+    error.kind() == ErrorKind::Timeout && was_cut_off && deadline.remaining().is_some_and(|left| left >= WORTH_A_FETCH)
+}
+
 /// Runs at most one fetch of a `T` at a time.
 pub(crate) struct SingleFlight<T>(ArcSwap<Shared<T>>);
 
@@ -90,10 +96,9 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
             }
             let ends = state.ends;
             let outcome = shared.wait(state, deadline);
-            let timed_out = outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Timeout);
-            let was_cut_off = timed_out && ends.is_some_and(|ends| ends.remaining().is_none());
-            if !was_cut_off || deadline.remaining().is_none_or(|left| left < WORTH_A_FETCH) {
-                return outcome;
+            match &outcome {
+                Err(error) if is_worth_repeating(error, ends, deadline) => {}
+                _ => return outcome,
             }
         }
     }
