@@ -10,7 +10,7 @@ use pgiam_core::{Error, ErrorKind, Log, sys};
 use pgiam_libpq::arguments::Arguments;
 use pgiam_libpq::functions::{self, Arrays, Functions, PGconn, PQconninfoOption, Texts};
 use pgiam_libpq::plan::{self, Plan, Surroundings};
-use pgiam_libpq::tokens::{TokenMaker, Wait};
+use pgiam_libpq::tokens::TokenMaker;
 
 use crate::boundary::{guarded_status, invalid, put};
 use crate::client::would_block;
@@ -85,7 +85,7 @@ pub unsafe extern "C-unwind" fn pgiam_libpq_plan_new(
                 true => Arguments::of_conninfo(CStr::from_ptr(conninfo)),
                 false => functions::arguments_of_arrays(keywords, values, expand_dbname != 0),
             };
-            let decided = decide(&functions, given, if may_wait == 0 { Wait::Never } else { Wait::Blocking })?;
+            let decided = decide(&functions, given, may_wait != 0)?;
             let arrays = decided.arguments.as_ref().map(|arguments| Arrays::new(&arguments.with(&decided.more())));
             put(plan, Box::into_raw(Box::new(pgiam_libpq_plan { plan: decided, arrays })));
             Ok(())
@@ -104,8 +104,8 @@ unsafe fn table(libpq: *const pgiam_libpq_functions) -> Result<Functions, Error>
     functions.ok_or_else(|| invalid("the table of libpq's functions is incomplete; compile with pgiam-libpq.h again"))
 }
 
-fn decide(libpq: &Functions, given: Option<Arguments>, wait: Wait) -> Result<Plan, Error> {
-    let maker = TokenMaker::new(wait);
+fn decide(libpq: &Functions, given: Option<Arguments>, may_wait: bool) -> Result<Plan, Error> {
+    let maker = TokenMaker::new(may_wait);
     let surroundings = Surroundings {
         // The environment of a set-user-id program is its caller's.
         variable: &|name| if sys::runs_privileged() { None } else { plan::variable(name) },

@@ -2,59 +2,15 @@
 
 use std::ffi::CStr;
 
-/// Every keyword of libpq up to version 18.
-pub const LIBPQ: [&str; 50] = [
-    "application_name",
-    "channel_binding",
-    "client_encoding",
-    "connect_timeout",
-    "dbname",
-    "fallback_application_name",
-    "gssdelegation",
-    "gssencmode",
-    "gsslib",
-    "host",
-    "hostaddr",
-    "keepalives",
-    "keepalives_count",
-    "keepalives_idle",
-    "keepalives_interval",
-    "krbsrvname",
-    "load_balance_hosts",
-    "max_protocol_version",
-    "min_protocol_version",
-    "oauth_client_id",
-    "oauth_client_secret",
-    "oauth_issuer",
-    "oauth_scope",
-    "options",
-    "passfile",
-    "password",
-    "port",
-    "replication",
-    "require_auth",
-    "requirepeer",
-    "scram_client_key",
-    "scram_server_key",
-    "service",
-    "ssl_max_protocol_version",
-    "ssl_min_protocol_version",
-    "sslcert",
-    "sslcertmode",
-    "sslcompression",
-    "sslcrl",
-    "sslcrldir",
-    "sslkey",
-    "sslkeylogfile",
-    "sslmode",
-    "sslnegotiation",
-    "sslpassword",
-    "sslrootcert",
-    "sslsni",
-    "target_session_attrs",
-    "tcp_user_timeout",
-    "user",
-];
+/// Every keyword of libpq up to version 18, separated by spaces: smaller than an array.
+const LIBPQ: &str = "\
+    application_name channel_binding client_encoding connect_timeout dbname fallback_application_name \
+    gssdelegation gssencmode gsslib host hostaddr keepalives keepalives_count keepalives_idle \
+    keepalives_interval krbsrvname load_balance_hosts max_protocol_version min_protocol_version \
+    oauth_client_id oauth_client_secret oauth_issuer oauth_scope options passfile password port replication \
+    require_auth requirepeer scram_client_key scram_server_key service ssl_max_protocol_version \
+    ssl_min_protocol_version sslcert sslcertmode sslcompression sslcrl sslcrldir sslkey sslkeylogfile \
+    sslmode sslnegotiation sslpassword sslrootcert sslsni target_session_attrs tcp_user_timeout user";
 
 macro_rules! own {
     ($(($keyword:literal, $variable:literal),)*) => {
@@ -85,7 +41,7 @@ const fn c_string(with_nul: &'static str) -> &'static CStr {
 /// The known keyword of this name: libpq's or pgiam's own.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static str> {
-    LIBPQ.into_iter().find(|known| *known == name).or_else(|| find_own(name))
+    LIBPQ.split(' ').find(|known| *known == name).or_else(|| find_own(name))
 }
 
 /// pgiam's own keyword of this name.

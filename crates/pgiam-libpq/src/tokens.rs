@@ -28,6 +28,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const START_TIMEOUT: Duration = Duration::from_secs(2);
 /// The variable that overrides it.
 const START_TIMEOUT_VARIABLE: &str = "PGIAM_START_TIMEOUT_MS";
+const START_HINT: &str = " (a non-blocking connect waits for credentials no longer than PGIAM_START_TIMEOUT_MS)";
 
 /// What a token is made for, and with whose credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,17 +93,23 @@ pub struct TokenMaker {
     wait: Wait,
     /// By when all of them are made, or why that is not known.
     deadline: Result<Deadline, String>,
+    /// Added to the message when the limit is reached.
+    hint: &'static str,
 }
 
 impl TokenMaker {
-    /// The time limit begins now.
+    /// For connections that wait for credentials, or do not wait at all. The time limit begins now.
     #[must_use]
-    pub fn new(wait: Wait) -> Self {
-        let deadline = match wait {
-            Wait::Blocking | Wait::Never => Ok(Deadline::after(TIMEOUT)),
-            Wait::Bounded => start_timeout().map(|limit| Deadline::after(limit).firm()),
-        };
-        Self { wait, deadline }
+    pub fn new(may_wait: bool) -> Self {
+        let wait = if may_wait { Wait::Blocking } else { Wait::Never };
+        Self { wait, deadline: Ok(Deadline::after(TIMEOUT)), hint: "" }
+    }
+
+    /// For [`Wait::Bounded`]. The time limit begins now. Its own function: the C library does without it.
+    #[must_use]
+    pub fn bounded() -> Self {
+        let deadline = start_timeout().map(|limit| Deadline::after(limit).firm());
+        Self { wait: Wait::Bounded, deadline, hint: START_HINT }
     }
 
     /// A fresh token. The log says for which connection, or why there is none.
@@ -149,10 +156,8 @@ impl TokenMaker {
 
     fn explained(&self, error: &Error, request: &Request<'_>) -> NoToken {
         let mut why = error.to_string();
-        if self.wait == Wait::Bounded && error.kind() == ErrorKind::Timeout {
-            why.push_str(&format!(
-                " (a non-blocking connect waits for credentials no longer than {START_TIMEOUT_VARIABLE})"
-            ));
+        if error.kind() == ErrorKind::Timeout {
+            why.push_str(self.hint);
         }
         match error.kind() {
             ErrorKind::NoRegion => NoToken::NoRegion(why),

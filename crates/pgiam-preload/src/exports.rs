@@ -13,12 +13,12 @@ use pgiam_libpq::arguments::{self, Arguments};
 use pgiam_libpq::conninfo::Parameters;
 use pgiam_libpq::functions::{self, Arrays, PGconn, PQconninfoOption, Text, Texts};
 use pgiam_libpq::plan::{self, Plan, Surroundings};
-use pgiam_libpq::tokens::{TokenMaker, Wait};
+use pgiam_libpq::tokens::Wait;
 use zeroize::Zeroizing;
 
 use crate::libpq::{Libpq, Of, OfLogin, OfParams, OfText, PingParams, PingText};
 use crate::options;
-use crate::remembered::{self, Remembered};
+use crate::remembered::{self, Remembered, token_maker};
 
 /// What is left to do after the decision. Plain values, as [`entry`] requires.
 #[derive(Clone, Copy)]
@@ -59,7 +59,7 @@ fn decide(libpq: &Libpq, arguments: Option<Arguments>, wait: Wait) -> Plan {
     // The environment of a set-user-id program is its caller's.
     let arguments = arguments.filter(|_| !sys::runs_privileged());
     let Some(functions) = libpq.functions() else { return Plan::default() };
-    let maker = TokenMaker::new(wait);
+    let maker = token_maker(wait);
     let surroundings = Surroundings {
         variable: &plan::variable,
         home: std::env::var_os("HOME").map(Into::into),

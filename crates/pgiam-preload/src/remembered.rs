@@ -20,6 +20,14 @@ use pgiam_libpq::tokens::{Request, TokenMaker, Unavailable, Wait};
 
 use crate::libpq::Libpq;
 
+/// Makes tokens within the limit of a call.
+pub(crate) fn token_maker(wait: Wait) -> TokenMaker {
+    match wait {
+        Wait::Bounded => TokenMaker::bounded(),
+        Wait::Blocking | Wait::Never => TokenMaker::new(wait == Wait::Blocking),
+    }
+}
+
 /// What is remembered of a connection.
 pub(crate) struct Remembered {
     renewal: Option<Renewal>,
@@ -104,7 +112,7 @@ impl Remembered {
         if unavailable.concerns(&request) {
             return;
         }
-        let failure = match TokenMaker::new(wait).make(&request) {
+        let failure = match token_maker(wait).make(&request) {
             Ok(token) if token.len() <= at.room => {
                 // SAFETY: the place has room for `at.room` bytes and a NUL, no less than the old token, and contains one
                 // of our tokens, so it is not libpq's constant; the rest of the old token is wiped.
