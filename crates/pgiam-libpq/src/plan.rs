@@ -66,9 +66,9 @@ const OPTIONS: [&str; 6] = ["host", "hostaddr", "port", "user", "sslmode", "sslr
 pub struct Resolved {
     /// libpq's compiled-in defaults.
     pub compiled: Parameters,
-    /// The values of [`OPTIONS`]. What is not UTF-8 in them is replaced, so they are not to be used then.
+    /// The values of the options that decide about a token. What is not UTF-8 in them is replaced, so they are not to be used then.
     pub values: Parameters,
-    /// One of [`OPTIONS`] that is not UTF-8.
+    /// One of them that is not UTF-8.
     pub not_utf8: Option<String>,
     /// `passfile`.
     pub passfile: Option<CString>,

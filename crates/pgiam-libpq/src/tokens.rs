@@ -14,9 +14,9 @@ use crate::rules::Endpoint;
 /// Whether a caller waits for credentials if none are cached. A limit is for all hosts of a connection together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// At most [`TIMEOUT`], and longer only for a program that asks a person: for `PQconnectdb` and the like.
+    /// At most 10 seconds, and longer only for a program that asks a person: for `PQconnectdb` and the like.
     Blocking,
-    /// At most `PGIAM_START_TIMEOUT_MS`, by default [`START_TIMEOUT`]: for `PQconnectStart` and the like.
+    /// At most `PGIAM_START_TIMEOUT_MS`, by default 2 seconds: for `PQconnectStart` and the like.
     Bounded,
     /// Not at all.
     Never,
