@@ -7,7 +7,7 @@ use super::databases::{self, DbProxy, DbServer, Found};
 use super::name::{Kind, normalized};
 use super::policy::{self, NearMiss, Need, why};
 use super::report::{Finding, Report};
-use super::{Context, activity};
+use super::{Context, Target, activity};
 use crate::shell;
 
 /// Seconds. AWS refuses signatures of a clock that is further off.
@@ -341,11 +341,10 @@ pub(crate) fn enable(region: &str, server: &DbServer) -> String {
 
 /// The doctor's own command with another port.
 fn on_port(context: &Context<'_>, port: u16) -> String {
-    let host = shell::quoted(&context.host.name);
     if context.endpoint.port == context.host.port {
-        format!("pgiam doctor -h {host} -p {port} -U {}", shell::quoted(context.user()))
+        context.command_to(Target { port, ..context.target() }, "pgiam doctor", &[])
     } else {
-        format!("PGIAM_PORT={port} {}", context.command("pgiam doctor"))
+        context.command_with("pgiam doctor", &[("iam_port", &port.to_string())])
     }
 }
 

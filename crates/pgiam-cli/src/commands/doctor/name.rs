@@ -94,6 +94,12 @@ pub(crate) fn region_of(host: &str) -> Option<String> {
     endpoint::classify(&normalized(host)).region().map(str::to_owned)
 }
 
+/// Where the name that the token is signed for is given.
+fn iam_host(context: &Context<'_>) -> String {
+    let keyword = context.connection.own_keywords.get("iam_host");
+    keyword.map_or("PGIAM_HOST".to_owned(), |given| format!("iam_host in {}", given.source))
+}
+
 /// Checks the name that the token is signed for.
 pub(crate) fn check(context: &Context<'_>, offline: bool, report: &mut Report) {
     report.add(finding(context, offline));
@@ -112,8 +118,8 @@ fn finding(context: &Context<'_>, offline: bool) -> Finding {
         return Finding::fail(
             "name",
             "other-endpoint",
-            format!("the connection goes to {connected}, but PGIAM_HOST has the token signed for {signed}"),
-            "unset PGIAM_HOST",
+            format!("the connection goes to {connected}, but {} has the token signed for {signed}", iam_host(context)),
+            context.without("iam_host"),
         );
     }
     match kind {
@@ -165,8 +171,8 @@ fn not_an_endpoint(context: &Context<'_>, what: &str, offline: bool) -> Finding 
 pub(crate) fn name_the_endpoint(context: &Context<'_>) -> String {
     let region = context.region().map(|region| format!(" --region {}", shell::quoted(&region))).unwrap_or_default();
     format!(
-        "aws rds describe-db-instances{region} --query 'DBInstances[].Endpoint.Address'\nPGIAM_HOST=ENDPOINT {}",
-        context.command("psql-iam")
+        "aws rds describe-db-instances{region} --query 'DBInstances[].Endpoint.Address'\n{}",
+        context.command_with("psql-iam", &[("iam_host", "ENDPOINT")])
     )
 }
 

@@ -9,7 +9,7 @@ use pgiam_core::{ErrorKind, LIFETIME_SECONDS, TokenRequest};
 use zeroize::Zeroizing;
 
 use super::Context;
-use super::name::{Kind, normalized};
+use super::name::{Kind, normalized, region_of};
 use super::report::{Finding, Report};
 use crate::shell;
 
@@ -71,13 +71,28 @@ fn make(context: &Context<'_>, report: &mut Report) -> Option<Zeroizing<String>>
 }
 
 fn remedy(context: &Context<'_>) -> String {
-    let (endpoint, region) = (&context.endpoint, context.given_region.as_deref());
-    let region = region.map(|region| format!(" -r {}", shell::quoted(region))).unwrap_or_default();
+    let endpoint = &context.endpoint;
+    let has_region = region_of(&endpoint.host).is_some();
+    let setting = context.connection.own.region.as_ref();
+    let (region, unset) = match setting {
+        // The flag -r is among the flags.
+        Some(region) if !has_region && context.given_region.as_ref() == Some(region) => {
+            (format!(" -r {}", shell::quoted(region)), "")
+        }
+        Some(_) if has_region && context.surroundings.environment.has("PGIAM_REGION") => {
+            (String::new(), "unset PGIAM_REGION\n")
+        }
+        _ => (String::new(), ""),
+    };
+    let profile = context.profile.as_ref().filter(|profile| context.connection.own.profile.as_ref() == Some(profile));
+    let profile = profile.filter(|_| !context.flags().contains(" --profile "));
+    let profile = profile.map(|profile| format!(" --profile {}", shell::quoted(profile))).unwrap_or_default();
     format!(
-        "pgiam token -h {} -p {} -U {}{region}",
+        "{unset}pgiam token -h {} -p {} -U {}{region}{}{profile}",
         shell::quoted(&endpoint.host),
         endpoint.port,
-        shell::quoted(context.user())
+        shell::quoted(context.user()),
+        context.flags()
     )
 }
 
@@ -87,7 +102,7 @@ fn signed_for_another_port(context: &Context<'_>) -> Option<Finding> {
     let direct = normalized(&host.name) == normalized(&endpoint.host) && context.connection.only_address().is_none();
     (direct && host.port != endpoint.port && context.kind() != Kind::Dsql).then(|| {
         let text = format!("signed for port {}, but the connection goes to port {}", endpoint.port, host.port);
-        Finding::fail("token", "token-other-port", text, format!("unset PGIAM_PORT; {}", context.command("psql-iam")))
+        Finding::fail("token", "token-other-port", text, context.without("iam_port"))
     })
 }
 

@@ -15,9 +15,9 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use self::certificate::{AcceptAny, Certificate, Roots, Trust};
 use self::protocol::{Authentication, ServerError, TlsAnswer};
-use super::Context;
 use super::name::{self, Kind};
 use super::report::{Finding, Report};
+use super::{Context, Target};
 use crate::shell;
 
 trait ReadWrite: Read + Write {}
@@ -197,7 +197,8 @@ fn bundle(context: &Context<'_>) -> String {
         }
         _ => "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem",
     };
-    format!("curl -fsSO {url}\nPGSSLMODE=verify-full PGSSLROOTCERT=global-bundle.pem {}", context.command("psql-iam"))
+    let settings = [("sslmode", "verify-full"), ("sslrootcert", "global-bundle.pem")];
+    format!("curl -fsSO {url}\n{}", context.command_with("psql-iam", &settings))
 }
 
 /// By name and address: the certificate is compared with the name, the connection goes to the address.
@@ -208,13 +209,8 @@ fn connect_by_endpoint(certificate: &Certificate, context: &Context<'_>) -> Stri
         None if Kind::of(&context.host.name) == Kind::ThisMachine => "127.0.0.1",
         None => context.host.name.as_str(),
     };
-    format!(
-        "PGHOSTADDR={address} PGIAM_PORT={} psql-iam -h {endpoint} -p {} -U {} -d {}",
-        port_of(context),
-        context.host.port,
-        shell::quoted(context.user()),
-        shell::quoted(&context.database)
-    )
+    let (target, port) = (Target { host: endpoint, ..context.target() }, port_of(context).to_string());
+    context.command_to(target, "psql-iam", &[("hostaddr", address), ("iam_port", &port)])
 }
 
 /// The names of endpoints in a certificate. Tokens are not valid for custom endpoints.
@@ -254,9 +250,12 @@ pub(crate) fn endpoint_by_certificate(session: Option<&Session>, context: &mut C
     let port = port_of(context);
     let cause = if kind.is_endpoint() { "other-endpoint" } else { "not-an-endpoint" };
     let text = format!("the server's certificate is for {endpoint}, but the token would be signed for {signed}");
-    let port_variable = if port == context.host.port { String::new() } else { format!("PGIAM_PORT={port} ") };
-    let command = context.command("psql-iam");
-    report.add(Finding::fail("name", cause, text, format!("PGIAM_HOST={endpoint} {port_variable}{command}")));
+    let port_text = port.to_string();
+    let mut changes = vec![("iam_host", *endpoint)];
+    if port != context.host.port {
+        changes.push(("iam_port", &port_text));
+    }
+    report.add(Finding::fail("name", cause, text, context.command_with("psql-iam", &changes)));
     context.endpoint.host = (*endpoint).to_owned();
     context.endpoint.port = port;
 }
@@ -367,13 +366,33 @@ fn grant(context: &Context<'_>) -> String {
                 "aws rds describe-db-proxies --region {region} --query 'DBProxies[].[DBProxyName,Endpoint,Auth]'"
             );
         }
-        _ => format!("pgiam setup {}", context.command("").trim_start()),
+        Kind::Dsql => {
+            let target = Target { user: "admin", database: "postgres", ..context.target() };
+            let as_admin = context.command_to(target, "psql-iam", &[]);
+            let grant = format!("AWS IAM GRANT {role} TO 'IAM_ROLE_OR_USER_ARN'");
+            let create = format!("CREATE ROLE {role} WITH LOGIN");
+            return format!("{as_admin} -c {}\n{as_admin} -c {}", shell::quoted(&create), shell::quoted(&grant));
+        }
+        _ => with_admin(context),
     };
     format!(
         "{}\n{}\n{enable}",
         context.as_admin(&format!("CREATE USER {role}")),
         context.as_admin(&format!("GRANT rds_iam TO {role}"))
     )
+}
+
+/// The doctor's own command that looks up the role.
+fn with_admin(context: &Context<'_>) -> String {
+    if context.admin.is_some() {
+        return context.as_admin(r"\du");
+    }
+    let (mut admin, target) = (context.connection.settings_of_strings(), context.target());
+    admin.retain(|keyword, _| ["hostaddr", "sslmode", "sslrootcert"].contains(&keyword.as_str()));
+    let port = target.port.to_string();
+    let more = [("host", target.host), ("port", &port), ("user", "ADMIN"), ("dbname", target.database)];
+    admin.extend(more.map(|(keyword, value)| (keyword.to_owned(), value.to_owned())));
+    format!("{} --admin {}", context.command("pgiam doctor"), shell::quoted(&shell::conninfo(&admin)))
 }
 
 /// What an error of the server means.
@@ -385,11 +404,7 @@ fn refused(check: &'static str, error: &ServerError, context: &Context<'_>) -> F
     if contains("pg_hba.conf") && contains("replication connection") {
         fail("replication", "; replication with tokens needs rds.iam_auth_for_replication=1", parameter_group(context))
     } else if contains("no encryption") || contains("SSL off") {
-        fail(
-            "no-tls",
-            "; members of rds_iam must use TLS",
-            format!("PGSSLMODE=require {}", context.command("psql-iam")),
-        )
+        fail("no-tls", "; members of rds_iam must use TLS", context.command_with("psql-iam", &[("sslmode", "require")]))
     } else if contains("IAM authentication failed for the role") || contains("supports only IAM") {
         fail(
             "proxy",
@@ -400,7 +415,7 @@ fn refused(check: &'static str, error: &ServerError, context: &Context<'_>) -> F
         fail(
             "no-database",
             "; the login itself succeeded",
-            context.command("psql-iam -l").replace(" -d ", " -d postgres # not "),
+            context.command_to(Target { database: "postgres", ..context.target() }, "psql-iam -l", &[]),
         )
     } else if contains("canceling authentication due to timeout") {
         fail(
@@ -411,9 +426,9 @@ fn refused(check: &'static str, error: &ServerError, context: &Context<'_>) -> F
     } else if error.code == "57P03" || error.code == "53300" {
         fail("not-ready", "", format!("{} --wait", context.command("pgiam doctor")))
     } else if contains("authentication failed") || contains("access denied") {
-        fail("refused", "", format!("pgiam setup {}", context.command("").trim_start()))
+        fail("refused", "", with_admin(context))
     } else {
-        fail("other-error", "", format!("pgiam setup {}", context.command("").trim_start()))
+        fail("other-error", "", with_admin(context))
     }
 }
 
