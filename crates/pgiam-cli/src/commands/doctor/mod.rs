@@ -311,6 +311,11 @@ fn read_connection(arguments: &Arguments, surroundings: &Surroundings<'_>) -> Re
     if in_dbname.is_some() && arguments.connection.is_some() {
         return Err(Failure::usage("there are two connection strings, one of them with -d; leave one out"));
     }
+    let is_name = |text: &&String| !text.is_empty() && !text.contains(['=', ':', '/', '@']);
+    if let Some(database) = arguments.connection.as_ref().filter(is_name).filter(|_| arguments.host.is_some()) {
+        let database = shell::quoted(database);
+        return Err(Failure::usage(format!("to pass the name of a database, write -d {database}")));
+    }
     let text = arguments.connection.as_ref().or(in_dbname).map(String::as_str);
     let mut explicit = connection::explicit(flags, text)?;
     if text.is_some_and(|text| hint::parse(text).is_none()) {
@@ -382,6 +387,7 @@ fn check(context: &mut Context<'_>, arguments: &Arguments, given: Option<&str>, 
     if arguments.offline {
         return;
     }
+    let key = token.as_ref().filter(|_| !made).and_then(|token| token::key_of(token));
     let logged_in = match (session, token) {
         (Some(session), Some(token)) => log_in(session, answer, &token, context, report),
         (_, None) => {
@@ -394,7 +400,7 @@ fn check(context: &mut Context<'_>, arguments: &Arguments, given: Option<&str>, 
         }
     };
     if !logged_in {
-        aws::check(context, report);
+        aws::check(context, key.as_deref(), report);
     }
     if let Some(admin) = &context.admin {
         report.begin("looking up the roles");

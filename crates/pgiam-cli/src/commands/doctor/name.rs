@@ -161,17 +161,35 @@ fn not_an_endpoint(context: &Context<'_>, what: &str, offline: bool) -> Finding 
     let host = &context.endpoint.host;
     let text = format!("{host} is {what}; a token is valid only for the name of the endpoint");
     if offline {
-        Finding::fail("name", "not-an-endpoint", format!("{text}, which is missing here"), name_the_endpoint(context))
+        let text = format!("{text}, which is missing here");
+        Finding::fail("name", "not-an-endpoint", text, name_the_endpoint(context, ""))
     } else {
         Finding::unknown("name", format!("{text}. The server's certificate may contain it"))
     }
 }
 
-/// What to do if the endpoint's name cannot be found out: lists the names, and shows how to give one.
-pub(crate) fn name_the_endpoint(context: &Context<'_>) -> String {
-    let region = context.region().map(|region| format!(" --region {}", shell::quoted(&region))).unwrap_or_default();
+/// A command of the AWS CLI that lists endpoints.
+struct Endpoints {
+    command: &'static str,
+    query: &'static str,
+}
+
+/// What to do if the endpoint's name cannot be found out: lists the names, and shows how to give one. `wildcard`: what the
+/// server's certificate is for, or empty.
+pub(crate) fn name_the_endpoint(context: &Context<'_>, wildcard: &str) -> String {
+    let example = wildcard.replacen('*', "x", 1);
+    let list = match Kind::of(&example) {
+        Kind::Proxy => Endpoints { command: "describe-db-proxies", query: "DBProxies[].Endpoint" },
+        _ => Endpoints { command: "describe-db-instances", query: "DBInstances[].Endpoint.Address" },
+    };
+    let region = region_of(&example)
+        .or_else(|| context.region())
+        .map(|region| format!(" --region {}", shell::quoted(&region)))
+        .unwrap_or_default();
     format!(
-        "aws rds describe-db-instances{region} --query 'DBInstances[].Endpoint.Address'\n{}",
+        "aws rds {}{region} --query '{}'\n{}",
+        list.command,
+        list.query,
         context.command_with("psql-iam", &[("iam_host", "ENDPOINT")])
     )
 }

@@ -171,6 +171,11 @@ impl Report {
         self.findings.iter().any(|finding| finding.cause == Some(cause))
     }
 
+    /// Whether the login of this run failed.
+    pub(crate) fn was_refused(&self) -> bool {
+        self.findings.iter().any(|finding| finding.outcome == Outcome::Fail && finding.check == "login")
+    }
+
     /// Prints what is not printed yet, and returns the exit status.
     pub(crate) fn finish(mut self) -> Result<u8, Failure> {
         self.progress = None;

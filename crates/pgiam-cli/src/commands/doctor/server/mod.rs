@@ -10,6 +10,7 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
+use pgiam_core::rfc3339;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
@@ -136,10 +137,10 @@ fn judge(
     let names = listed(certificate);
     let trusted = match &roots {
         Roots::None => {
-            return Finding::ok(
-                "tls",
-                format!("{version}; certificate for {names} by {issuer}, not verified (no sslrootcert)"),
-            );
+            let given = context.connection.sslrootcert.as_ref().filter(|given| !given.value.is_empty());
+            let why = given.map_or("no sslrootcert".to_owned(), |given| format!("{} does not exist", given.value));
+            let text = format!("{version}; certificate for {names} by {issuer}, not verified ({why})");
+            return Finding::ok("tls", text);
         }
         Roots::System => "the system's trust store".to_owned(),
         Roots::File(path) => path.display().to_string(),
@@ -185,10 +186,20 @@ fn listed(certificate: &Certificate) -> String {
     }
 }
 
-/// Downloads the CA bundle of the region's partition.
+/// Downloads the CA bundle of the region's partition. Certificates of RDS Proxy and Aurora DSQL are not issued by the CAs of
+/// RDS.
 fn bundle(context: &Context<'_>) -> String {
+    let (file, url) = match context.kind() {
+        Kind::Proxy | Kind::Dsql => ("AmazonRootCA1.pem", "https://www.amazontrust.com/repository/AmazonRootCA1.pem"),
+        _ => ("global-bundle.pem", bundle_of_rds(context)),
+    };
+    let settings = [("sslmode", "verify-full"), ("sslrootcert", file)];
+    format!("curl -fsSO {url}\n{}", context.command_with("psql-iam", &settings))
+}
+
+fn bundle_of_rds(context: &Context<'_>) -> &'static str {
     let region = context.region().unwrap_or_default();
-    let url = match region.as_str() {
+    match region.as_str() {
         region if region.starts_with("cn-") => {
             "https://rds-truststore.s3.cn-north-1.amazonaws.com.cn/global/global-bundle.pem"
         }
@@ -196,9 +207,7 @@ fn bundle(context: &Context<'_>) -> String {
             "https://truststore.pki.us-gov-west-1.rds.amazonaws.com/global/global-bundle.pem"
         }
         _ => "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem",
-    };
-    let settings = [("sslmode", "verify-full"), ("sslrootcert", "global-bundle.pem")];
-    format!("curl -fsSO {url}\n{}", context.command_with("psql-iam", &settings))
+    }
 }
 
 /// By name and address: the certificate is compared with the name, the connection goes to the address.
@@ -217,6 +226,12 @@ fn connect_by_endpoint(certificate: &Certificate, context: &Context<'_>) -> Stri
 fn endpoints_in(certificate: &Certificate) -> impl Iterator<Item = &str> {
     let names = certificate.names.iter().map(String::as_str).filter(|name| !name.starts_with('*'));
     names.filter(|name| Kind::of(name).is_endpoint() && Kind::of(name) != Kind::ClusterCustom)
+}
+
+/// The wildcard for endpoints in a certificate, such as that of RDS Proxy.
+fn wildcard_in(certificate: &Certificate) -> Option<String> {
+    let is_wildcard = |name: &&String| name.starts_with("*.") && Kind::of(&name.replacen('*', "x", 1)).is_endpoint();
+    certificate.names.iter().find(is_wildcard).cloned()
 }
 
 /// The port of the endpoint. That of a tunnel on this machine or an address is another one, and PostgreSQL's default is
@@ -242,8 +257,17 @@ pub(crate) fn endpoint_by_certificate(session: Option<&Session>, context: &mut C
     }
     let Some(endpoint) = found.first() else {
         if !context.connection.own.serves(context.host.index, &context.endpoint.host) {
-            let text = "nothing names the endpoint: neither the connection nor the server's certificate";
-            report.add(Finding::fail("name", "not-an-endpoint", text, name::name_the_endpoint(context)));
+            let finding = match certificate.and_then(wildcard_in) {
+                Some(name) => {
+                    let text = format!("nothing names the endpoint; the server's certificate is for {name}");
+                    Finding::fail("name", "not-an-endpoint", text, name::name_the_endpoint(context, &name))
+                }
+                None => {
+                    let text = "nothing names the endpoint: neither the connection nor the server's certificate";
+                    Finding::fail("name", "not-an-endpoint", text, name::name_the_endpoint(context, ""))
+                }
+            };
+            report.add(finding);
         }
         return;
     };
@@ -344,7 +368,7 @@ fn asked_for(authentication: &Authentication, context: &Context<'_>) -> (Answer,
 fn not_granted(user: &str, what: &str) -> String {
     format!(
         "asks {user} for {what}, not for a token: the role was not granted rds_iam, or does not exist, or IAM \
-         authentication is off (--admin tells which)"
+         authentication is off (--admin tells which). A role with rds_iam can no longer log in with a password"
     )
 }
 
@@ -432,23 +456,48 @@ fn refused(check: &'static str, error: &ServerError, context: &Context<'_>) -> F
     }
 }
 
+/// Allows replication with tokens in the parameter group of the instance or the cluster.
 fn parameter_group(context: &Context<'_>) -> String {
+    let (region, identifier) = (context.region().unwrap_or_default(), context.identifier());
+    let (region, identifier) = (shell::quoted(&region), shell::quoted(&identifier));
+    let (group, name) = match context.kind() {
+        Kind::Cluster | Kind::ClusterReader => (
+            "db-cluster-parameter-group",
+            format!(
+                "describe-db-clusters --region {region} --db-cluster-identifier {identifier} --query \
+                 'DBClusters[0].DBClusterParameterGroup'"
+            ),
+        ),
+        _ => (
+            "db-parameter-group",
+            format!(
+                "describe-db-instances --region {region} --db-instance-identifier {identifier} --query \
+                 'DBInstances[0].DBParameterGroups[0].DBParameterGroupName'"
+            ),
+        ),
+    };
     format!(
-        "aws rds modify-db-parameter-group --region {} --db-parameter-group-name \"$(aws rds describe-db-instances \
-         --db-instance-identifier {} --query 'DBInstances[0].DBParameterGroups[0].DBParameterGroupName' --output text)\" \
-         --parameters ParameterName=rds.iam_auth_for_replication,ParameterValue=1,ApplyMethod=immediate",
-        context.region().unwrap_or_default(),
-        shell::quoted(&context.identifier())
+        "aws rds modify-{group} --region {region} --{group}-name \"$(aws rds {name} --output text)\" --parameters \
+         ParameterName=rds.iam_auth_for_replication,ParameterValue=1,ApplyMethod=immediate"
     )
 }
 
+/// Shows the free memory of the last hour. A proxy has no such metric; its targets are listed.
 fn memory(context: &Context<'_>) -> String {
+    let (region, identifier) = (context.region().unwrap_or_default(), context.identifier());
+    let (region, identifier) = (shell::quoted(&region), shell::quoted(&identifier));
+    let dimension = match context.kind() {
+        Kind::Proxy => {
+            return format!("aws rds describe-db-proxy-targets --region {region} --db-proxy-name {identifier}");
+        }
+        Kind::Cluster | Kind::ClusterReader => "DBClusterIdentifier",
+        _ => "DBInstanceIdentifier",
+    };
     format!(
-        "aws cloudwatch get-metric-statistics --region {} --namespace AWS/RDS --metric-name FreeableMemory --dimensions \
-         Name=DBInstanceIdentifier,Value={} --start-time \"$(date -u -d '1 hour ago' +%FT%TZ)\" --end-time \"$(date -u \
-         +%FT%TZ)\" --period 300 --statistics Minimum",
-        context.region().unwrap_or_default(),
-        shell::quoted(&context.identifier())
+        "aws cloudwatch get-metric-statistics --region {region} --namespace AWS/RDS --metric-name FreeableMemory --dimensions \
+         Name={dimension},Value={identifier} --start-time {} --end-time {} --period 300 --statistics Minimum",
+        rfc3339(context.now - 3600),
+        rfc3339(context.now),
     )
 }
 
