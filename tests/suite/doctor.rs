@@ -203,7 +203,7 @@ fn a_user_without_rds_iam_is_recognized_before_a_password_is_sent() {
     let (text, commands) = found.cause("not-granted");
     assert!(text.contains("asks not_granted for a password (SCRAM"), "{text}");
     assert!(
-        commands.contains("GRANT rds_iam TO not_granted") && commands.contains(&format!("-h {ENDPOINT}")),
+        commands.contains(r#"GRANT rds_iam TO "not_granted""#) && commands.contains(&format!("-h {ENDPOINT}")),
         "{commands}"
     );
     assert!(commands.contains("--db-instance-identifier mypg --enable-iam-database-authentication"), "{commands}");
@@ -228,7 +228,7 @@ fn the_administrators_query_distinguishes_a_missing_role_from_one_without_rds_ia
     let missing = roles("nobody");
     let (words, commands) = missing.cause("no-role");
     assert!(
-        words.contains("no role nobody") && commands.contains("CREATE USER nobody; GRANT rds_iam TO nobody"),
+        words.contains("no role nobody") && commands.contains(r#"CREATE USER "nobody"; GRANT rds_iam TO "nobody""#),
         "{words}"
     );
     let (words, commands) = roles("App_User").cause("no-role");
@@ -248,7 +248,7 @@ fn indirect_members_of_rds_iam_are_shown_with_their_path() {
     let found = diagnose(&["-U", "doctor_app", "--admin", &admin(server)], &[]);
     let (text, commands) = found.cause("indirect-member");
     assert!(text.contains("doctor_master -> doctor_group -> doctor_app -> rds_iam"), "{text}");
-    assert!(commands.contains("REVOKE doctor_group FROM doctor_master"), "{commands}");
+    assert!(commands.contains(r#"REVOKE "doctor_group" FROM "doctor_master""#), "{commands}");
     let found = diagnose(&["-U", "doctor_master", "--admin", &admin(server)], &[]);
     assert!(
         found.output.contains("doctor_master is a member of rds_iam indirectly: doctor_master -> "),
@@ -320,7 +320,7 @@ fn in_postgresql_16_the_creator_of_a_user_becomes_an_indirect_member_of_rds_iam(
     let (text, commands) = found.cause("indirect-member");
     assert!(text.contains("doctor_master -> doctor_app -> rds_iam"), "{text}");
     assert!(
-        commands.contains("REVOKE doctor_app FROM doctor_master") && commands.contains("user=postgres"),
+        commands.contains(r#"REVOKE "doctor_app" FROM "doctor_master""#) && commands.contains("user=postgres"),
         "{commands}"
     );
 }
@@ -331,9 +331,100 @@ fn a_user_with_both_rds_ad_and_rds_iam_is_reported() {
     server.as_superuser("postgres", "CREATE ROLE rds_ad; CREATE ROLE doctor_ad LOGIN IN ROLE rds_iam, rds_ad");
     let (text, commands) = diagnose(&["-U", "doctor_ad", "--admin", &admin(server)], &[]).cause("rds-ad");
     assert!(
-        text.contains("takes precedence") && commands.contains("REVOKE rds_ad FROM doctor_ad"),
+        text.contains("takes precedence") && commands.contains(r#"REVOKE rds_ad FROM "doctor_ad""#),
         "{text} {commands}"
     );
+}
+
+#[test]
+fn the_administrators_password_is_used_but_not_printed() {
+    let server = server();
+    let [host, port] = [server.socket.display().to_string(), server.port.to_string()];
+    let admin =
+        format!("host={host} hostaddr='' port={port} user=postgres dbname=postgres password=hush sslpassword=hush");
+    let found = diagnose(&["-U", "nobody", "--admin", &admin], &[]);
+    let (_, commands) = found.cause("no-role");
+    assert!(commands.contains(&format!("host={host}")) && !found.output.contains("hush"), "{}", found.output);
+    for admin in [
+        "host=127.0.0.1 password=hush port",
+        "host=127.0.0.1 password='hush",
+        "host=127.0.0.1 hush=1",
+        "postgresql://adm:hu/hush@127.0.0.1:1/x",
+        "postgresql://adm:12/hush@127.0.0.1:1/x",
+        "postgresql://adm:x@hush@127.0.0.1:1/x",
+        "adm:hush@127.0.0.1/x",
+    ] {
+        let output = clean_command(product("pgiam"))
+            .args(["doctor", "-h", ENDPOINT, "-U", "u", "--admin", admin])
+            .output()
+            .unwrap();
+        let (out, err) = texts(&output);
+        assert_eq!(output.status.code(), Some(2), "{admin}: {out}{err}");
+        assert!(err.contains("--admin") && !format!("{out}{err}").contains("hush"), "{admin}: {out}{err}");
+    }
+}
+
+#[test]
+fn suggested_commands_have_the_settings_and_the_flags_of_this_connection() {
+    let server = server();
+    let (tunnel, port) = (tunnel(server).to_string(), server.port.to_string());
+    let directory = temporary_directory();
+    let config = directory.path().join("config");
+    std::fs::write(&config, "[profile team]\nregion = eu-central-1\n").unwrap();
+    let conninfo = format!(
+        "host=localhost hostaddr=127.0.0.1 port={tunnel} iam_host={ENDPOINT} iam_port={port} user=app_user dbname=orders"
+    );
+    let with = |arguments: &[&str]| {
+        let mut command = command(server, &Key::new(server, None), arguments);
+        command.env("AWS_CONFIG_FILE", &config).env_remove("PGSSLROOTCERT");
+        found(command, "").cause("no-database").1
+    };
+    let settings = format!("'dbname=postgres hostaddr=127.0.0.1 iam_host={ENDPOINT} iam_port={port}'");
+    let target = format!("-h localhost -p {tunnel} -U app_user -d {settings}");
+    assert_eq!(with(&[&conninfo]), format!("psql-iam -l {target}"));
+    assert_eq!(
+        with(&[&conninfo, "--profile", "team", "--service", "rds", "-r", "eu-central-1"]),
+        format!("pgiam exec --service rds --profile team -- psql -l {target}")
+    );
+    let starting = error_message("57P03", "the database system is starting up");
+    let listener = listener(vec![b"N".to_vec(), starting]).to_string();
+    for (user, port, cause, expected) in [
+        ("app_user", listener.as_str(), "not-ready", "pgiam doctor --profile team -h "),
+        ("not_granted", &port, "not-granted", "aws --profile team rds modify-db-instance"),
+    ] {
+        let arguments = ["-h", ENDPOINT, "-U", user, "-p", port, "--profile", "team"];
+        let mut command = command(server, &Key::new(server, None), &arguments);
+        command.env("AWS_CONFIG_FILE", &config).env("PGHOSTADDR", "127.0.0.1");
+        let (_, commands) = found(command, "").cause(cause);
+        assert!(commands.contains(expected), "{commands}");
+    }
+}
+
+#[test]
+fn a_setting_is_removed_where_it_is_given() {
+    let directory = temporary_directory();
+    let file = directory.path().join("pg service.conf");
+    std::fs::write(&file, "[app]\nchannel_binding=require\npassfile=/x\niam_port=9\n").unwrap();
+    let offline = |text: &str| {
+        let mut command = command(server(), &Key::new(server(), None), &[text, "-h", ENDPOINT, "-U", "u", "--offline"]);
+        command.env("PGSERVICEFILE", &file);
+        found(command, "")
+    };
+    let remedies =
+        |text: &str| offline(text).findings.iter().map(|finding| finding["remedy"].to_string()).collect::<String>();
+    let host = ENDPOINT.replace("mypg", "old");
+    for text in
+        [&format!("iam_host={host}"), "passfile=/x", "iam=off", "require_auth=gss sslmode=require", "iam_port=9"]
+    {
+        let (keyword, commands) = (text.split('=').next().unwrap(), remedies(text));
+        assert!(commands.contains("psql-iam -h ") && !commands.contains("unset"), "{text}: {commands}");
+        assert!(!commands.contains(&format!("{keyword}=")), "{text}: {commands}");
+    }
+    let found = offline("service=app");
+    for cause in ["channel-binding", "password", "token-other-port"] {
+        let (_, commands) = found.cause(cause);
+        assert_eq!(commands, format!("${{EDITOR:-vi}} '{}'", file.display()), "{cause}");
+    }
 }
 
 #[test]
@@ -345,7 +436,7 @@ fn settings_with_which_a_token_is_never_sent_are_reported() {
         ("PGREQUIREAUTH", "scram-sha-256", "require-auth", "unset PGREQUIREAUTH"),
         ("PGREQUIREAUTH", "!password", "require-auth", "unset PGREQUIREAUTH"),
         ("PGPASSWORD", "hush", "password", "unset PGPASSWORD"),
-        ("PGPASSWORD", "h:1/?Action=connect", "password", "--token -"),
+        ("PGPASSWORD", "h:1/?Action=connect", "password", "--token -\nunset PGPASSWORD"),
         ("PGIAM", "off", "off", "unset PGIAM"),
     ] {
         let found = diagnose(&["-U", "app_user", "--offline"], &[(variable, value)]);
@@ -406,6 +497,11 @@ fn a_host_name_for_which_no_token_is_valid_is_reported() {
     let global = "orders.global-c9akciq32rpa.global.rds.amazonaws.com";
     offline(global, &[]).cause("no-region");
     assert_eq!(offline(global, &[("AWS_REGION", "eu-west-1")]).causes(), Vec::<&str>::new());
+    let directory = temporary_directory();
+    let config = directory.path().join("config");
+    std::fs::write(&config, "[profile prod]\nregion = eu-west-1\n").unwrap();
+    let profile = [("AWS_CONFIG_FILE", config.to_str().unwrap()), ("AWS_PROFILE", "prod")];
+    assert_eq!(offline(global, &profile).causes(), Vec::<&str>::new());
     let (text, commands) =
         offline(ENDPOINT, &[("PGIAM_HOST", &ENDPOINT.replace("mypg", "old"))]).cause("other-endpoint");
     assert!(text.contains("PGIAM_HOST") && commands == "unset PGIAM_HOST", "{text}");
@@ -427,6 +523,9 @@ fn a_token_for_another_connection_is_reported_with_the_wrong_field() {
     }
     let other_region = a_token(|_| ()).replace("eu-central-1%2F", "eu-west-1%2F");
     assert_eq!(judge(&other_region).causes(), ["token-other-region"]);
+    let wrong_region = ["-h", ENDPOINT, "-U", "app_user", "-r", "us-east-1", "--offline"];
+    let (_, commands) = found(command(server(), &Key::new(server(), None), &wrong_region), "").cause("no-token");
+    assert!(commands.starts_with("pgiam token -h ") && !commands.contains("us-east-1"), "{commands}");
     assert_eq!(judge(&a_token(|_| ())).causes(), Vec::<&str>::new());
 }
 
@@ -474,22 +573,99 @@ fn a_token_signed_with_another_secret_is_refused_and_the_servers_message_is_show
     command.env("PGHOSTADDR", "127.0.0.1").env("AWS_SECRET_ACCESS_KEY", "anotherSecretAccessKey");
     let (text, commands) = found(command, "").cause("refused");
     assert!(text.contains("PAM authentication failed for user \"app_user\""), "{text}");
-    assert!(commands.starts_with("pgiam setup -h "), "{commands}");
+    assert!(commands.starts_with("pgiam doctor -h ") && commands.contains("--admin 'dbname=app host="), "{commands}");
 }
 
 #[test]
 fn the_token_is_not_sent_to_a_server_whose_certificate_is_not_trusted() {
     let server = server();
     let key = Key::new(server, None);
-    for (root, cause) in [("system", "unknown-ca"), ("/nonexistent/global-bundle.pem", "no-root-certificates")] {
+    for (root, mode, cause) in [
+        ("system", "verify-full", "unknown-ca"),
+        ("/nonexistent/global-bundle.pem", "verify-ca", "no-root-certificates"),
+        ("/dev/null", "require", "no-root-certificates"),
+    ] {
         let mut command = command(server, &key, &["-h", ENDPOINT, "-U", "app_user"]);
-        command.env("PGHOSTADDR", "127.0.0.1").env("PGSSLROOTCERT", root);
+        command.env("PGHOSTADDR", "127.0.0.1").env("PGSSLROOTCERT", root).env("PGSSLMODE", mode);
         let found = found(command, "");
         let (text, commands) = found.cause(cause);
         assert!(commands.contains("global-bundle.pem"), "{text}");
         assert_eq!((found.outcome("server"), found.outcome("login")), ("ok", "unknown"), "{}", found.output);
     }
     assert_eq!(server.decision(&key.id), "no decision");
+    let missing = diagnose(&["-U", "app_user"], &[("PGSSLROOTCERT", "/nonexistent/ca.pem"), ("PGSSLMODE", "require")]);
+    assert_eq!((missing.status, missing.outcome("login")), (0, "ok"), "as psql does: {}", missing.output);
+    assert!(missing.output.contains("not verified (/nonexistent/ca.pem does not exist)"), "{}", missing.output);
+}
+
+#[test]
+fn for_proxies_and_dsql_the_certificate_of_amazon_is_suggested() {
+    for host in [
+        "pool.proxy-c9akciq32rpa.eu-central-1.rds.amazonaws.com",
+        "iuabtyq7pzsk4qfm2hmjz6gzqe.dsql.eu-central-1.on.aws",
+    ] {
+        let mut command = command(server(), &Key::new(server(), None), &["-h", host, "-U", "app_user"]);
+        command.env("PGHOSTADDR", "127.0.0.1").env("PGSSLROOTCERT", "system").env("PGSSLMODE", "verify-full");
+        let (_, commands) = found(command, "").cause("unknown-ca");
+        assert!(commands.contains("AmazonRootCA1.pem") && !commands.contains("global-bundle"), "{commands}");
+    }
+}
+
+#[test]
+fn a_database_without_d_is_a_usage_error_that_names_the_option() {
+    let mut command = clean_command(product("pgiam"));
+    let output = command.args(["doctor", "-h", ENDPOINT, "-U", "app_user", "order items"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(texts(&output).1.contains("write -d 'order items'"), "{}", texts(&output).1);
+}
+
+/// The instance that the test server is, in a simulated account.
+#[test]
+fn refusals_in_the_metrics_are_a_reason_only_after_a_refused_login_and_another_key_has_other_policies() {
+    use aws_simulator::{Account, Credentials, DbInstance, Metric, Principal, Simulator, SimulatorOptions, Statement};
+    let (server, key) = (server(), Key::new(server(), None));
+    let simulator =
+        Simulator::start(SimulatorOptions { region: "eu-central-1".into(), ..SimulatorOptions::default() }).unwrap();
+    let user = Credentials::of_user("jane");
+    simulator.register_credentials(&user);
+    let text = str::to_owned;
+    simulator.set_account(Account {
+        principals: vec![Principal {
+            arn: user.principal.clone(),
+            statements: ["rds:*", "iam:*", "cloudwatch:*"].map(|action| Statement::allow(action, "*")).into(),
+            boundary: None,
+        }],
+        instances: vec![DbInstance {
+            identifier: text("mypg"),
+            resource_id: text("db-ABCDEFGHIJKL01234"),
+            endpoint: text(ENDPOINT),
+            port: server.port,
+            status: text("available"),
+            iam_enabled: true,
+            ..DbInstance::default()
+        }],
+        metrics: vec![Metric {
+            name: text("IamDbAuthConnectionFailureInvalidToken"),
+            identifier: text("mypg"),
+            sum: 2.0,
+        }],
+        ..Account::default()
+    });
+    let mut parts = Parts::right(server, &key);
+    parts.seconds_ago = 1000;
+    let expired = parts.sign(&key);
+    for (user_name, outcome) in [("app_user", "fail"), ("not_granted", "unknown")] {
+        let mut command = command(server, &key, &["-h", ENDPOINT, "-U", user_name, "--token", "-"]);
+        command
+            .env("PGHOSTADDR", "127.0.0.1")
+            .env("AWS_ENDPOINT_URL", simulator.url())
+            .env("AWS_ACCESS_KEY_ID", &user.access_key_id)
+            .env("AWS_SECRET_ACCESS_KEY", &user.secret_access_key);
+        let found = found(command, &expired);
+        assert_eq!(found.outcome("metrics"), outcome, "{}", found.output);
+        assert_eq!(found.outcome("policy"), "unknown", "{}", found.output);
+        assert!(found.output.contains(&format!("the token is signed with key {}", key.id)), "{}", found.output);
+    }
 }
 
 #[test]
@@ -534,8 +710,9 @@ fn a_server_without_tls_is_reported_with_its_message_for_a_member() {
 
 #[test]
 fn a_missing_database_is_distinguished_from_a_refused_token() {
-    let (text, _) = diagnose(&["-U", "app_user", "-d", "orders"], &[]).cause("no-database");
+    let (text, commands) = diagnose(&["-U", "app_user", "-d", "orders"], &[]).cause("no-database");
     assert!(text.contains("database \"orders\" does not exist") && text.contains("login itself succeeded"), "{text}");
+    assert!(commands.starts_with("psql-iam -l -h ") && commands.ends_with(" -d postgres"), "{commands}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::programs::Arguments;
 use crate::service_file::{self, ServiceFiles};
 use pgiam_libpq::conninfo;
 use pgiam_libpq::rules::{self, OwnSettings, SENTINEL};
+use zeroize::Zeroizing;
 
 const DEFAULT_PORT: u16 = 5432;
 
@@ -189,6 +190,8 @@ pub(crate) struct Connection {
     pub(crate) replication: Option<Given>,
     /// pgiam's own settings, from keywords and variables.
     pub(crate) own: OwnSettings,
+    /// pgiam's own keywords that a connection string or service gives.
+    pub(crate) own_keywords: Explicit,
 }
 
 /// Fills in the service, the environment and the defaults.
@@ -236,6 +239,8 @@ pub(crate) fn resolve(explicit: Explicit, surroundings: &Surroundings<'_>) -> Re
     }
     let passfile = given.remove("passfile").map(|given| given.source);
     let replication = given.remove("replication");
+    let mut own_keywords = given.clone();
+    own_keywords.retain(|keyword, _| rules::KEYWORDS.iter().any(|(own, _)| own == keyword));
 
     Ok(Connection {
         host,
@@ -258,6 +263,7 @@ pub(crate) fn resolve(explicit: Explicit, surroundings: &Surroundings<'_>) -> Re
         require_auth,
         replication,
         own: own_settings(given, environment)?,
+        own_keywords,
     })
 }
 
@@ -375,6 +381,23 @@ impl Connection {
     /// The address to connect to instead of looking up the name, if the only host has one.
     pub(crate) fn only_address(&self) -> Option<&str> {
         self.address.as_ref().map(|given| given.value.as_str())
+    }
+
+    /// The settings, other than host, port, user and database, that a connection string or service gives. Those of the
+    /// environment are not among them.
+    pub(crate) fn settings_of_strings(&self) -> conninfo::Parameters {
+        let libpq = [
+            ("hostaddr", &self.address),
+            ("sslmode", &self.sslmode),
+            ("sslrootcert", &self.sslrootcert),
+            ("channel_binding", &self.channel_binding),
+            ("require_auth", &self.require_auth),
+            ("replication", &self.replication),
+        ];
+        let libpq = libpq.into_iter().filter_map(|(keyword, given)| Some((keyword, given.as_ref()?)));
+        let own = self.own_keywords.iter().map(|(keyword, given)| (keyword.as_str(), given));
+        let all = libpq.chain(own).filter(|(_, given)| !matches!(given.source, Source::Environment(_)));
+        all.map(|(keyword, given)| (keyword.to_owned(), Zeroizing::new(given.value.clone()))).collect()
     }
 
     /// `sslmode` as given.

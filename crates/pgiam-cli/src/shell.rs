@@ -1,6 +1,9 @@
 //! Text to copy: words for a shell and identifiers for SQL, quoted where they need it.
 
 use std::borrow::Cow;
+use zeroize::Zeroizing;
+
+use pgiam_libpq::conninfo::Parameters;
 
 /// A word as a shell reads it.
 pub(crate) fn quoted(word: &str) -> Cow<'_, str> {
@@ -11,20 +14,21 @@ pub(crate) fn quoted(word: &str) -> Cow<'_, str> {
     Cow::Owned(format!("'{}'", word.replace('\'', "'\\''")))
 }
 
-/// Reserved words of SQL that are plausible names of roles.
-const RESERVED: [&str; 8] =
-    ["all", "current_role", "current_user", "default", "group", "primary", "session_user", "user"];
+/// A PostgreSQL identifier. It is always quoted, because it may be a reserved word.
+pub(crate) fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
 
-/// A PostgreSQL identifier.
-pub(crate) fn identifier(name: &str) -> Cow<'_, str> {
-    let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte == b'_');
-    if first
-        && !RESERVED.contains(&name)
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
-    {
-        return Cow::Borrowed(name);
-    }
-    Cow::Owned(format!("\"{}\"", name.replace('"', "\"\"")))
+/// A conninfo string with quotes only where they are needed.
+pub(crate) fn conninfo(parameters: &Parameters) -> String {
+    let is_plain = |value: &str| {
+        !value.is_empty() && !value.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '\'' | '\\'))
+    };
+    let pair = |(keyword, value): (&String, &Zeroizing<String>)| match is_plain(value) {
+        true => format!("{keyword}={}", value.as_str()),
+        false => format!("{keyword}='{}'", value.replace('\\', "\\\\").replace('\'', "\\'")),
+    };
+    parameters.iter().map(pair).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -46,9 +50,20 @@ mod tests {
     }
 
     #[test]
-    fn identifiers_are_quoted_unless_they_are_lower_case_words() {
+    fn conninfo_strings_are_read_back_as_they_were() {
+        let parameters: Parameters = [("dbname", "it's a\\b"), ("host", "h.x"), ("hostaddr", ""), ("user", "a b")]
+            .map(|(keyword, value)| (keyword.to_owned(), Zeroizing::new(value.to_owned())))
+            .into();
+        let text = conninfo(&parameters);
+        assert!(text.contains(" host=h.x hostaddr='' "), "{text}");
+        assert!(pgiam_libpq::conninfo::parse(&text).unwrap() == parameters);
+    }
+
+    #[test]
+    fn identifiers_are_always_quoted() {
         for (name, expected) in [
-            ("app_user", "app_user"),
+            ("app_user", "\"app_user\""),
+            ("select", "\"select\""),
             ("jane@corp.com", "\"jane@corp.com\""),
             ("App", "\"App\""),
             ("user", "\"user\""),

@@ -229,6 +229,13 @@ impl Client {
         self.inner.token(request, || Waiting::Never)
     }
 
+    /// The region for host names that have none, by the settings, the environment or the profile; the instance metadata is
+    /// not asked.
+    #[must_use]
+    pub fn configured_region(&self) -> Option<String> {
+        region::configured(&self.inner.current_config()).ok().flatten().map(|region| region.name.clone())
+    }
+
     /// Queries each source in order and reports the results, without secrets. What the client has cached stays as it is;
     /// if it has no credentials yet, it uses those found.
     #[must_use]

@@ -66,7 +66,8 @@ const OPTIONS: [&str; 6] = ["host", "hostaddr", "port", "user", "sslmode", "sslr
 pub struct Resolved {
     /// libpq's compiled-in defaults.
     pub compiled: Parameters,
-    /// The values of the options that decide about a token. What is not UTF-8 in them is replaced, so they are not to be used then.
+    /// The values of the options that decide about a token. What is not UTF-8 in them is replaced, so they are not to be
+    /// used then.
     pub values: Parameters,
     /// One of them that is not UTF-8.
     pub not_utf8: Option<String>,

@@ -6,7 +6,7 @@ use pgiam_core::{AwsApi, AwsFailure, AwsSession, rfc3339};
 
 use super::databases::{DbServer, ServerKind};
 use super::policy::why;
-use super::report::{Finding, Report};
+use super::report::{Finding, Outcome, Report};
 use crate::shell;
 
 /// How far back metrics and log are read, in seconds.
@@ -52,12 +52,21 @@ const REASONS: [Reason; 4] = [
     },
 ];
 
-/// Reads metrics and log.
-pub(crate) fn check(session: &AwsSession, server: &DbServer, user: &str, report: &mut Report) {
+/// Reads metrics and log. They have the logins of 3 hours: a refusal is the reason only if this login `was_refused`.
+pub(crate) fn check(session: &AwsSession, server: &DbServer, user: &str, was_refused: bool, report: &mut Report) {
+    let judged = |finding: Finding| if was_refused { finding } else { earlier(finding) };
     report.begin("reading metrics of CloudWatch");
-    report.add(metrics(session, server));
+    report.add(judged(metrics(session, server)));
     report.begin("reading the log of IAM authentication");
-    report.add(log(session, server, user));
+    report.add(judged(log(session, server, user)));
+}
+
+/// Refusals of other logins than the one of this run.
+fn earlier(finding: Finding) -> Finding {
+    match finding.outcome {
+        Outcome::Fail => Finding { outcome: Outcome::Unknown, ..finding },
+        Outcome::Ok | Outcome::Unknown => finding,
+    }
 }
 
 fn metrics(session: &AwsSession, server: &DbServer) -> Finding {

@@ -1,14 +1,17 @@
-//! Roles and memberships, by a query of an administrator: `--admin CONNINFO` is passed to psql, which finds its password as
-//! always. The query reads the catalogs only.
+//! Roles and memberships, by a query of an administrator: `--admin CONNINFO` is passed to psql, its password by `PGPASSWORD`;
+//! without one, psql finds its password as always. The query reads the catalogs only.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use pgiam_libpq::conninfo::{self, Parameters};
 use serde_json::Value;
 
-use super::Context;
 use super::report::{Finding, Report};
+use super::{Context, Target, hint};
+use crate::failure::Failure;
 use crate::shell;
+use zeroize::Zeroizing;
 
 /// One row with one JSON object. `memberships`: the paths from the user to rds_iam and rds_ad. `others`: the paths of other
 /// login roles that are members of rds_iam only by way of the user.
@@ -26,8 +29,8 @@ WITH RECURSIVE path(start, role, names) AS (
 )
 SELECT pg_catalog.json_build_object(
     'groups', (SELECT pg_catalog.json_agg(rolname) FROM pg_catalog.pg_roles WHERE rolname IN ('rds_iam', 'rds_ad')),
-    'role', (SELECT pg_catalog.json_build_object('login', rolcanlogin, 'expired', rolvaliduntil < pg_catalog.now(),
-                 'limit', rolconnlimit) FROM pg_catalog.pg_roles WHERE rolname = :'user'),
+    'role', (SELECT pg_catalog.json_build_object('login', rolcanlogin)
+                 FROM pg_catalog.pg_roles WHERE rolname = :'user'),
     'similar', (SELECT rolname FROM pg_catalog.pg_roles
                 WHERE pg_catalog.lower(rolname) = pg_catalog.lower(:'user') AND rolname <> :'user' LIMIT 1),
     'memberships', (SELECT pg_catalog.json_agg(names) FROM found WHERE start = :'user'),
@@ -36,17 +39,47 @@ SELECT pg_catalog.json_build_object(
 );
 ";
 
+/// The administrator's connection.
+pub(crate) struct Login {
+    /// Without the password.
+    parameters: Parameters,
+    password: Option<Zeroizing<String>>,
+}
+
+impl Login {
+    /// Parses `--admin`. The error does not contain the text, which may have a password.
+    pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
+        let parameters = Some(text).filter(|text| conninfo::is_connection_string(text)).and_then(hint::parse);
+        let mut parameters = parameters.ok_or_else(|| {
+            Failure::usage(
+                "--admin is not a valid conninfo string or postgresql:// URI; quote values that contain spaces, and in a \
+                 URI write '@' and '/' of a password as %40 and %2F",
+            )
+        })?;
+        Ok(Self { password: parameters.remove("password"), parameters })
+    }
+
+    /// For commands to copy: without secrets.
+    pub(crate) fn shown(&self) -> String {
+        hint::shown(&self.parameters)
+    }
+}
+
 /// Looks up the user's role and adds what it finds.
-pub(crate) fn check(admin: &str, context: &Context<'_>, report: &mut Report) {
-    match query(admin, context.user()) {
+pub(crate) fn check(admin: &Login, context: &Context<'_>, report: &mut Report) {
+    match query(admin, context) {
         Err(why) => report.add(Finding::unknown("roles", format!("--admin: {why}"))),
         Ok(roles) => findings(&roles, context).into_iter().for_each(|finding| report.add(finding)),
     }
 }
 
-fn query(admin: &str, user: &str) -> Result<Value, String> {
+fn query(admin: &Login, context: &Context<'_>) -> Result<Value, String> {
+    let (user, conninfo) = (format!("user={}", context.user()), shell::conninfo(&admin.parameters));
+    let has_timeout = context.surroundings.environment.has("PGCONNECT_TIMEOUT");
     let mut psql = Command::new("psql")
-        .args(["-XAtqw", "-v", "ON_ERROR_STOP=1", "-v", &format!("user={user}"), "-f", "-", "-d", admin])
+        .args(["-XAtqw", "-v", "ON_ERROR_STOP=1", "-v", &user, "-f", "-", "-d", &conninfo])
+        .envs(admin.password.as_ref().map(|password| ("PGPASSWORD", password.as_str())))
+        .envs((!has_timeout).then_some(("PGCONNECT_TIMEOUT", "10")))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -91,9 +124,7 @@ fn findings(roles: &Value, context: &Context<'_>) -> Vec<Finding> {
                 "roles",
                 "no-role",
                 format!("there is no role {user}, but there is {similar}; names are case-sensitive here"),
-                context
-                    .command("psql-iam")
-                    .replace(&format!("-U {}", shell::quoted(user)), &format!("-U {}", shell::quoted(similar))),
+                context.command_to(Target { user: similar, ..context.target() }, "psql-iam", &[]),
             ),
             None => fail(
                 "no-role",
@@ -105,10 +136,6 @@ fn findings(roles: &Value, context: &Context<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     if roles["role"]["login"] == false {
         found.push(fail("no-login", format!("the role {user} cannot log in"), &format!("ALTER ROLE {role} LOGIN")));
-    }
-    if roles["role"]["expired"] == true {
-        let statement = format!("ALTER ROLE {role} VALID UNTIL 'infinity'");
-        found.push(fail("role-expired", format!("the password of role {user} has expired (VALID UNTIL)"), &statement));
     }
     match to("rds_iam") {
         Some(path) if path.len() == 2 => found.push(Finding::ok("roles", format!("{user} was granted rds_iam"))),

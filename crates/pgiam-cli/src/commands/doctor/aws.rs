@@ -7,7 +7,7 @@ use super::databases::{self, DbProxy, DbServer, Found};
 use super::name::{Kind, normalized};
 use super::policy::{self, NearMiss, Need, why};
 use super::report::{Finding, Report};
-use super::{Context, activity};
+use super::{Context, Target, activity};
 use crate::shell;
 
 /// Seconds. AWS refuses signatures of a clock that is further off.
@@ -127,8 +127,8 @@ pub(crate) fn explain_refusal(failure: &AwsFailure, clock_is_wrong: bool) -> Opt
     Some(Refused { cause, meaning })
 }
 
-/// Looks for the reason of a failed login.
-pub(crate) fn check(context: &Context<'_>, report: &mut Report) {
+/// Looks for the reason of a failed login. `key`: the access key that signed a token that was made elsewhere.
+pub(crate) fn check(context: &Context<'_>, key: Option<&str>, report: &mut Report) {
     report.begin("asking AWS about the database");
     if let Some(why) = why_not_asked(report) {
         return report.add(Finding::unknown("database", format!("not looked up, {why}")));
@@ -143,7 +143,12 @@ pub(crate) fn check(context: &Context<'_>, report: &mut Report) {
     };
     let host = normalized(&context.endpoint.host);
     match databases::find(&session, &host) {
-        Ok(found) => examine(&Subject { context, session: &session, identity: &identity }, &host, found, report),
+        Ok(found) => {
+            let is_other = |key: &str| !context.client.explain().outcome.is_ok_and(|used| used.access_key_id == key);
+            let other_key = key.filter(|key| is_other(key));
+            let subject = Subject { context, session: &session, identity: &identity, other_key };
+            examine(&subject, &host, found, report);
+        }
         Err(failure) => report.add(Finding::unknown("database", format!("not looked up: {}", why(&failure)))),
     }
 }
@@ -153,6 +158,8 @@ struct Subject<'a> {
     context: &'a Context<'a>,
     session: &'a AwsSession,
     identity: &'a CallerIdentity,
+    /// The access key that signed the given token, if it is not that of the credentials here.
+    other_key: Option<&'a str>,
 }
 
 impl Subject<'_> {
@@ -161,6 +168,14 @@ impl Subject<'_> {
     }
 
     fn check_policy(&self, need: &Need, near_misses: impl FnOnce() -> Vec<NearMiss>, report: &mut Report) {
+        if let Some(key) = self.other_key {
+            let text = format!(
+                "not simulated: the token is signed with key {key}, and the credentials here are those of {}; whoever has \
+                 the key needs {} on {}",
+                self.identity.arn, need.action, need.resource
+            );
+            return report.add(Finding::unknown("policy", text));
+        }
         report.begin("simulating the policies");
         policy::check(self.session, self.identity, need, near_misses, report);
     }
@@ -214,7 +229,8 @@ fn examine(subject: &Subject<'_>, host: &str, found: Found, report: &mut Report)
 fn check_server(subject: &Subject<'_>, server: &DbServer, members: &[DbServer], report: &mut Report) {
     let need = subject.need(&server.resource_id);
     subject.check_policy(&need, || server_mistakes(subject, &need, server, members), report);
-    activity::check(subject.session, server, subject.context.user(), report);
+    let was_refused = report.was_refused();
+    activity::check(subject.session, server, subject.context.user(), was_refused, report);
 }
 
 /// Instances of a cluster that are looked up for their resource ids.
@@ -341,11 +357,10 @@ pub(crate) fn enable(region: &str, server: &DbServer) -> String {
 
 /// The doctor's own command with another port.
 fn on_port(context: &Context<'_>, port: u16) -> String {
-    let host = shell::quoted(&context.host.name);
     if context.endpoint.port == context.host.port {
-        format!("pgiam doctor -h {host} -p {port} -U {}", shell::quoted(context.user()))
+        context.command_to(Target { port, ..context.target() }, "pgiam doctor", &[])
     } else {
-        format!("PGIAM_PORT={port} {}", context.command("pgiam doctor"))
+        context.command_with("pgiam doctor", &[("iam_port", &port.to_string())])
     }
 }
 
@@ -358,9 +373,15 @@ fn judge_proxy(subject: &Subject<'_>, proxy: &DbProxy) -> Finding {
     }
     let by_secret = proxy.secrets.iter().any(|secret| secret.iam_auth != "DISABLED");
     if proxy.default_auth_scheme != "IAM_AUTH" && !by_secret {
-        let auth = match proxy.secrets.first().and_then(|secret| secret.arn.as_deref()) {
-            Some(arn) => format!("--auth AuthScheme=SECRETS,IAMAuth=REQUIRED,SecretArn={}", shell::quoted(arn)),
-            None => "--default-auth-scheme IAM_AUTH".to_owned(),
+        // The list replaces the one of the proxy.
+        let secrets = proxy.secrets.iter().filter_map(|secret| secret.arn.as_deref());
+        let secrets: String = secrets
+            .map(|arn| shell::quoted(&format!("AuthScheme=SECRETS,IAMAuth=REQUIRED,SecretArn={arn}")).into_owned())
+            .map(|secret| format!(" {secret}"))
+            .collect();
+        let auth = match secrets.as_str() {
+            "" => "--default-auth-scheme IAM_AUTH".to_owned(),
+            secrets => format!("--auth{secrets}"),
         };
         let text = format!("proxy {} does not accept IAM authentication", proxy.name);
         return fail("proxy-iam-off", text, format!("modify-db-proxy --db-proxy-name {name} {auth}"));

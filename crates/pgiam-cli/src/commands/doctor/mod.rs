@@ -125,8 +125,12 @@ pub(crate) struct Context<'a> {
     /// `--profile`, or the profile of the connection.
     pub(crate) profile: Option<String>,
     pub(crate) database: String,
-    /// `--admin`, without passwords.
-    pub(crate) admin: Option<String>,
+    /// `--admin`.
+    pub(crate) admin: Option<admin::Login>,
+    /// `--service`, `--profile` and others as they were given, quoted.
+    flags: String,
+    /// `-r`
+    region_flag: Option<String>,
     /// Now, in Unix seconds.
     pub(crate) now: i64,
 }
@@ -148,7 +152,9 @@ impl<'a> Context<'a> {
             database: dbname.unwrap_or_else(|| connection.user.clone()),
             host,
             connection,
-            admin: arguments.admin.as_deref().map(hint::without_passwords),
+            admin: arguments.admin.as_deref().map(admin::Login::parse).transpose()?,
+            flags: flags_of(&arguments.signing),
+            region_flag: arguments.signing.region.clone(),
             now: Clock::system().now(),
         })
     }
@@ -163,13 +169,11 @@ impl<'a> Context<'a> {
         name::Kind::of(&self.endpoint.host)
     }
 
-    /// The region of the endpoint's name, else the one given by a flag, a setting or the environment.
+    /// The region of the endpoint's name, else the one given by a flag, a setting, the environment or the profile.
     pub(crate) fn region(&self) -> Option<String> {
-        let variable = |name| self.surroundings.environment.get(name).ok().flatten().filter(|value| !value.is_empty());
         name::region_of(&self.endpoint.host)
             .or_else(|| self.given_region.clone())
-            .or_else(|| variable("AWS_REGION"))
-            .or_else(|| variable("AWS_DEFAULT_REGION"))
+            .or_else(|| self.client.configured_region())
     }
 
     /// The first label of the endpoint's name: the identifier of the instance, cluster or proxy.
@@ -177,29 +181,124 @@ impl<'a> Context<'a> {
         name::normalized(&self.endpoint.host).split('.').next().unwrap_or_default().to_owned()
     }
 
+    /// Where the connection goes.
+    pub(crate) fn target(&self) -> Target<'_> {
+        Target { host: &self.host.name, port: self.host.port, user: self.user(), database: &self.database }
+    }
+
     /// The command line of `program` for this connection.
     pub(crate) fn command(&self, program: &str) -> String {
-        let mut words = vec![program.to_owned()];
-        let mut option = |flag: &str, value: &str| words.extend([flag.to_owned(), shell::quoted(value).into_owned()]);
-        option("-h", &self.host.name);
-        if self.host.port != 5432 {
-            option("-p", &self.host.port.to_string());
+        self.command_to(self.target(), program, &[])
+    }
+
+    /// The same with other values of some settings; an empty value removes the setting. Settings of the environment are
+    /// left to it, others are in the command.
+    pub(crate) fn command_with(&self, program: &str, changes: &[(&str, &str)]) -> String {
+        self.command_to(self.target(), program, changes)
+    }
+
+    /// The same for another target.
+    pub(crate) fn command_to(&self, target: Target<'_>, program: &str, changes: &[(&str, &str)]) -> String {
+        let mut settings = self.connection.settings_of_strings();
+        if name::region_of(&self.endpoint.host).is_some() {
+            settings.remove("iam_region");
         }
-        option("-U", self.user());
-        option("-d", &self.database);
+        if program == "psql" {
+            settings.retain(|keyword, _| ["hostaddr", "sslmode", "sslrootcert"].contains(&keyword.as_str()));
+        }
+        let mut words = Vec::new();
+        for (keyword, value) in changes {
+            if value.is_empty() {
+                settings.remove(*keyword);
+            } else if let Some(given) = settings.get_mut(*keyword) {
+                (*value).clone_into(given);
+            } else {
+                words.push(format!("{}={}", variable_of(keyword), shell::quoted(value)));
+            }
+        }
+        let flags = self.flags();
+        match program.strip_prefix("psql-iam") {
+            Some(rest) if !flags.is_empty() => words.push(format!("pgiam exec{flags} -- psql{rest}")),
+            None if program == "pgiam doctor" => words.push(format!("{program}{flags}")),
+            _ => words.push(program.to_owned()),
+        }
+        let mut option = |flag: &str, value: &str| words.extend([flag.to_owned(), shell::quoted(value).into_owned()]);
+        option("-h", target.host);
+        if target.port != 5432 || self.surroundings.environment.has("PGPORT") {
+            option("-p", &target.port.to_string());
+        }
+        option("-U", target.user);
+        if settings.is_empty() && !pgiam_libpq::conninfo::is_connection_string(target.database) {
+            option("-d", target.database);
+        } else {
+            settings.insert("dbname".to_owned(), Zeroizing::new(target.database.to_owned()));
+            option("-d", &shell::conninfo(&settings));
+        }
         words.join(" ")
+    }
+
+    /// The command that removes a setting of pgiam, depending on where it is given.
+    pub(crate) fn without(&self, keyword: &str) -> String {
+        match self.connection.own_keywords.get(keyword).map(|given| &given.source) {
+            None => format!("unset {}", variable_of(keyword)),
+            Some(source) => self.remove(keyword, source),
+        }
+    }
+
+    /// The command that removes a setting of this source.
+    pub(crate) fn remove(&self, keyword: &str, source: &Source) -> String {
+        match source {
+            Source::Environment(variable) => format!("unset {variable}"),
+            Source::Service { file, .. } => format!("${{EDITOR:-vi}} {}", shell::quoted(&file.display().to_string())),
+            Source::Flag(_) | Source::ConnectionString => self.command_with("psql-iam", &[(keyword, "")]),
+        }
+    }
+
+    /// The flags that choose the credentials and the region, each after a space.
+    pub(crate) fn flags(&self) -> String {
+        let region = self.region_flag.as_ref().filter(|_| name::region_of(&self.endpoint.host).is_none());
+        let region = region.map(|region| format!(" -r {}", shell::quoted(region))).unwrap_or_default();
+        format!("{region}{}", self.flags)
     }
 
     /// psql with the statements, for an administrator.
     pub(crate) fn as_admin(&self, statements: &str) -> String {
         let statements = shell::quoted(statements);
         if let Some(admin) = &self.admin {
-            return format!("psql {} -c {statements}", shell::quoted(admin));
+            return format!("psql {} -c {statements}", shell::quoted(&admin.shown()));
         }
-        let host = shell::quoted(&self.host.name);
-        let port = if self.host.port == 5432 { String::new() } else { format!(" -p {}", self.host.port) };
-        format!("psql -h {host}{port} -U ADMIN -d {} -c {statements}", shell::quoted(&self.database))
+        format!("{} -c {statements}", self.command_to(Target { user: "ADMIN", ..self.target() }, "psql", &[]))
     }
+}
+
+/// Where a suggested command connects to, and as whom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target<'a> {
+    pub(crate) host: &'a str,
+    pub(crate) port: u16,
+    pub(crate) user: &'a str,
+    pub(crate) database: &'a str,
+}
+
+/// The environment variable of a setting.
+fn variable_of(keyword: &str) -> String {
+    let own = pgiam_libpq::rules::KEYWORDS.into_iter().find(|(known, _)| *known == keyword);
+    own.map_or_else(|| format!("PG{}", keyword.to_uppercase()), |(_, variable)| variable.to_owned())
+}
+
+/// Without the region, which is not wanted if the endpoint's name has one.
+fn flags_of(signing: &SigningArguments) -> String {
+    let client = &signing.client;
+    let flags = [
+        ("--service", &signing.service),
+        ("--profile", &client.profile),
+        ("--role-arn", &client.role_arn),
+        ("--external-id", &client.external_id),
+        ("--role-session-name", &client.role_session_name),
+        ("--timeout-ms", &client.timeout_ms),
+    ];
+    let given = flags.into_iter().filter_map(|(flag, value)| Some((flag, value.as_ref()?)));
+    given.map(|(flag, value)| format!(" {flag} {}", shell::quoted(value))).collect()
 }
 
 fn read_connection(arguments: &Arguments, surroundings: &Surroundings<'_>) -> Result<Connection, Failure> {
@@ -213,7 +312,19 @@ fn read_connection(arguments: &Arguments, surroundings: &Surroundings<'_>) -> Re
     if in_dbname.is_some() && arguments.connection.is_some() {
         return Err(Failure::usage("there are two connection strings, one of them with -d; leave one out"));
     }
-    let mut explicit = connection::explicit(flags, arguments.connection.as_ref().or(in_dbname).map(String::as_str))?;
+    let is_name = |text: &&String| !text.is_empty() && !text.contains(['=', ':', '/', '@']);
+    if let Some(database) = arguments.connection.as_ref().filter(is_name).filter(|_| arguments.host.is_some()) {
+        let database = shell::quoted(database);
+        return Err(Failure::usage(format!("to pass the name of a database, write -d {database}")));
+    }
+    let text = arguments.connection.as_ref().or(in_dbname).map(String::as_str);
+    let mut explicit = connection::explicit(flags, text)?;
+    if text.is_some_and(|text| hint::parse(text).is_none()) {
+        return Err(Failure::usage(
+            "the connection string: the port or the database is not valid; in a URI, write '@' and '/' of a password as \
+             %40 and %2F",
+        ));
+    }
     if let Some(dbname) = arguments.dbname.as_ref().filter(|text| in_dbname.is_none() && !text.is_empty()) {
         explicit.insert("dbname".to_owned(), Given { value: dbname.clone(), source: Source::Flag("-d") });
     }
@@ -231,6 +342,7 @@ pub(crate) fn run(arguments: &Arguments, surroundings: &Surroundings<'_>) -> Res
     loop {
         let mut report = Report::new(if arguments.json { Format::Json } else { Format::Text });
         let mut context = Context::new(arguments, surroundings)?;
+        report.use_profile(context.profile.as_deref());
         check(&mut context, arguments, given.as_ref().map(|token| token.as_str()), &mut report);
         if !report.has_failure() || start.elapsed() + ROUND > most {
             return report.finish();
@@ -276,6 +388,7 @@ fn check(context: &mut Context<'_>, arguments: &Arguments, given: Option<&str>, 
     if arguments.offline {
         return;
     }
+    let key = token.as_ref().filter(|_| !made).and_then(|token| token::key_of(token));
     let logged_in = match (session, token) {
         (Some(session), Some(token)) => log_in(session, answer, &token, context, report),
         (_, None) => {
@@ -288,9 +401,9 @@ fn check(context: &mut Context<'_>, arguments: &Arguments, given: Option<&str>, 
         }
     };
     if !logged_in {
-        aws::check(context, report);
+        aws::check(context, key.as_deref(), report);
     }
-    if let Some(admin) = &arguments.admin {
+    if let Some(admin) = &context.admin {
         report.begin("looking up the roles");
         admin::check(admin, context, report);
     }

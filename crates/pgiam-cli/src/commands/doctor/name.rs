@@ -94,6 +94,12 @@ pub(crate) fn region_of(host: &str) -> Option<String> {
     endpoint::classify(&normalized(host)).region().map(str::to_owned)
 }
 
+/// Where the name that the token is signed for is given.
+fn iam_host(context: &Context<'_>) -> String {
+    let keyword = context.connection.own_keywords.get("iam_host");
+    keyword.map_or("PGIAM_HOST".to_owned(), |given| format!("iam_host in {}", given.source))
+}
+
 /// Checks the name that the token is signed for.
 pub(crate) fn check(context: &Context<'_>, offline: bool, report: &mut Report) {
     report.add(finding(context, offline));
@@ -112,8 +118,8 @@ fn finding(context: &Context<'_>, offline: bool) -> Finding {
         return Finding::fail(
             "name",
             "other-endpoint",
-            format!("the connection goes to {connected}, but PGIAM_HOST has the token signed for {signed}"),
-            "unset PGIAM_HOST",
+            format!("the connection goes to {connected}, but {} has the token signed for {signed}", iam_host(context)),
+            context.without("iam_host"),
         );
     }
     match kind {
@@ -155,18 +161,36 @@ fn not_an_endpoint(context: &Context<'_>, what: &str, offline: bool) -> Finding 
     let host = &context.endpoint.host;
     let text = format!("{host} is {what}; a token is valid only for the name of the endpoint");
     if offline {
-        Finding::fail("name", "not-an-endpoint", format!("{text}, which is missing here"), name_the_endpoint(context))
+        let text = format!("{text}, which is missing here");
+        Finding::fail("name", "not-an-endpoint", text, name_the_endpoint(context, ""))
     } else {
         Finding::unknown("name", format!("{text}. The server's certificate may contain it"))
     }
 }
 
-/// What to do if the endpoint's name cannot be found out: lists the names, and shows how to give one.
-pub(crate) fn name_the_endpoint(context: &Context<'_>) -> String {
-    let region = context.region().map(|region| format!(" --region {}", shell::quoted(&region))).unwrap_or_default();
+/// A command of the AWS CLI that lists endpoints.
+struct Endpoints {
+    command: &'static str,
+    query: &'static str,
+}
+
+/// What to do if the endpoint's name cannot be found out: lists the names, and shows how to give one. `wildcard`: what the
+/// server's certificate is for, or empty.
+pub(crate) fn name_the_endpoint(context: &Context<'_>, wildcard: &str) -> String {
+    let example = wildcard.replacen('*', "x", 1);
+    let list = match Kind::of(&example) {
+        Kind::Proxy => Endpoints { command: "describe-db-proxies", query: "DBProxies[].Endpoint" },
+        _ => Endpoints { command: "describe-db-instances", query: "DBInstances[].Endpoint.Address" },
+    };
+    let region = region_of(&example)
+        .or_else(|| context.region())
+        .map(|region| format!(" --region {}", shell::quoted(&region)))
+        .unwrap_or_default();
     format!(
-        "aws rds describe-db-instances{region} --query 'DBInstances[].Endpoint.Address'\nPGIAM_HOST=ENDPOINT {}",
-        context.command("psql-iam")
+        "aws rds {}{region} --query '{}'\n{}",
+        list.command,
+        list.query,
+        context.command_with("psql-iam", &[("iam_host", "ENDPOINT")])
     )
 }
 

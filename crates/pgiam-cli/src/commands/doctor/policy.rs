@@ -103,16 +103,40 @@ impl Need {
         let document = self.document();
         let document = shell::quoted(&document);
         if principal.arn.contains(":role/aws-reserved/sso.amazonaws.com/") || principal.name.starts_with(SSO_ROLE) {
+            let set = permission_set(&principal.name);
+            let (action, resource) = (self.action, &self.resource);
+            let statement = format!(r#"{{"Effect":"Allow","Action":"{action}","Resource":"{resource}"}}"#);
+            let of_set = format!(
+                "--instance-arn \"$(aws sso-admin list-instances --query 'Instances[0].InstanceArn' --output text)\" \
+                 --permission-set-arn ARN_OF_{set}"
+            );
+            // put-inline-policy-to-permission-set would replace the other statements.
             return format!(
-                "aws sso-admin put-inline-policy-to-permission-set --instance-arn INSTANCE_ARN --permission-set-arn \
-                 ARN_OF_{} --inline-policy {document}",
-                permission_set(&principal.name)
+                "aws sso-admin get-inline-policy-for-permission-set {of_set}\n\
+                 echo {}\n\
+                 aws sso-admin provision-permission-set {of_set} --target-type ALL_PROVISIONED_ACCOUNTS",
+                shell::quoted(&format!("add this statement to that policy, then provision it: {statement}"))
             );
         }
         let (kind, name) = (principal.kind.lower(), shell::quoted(&principal.name));
         format!(
-            "aws iam put-{kind}-policy --{kind}-name {name} --policy-name pgiam-connect --policy-document {document}"
+            "aws iam put-{kind}-policy --{kind}-name {name} --policy-name {} --policy-document {document}",
+            self.policy_name()
         )
+    }
+
+    /// A name for the policy: by database and user, because a policy of the same name would be replaced.
+    fn policy_name(&self) -> String {
+        let id = self.resource.rsplit([':', '/']).find(|part| !part.is_empty()).unwrap_or_default();
+        let (database, user) = match self.resource.rsplit_once(":dbuser:").and_then(|(_, rest)| rest.split_once('/')) {
+            Some((database, user)) => (database, user),
+            None => (id, self.action.rsplit(':').next().unwrap_or_default()),
+        };
+        let name = |text: &str| -> String {
+            let is_allowed = |c: char| c.is_ascii_alphanumeric() || "+=,.@-_".contains(c);
+            text.chars().map(|c| if is_allowed(c) { c } else { '_' }).collect()
+        };
+        format!("pgiam-{}-{}", name(database), name(user))
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::output;
+use crate::shell;
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +104,17 @@ fn printable(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
 }
 
+/// The commands with the profile for the AWS CLI, except where they have one.
+fn with_profile(remedy: &str, profile: &str) -> String {
+    let line = |line: &str| match line.strip_prefix("aws ") {
+        Some(rest) if !rest.contains("--profile") => {
+            format!("aws{profile} {}", rest.replace("$(aws ", &format!("$(aws{profile} ")))
+        }
+        _ => line.to_owned(),
+    };
+    remedy.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
 /// Where findings go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
@@ -117,13 +129,20 @@ pub(crate) struct Report {
     format: Format,
     findings: Vec<Finding>,
     progress: Option<Progress>,
+    /// ` --profile NAME` for the commands of the AWS CLI, or empty.
+    profile: String,
     /// The first error of writing to standard output.
     written: Result<(), Failure>,
 }
 
 impl Report {
     pub(crate) fn new(format: Format) -> Self {
-        Self { format, findings: Vec::new(), progress: None, written: Ok(()) }
+        Self { format, findings: Vec::new(), progress: None, profile: String::new(), written: Ok(()) }
+    }
+
+    /// The commands of the AWS CLI that are shown use this profile.
+    pub(crate) fn use_profile(&mut self, profile: Option<&str>) {
+        self.profile = profile.map(|profile| format!(" --profile {}", shell::quoted(profile))).unwrap_or_default();
     }
 
     /// Names what runs now: it is shown on a terminal if it takes longer than half a second. The next finding ends it.
@@ -133,8 +152,9 @@ impl Report {
     }
 
     /// Adds a finding.
-    pub(crate) fn add(&mut self, finding: Finding) {
+    pub(crate) fn add(&mut self, mut finding: Finding) {
         self.progress = None;
+        finding.remedy = finding.remedy.map(|remedy| with_profile(&remedy, &self.profile));
         if self.format == Format::Text && self.written.is_ok() {
             self.written = output::result(&finding.lines());
         }
@@ -149,6 +169,11 @@ impl Report {
     /// Whether a finding has this cause.
     pub(crate) fn has_cause(&self, cause: &str) -> bool {
         self.findings.iter().any(|finding| finding.cause == Some(cause))
+    }
+
+    /// Whether the login of this run failed.
+    pub(crate) fn was_refused(&self) -> bool {
+        self.findings.iter().any(|finding| finding.outcome == Outcome::Fail && finding.check == "login")
     }
 
     /// Prints what is not printed yet, and returns the exit status.
@@ -211,6 +236,17 @@ mod tests {
         assert_eq!(finding.lines(), "FAIL  server      no rds_iam for app_user\n      -> GRANT a\n      -> GRANT b\n");
         assert_eq!(Finding::ok("credentials", "x").lines(), "ok    credentials x\n");
         assert_eq!(Finding::unknown("name", "x").lines(), "?     name        x\n");
+    }
+
+    #[test]
+    fn commands_of_the_aws_cli_use_the_profile_of_the_connection() {
+        let shown = |remedy: &str| with_profile(remedy, " --profile 'my team'");
+        assert_eq!(
+            shown("aws rds a --b \"$(aws rds c)\"\npsql -h aws"),
+            "aws --profile 'my team' rds a --b \"$(aws --profile 'my team' rds c)\"\npsql -h aws"
+        );
+        assert_eq!(shown("aws sts x --profile PROFILE"), "aws sts x --profile PROFILE");
+        assert_eq!(with_profile("aws rds a", ""), "aws rds a");
     }
 
     #[test]

@@ -4,11 +4,18 @@ use pgiam_libpq::rules::{Mode, SENTINEL};
 
 use super::Context;
 use super::report::{Finding, Report};
-use crate::connection::{Given, Source};
+use crate::connection::Given;
 
 /// Checks the settings; one finding for each that prevents the login.
 pub(crate) fn check(context: &Context<'_>, report: &mut Report) {
-    let findings = [off(context), sslmode(context), password(context), channel_binding(context), require_auth(context)];
+    let findings = [
+        off(context),
+        sslmode(context),
+        password(context),
+        passfile(context),
+        channel_binding(context),
+        require_auth(context),
+    ];
     let mut found = findings.into_iter().flatten().peekable();
     if found.peek().is_none() {
         let given = |given: Option<&Given>| given.map_or("not set", |given| given.value.as_str()).to_owned();
@@ -21,18 +28,14 @@ pub(crate) fn check(context: &Context<'_>, report: &mut Report) {
 fn off(context: &Context<'_>) -> Option<Finding> {
     (context.connection.own.mode == Mode::Off).then(|| {
         let text = "PGIAM=off: pgiam makes no tokens for this connection";
-        Finding::fail("settings", "off", text, without("PGIAM", "iam", context))
+        Finding::fail("settings", "off", text, context.without("iam"))
     })
 }
 
 fn sslmode(context: &Context<'_>) -> Option<Finding> {
     let error = context.connection.required_sslmode().err()?;
     let text = format!("{error}. The server refuses members of rds_iam without TLS");
-    let remedy = format!("PGSSLMODE=require {}", context.command("psql-iam"));
-    let remedy = match context.connection.given_sslmode().map(|given| &given.source) {
-        Some(Source::Environment(_)) | None => remedy,
-        Some(source) => format!("# remove sslmode from {source}\n{remedy}"),
-    };
+    let remedy = context.command_with("psql-iam", &[("sslmode", "require")]);
     Some(Finding::fail("settings", "no-tls", text, remedy))
 }
 
@@ -47,12 +50,19 @@ fn password(context: &Context<'_>) -> Option<Finding> {
     match variable.as_str() {
         "" | SENTINEL => None,
         text if text.contains("X-Amz-") || text.contains("Action=") => fail(
-            "PGPASSWORD has a token, which is used instead of a fresh one; the second command checks that token"
+            "PGPASSWORD has a token, which is used instead of a fresh one; the first command checks that token"
                 .to_owned(),
-            format!("unset PGPASSWORD\nprintenv PGPASSWORD | {} --token -", context.command("pgiam doctor")),
+            format!("printenv PGPASSWORD | {} --token -\nunset PGPASSWORD", context.command("pgiam doctor")),
         ),
         _ => fail("PGPASSWORD is set and is used instead of a token".to_owned(), "unset PGPASSWORD".to_owned()),
     }
+}
+
+/// A password file that would be read in place of the one with the token.
+fn passfile(context: &Context<'_>) -> Option<Finding> {
+    let source = context.connection.passfile.as_ref()?;
+    let text = format!("{source} has passfile, which would be read instead of the password file with the token");
+    Some(Finding::fail("settings", "password", text, context.remove("passfile", source)))
 }
 
 /// A token is a clear-text password, which has no channel binding.
@@ -62,7 +72,7 @@ fn channel_binding(context: &Context<'_>) -> Option<Finding> {
         "channel_binding=require in {}: libpq sends no clear-text password then, and a token is one",
         given.source
     );
-    Some(Finding::fail("settings", "channel-binding", text, remove("PGCHANNELBINDING", given, context)))
+    Some(Finding::fail("settings", "channel-binding", text, context.remove("channel_binding", &given.source)))
 }
 
 fn require_auth(context: &Context<'_>) -> Option<Finding> {
@@ -71,7 +81,7 @@ fn require_auth(context: &Context<'_>) -> Option<Finding> {
         "require_auth={} in {} does not allow password, and a token is a clear-text password",
         given.value, given.source
     );
-    Some(Finding::fail("settings", "require-auth", text, remove("PGREQUIREAUTH", given, context)))
+    Some(Finding::fail("settings", "require-auth", text, context.remove("require_auth", &given.source)))
 }
 
 /// Whether `require_auth` allows clear-text passwords: a list of methods, or of methods with `!` that are excluded.
@@ -81,22 +91,6 @@ fn allows_password(value: &str) -> bool {
         None => true,
         Some(first) if first.starts_with('!') => !methods.contains(&"!password"),
         Some(_) => methods.contains(&"password"),
-    }
-}
-
-fn remove(variable: &str, given: &Given, context: &Context<'_>) -> String {
-    match &given.source {
-        Source::Environment(_) => format!("unset {variable}"),
-        Source::Service { file, .. } => format!("${{EDITOR:-vi}} {}", file.display()),
-        Source::Flag(_) | Source::ConnectionString => context.command("psql-iam"),
-    }
-}
-
-fn without(variable: &str, keyword: &str, context: &Context<'_>) -> String {
-    if context.surroundings.environment.has(variable) {
-        format!("unset {variable}")
-    } else {
-        format!("# remove {keyword}=off from the connection string\n{}", context.command("psql-iam"))
     }
 }
 

@@ -9,7 +9,7 @@ use pgiam_core::{ErrorKind, LIFETIME_SECONDS, TokenRequest};
 use zeroize::Zeroizing;
 
 use super::Context;
-use super::name::{Kind, normalized};
+use super::name::{Kind, normalized, region_of};
 use super::report::{Finding, Report};
 use crate::shell;
 
@@ -71,13 +71,26 @@ fn make(context: &Context<'_>, report: &mut Report) -> Option<Zeroizing<String>>
 }
 
 fn remedy(context: &Context<'_>) -> String {
-    let (endpoint, region) = (&context.endpoint, context.given_region.as_deref());
-    let region = region.map(|region| format!(" -r {}", shell::quoted(region))).unwrap_or_default();
+    let endpoint = &context.endpoint;
+    let has_region = region_of(&endpoint.host).is_some();
+    let setting = context.connection.own.region.as_ref();
+    let (region, unset) = match setting {
+        // The flag -r is among the flags.
+        Some(region) if !has_region && context.region_flag.is_none() => (format!(" -r {}", shell::quoted(region)), ""),
+        Some(_) if has_region && context.surroundings.environment.has("PGIAM_REGION") => {
+            (String::new(), "unset PGIAM_REGION\n")
+        }
+        _ => (String::new(), ""),
+    };
+    let profile = context.profile.as_ref().filter(|profile| context.connection.own.profile.as_ref() == Some(profile));
+    let profile = profile.filter(|_| !context.flags().contains(" --profile "));
+    let profile = profile.map(|profile| format!(" --profile {}", shell::quoted(profile))).unwrap_or_default();
     format!(
-        "pgiam token -h {} -p {} -U {}{region}",
+        "{unset}pgiam token -h {} -p {} -U {}{region}{}{profile}",
         shell::quoted(&endpoint.host),
         endpoint.port,
-        shell::quoted(context.user())
+        shell::quoted(context.user()),
+        context.flags()
     )
 }
 
@@ -87,8 +100,13 @@ fn signed_for_another_port(context: &Context<'_>) -> Option<Finding> {
     let direct = normalized(&host.name) == normalized(&endpoint.host) && context.connection.only_address().is_none();
     (direct && host.port != endpoint.port && context.kind() != Kind::Dsql).then(|| {
         let text = format!("signed for port {}, but the connection goes to port {}", endpoint.port, host.port);
-        Finding::fail("token", "token-other-port", text, format!("unset PGIAM_PORT; {}", context.command("psql-iam")))
+        Finding::fail("token", "token-other-port", text, context.without("iam_port"))
     })
+}
+
+/// The access key id in a token.
+pub(super) fn key_of(token: &str) -> Option<String> {
+    Fields::of(token)?.scope().map(|[key, ..]| key.to_owned())
 }
 
 /// `aws rds generate-db-auth-token` and `echo` end their output with one.
@@ -217,7 +235,7 @@ fn judge(token: &str, expected: &Expected<'_>, now: i64) -> Vec<Problem> {
         let what = if text.is_empty() { "it is empty" } else { "it is not a token: HOST:PORT/?Action=connect&…" };
         return vec![Problem { cause: "not-a-token", text: what.to_owned() }];
     };
-    problems.extend(judge_fields(&fields, token.len(), expected, now));
+    problems.extend(judge_fields(&fields, text, expected, now));
     problems
 }
 
@@ -226,14 +244,26 @@ fn is_cut(fields: &Fields<'_>) -> bool {
     fields.get("X-Amz-Signature").is_none_or(|signature| signature.len() < 64)
 }
 
-fn judge_fields(fields: &Fields<'_>, length: usize, expected: &Expected<'_>, now: i64) -> Vec<Problem> {
+fn judge_fields(fields: &Fields<'_>, text: &str, expected: &Expected<'_>, now: i64) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut wrong = |cause, text: String| problems.push(Problem { cause, text });
-    if is_cut(fields) {
+    let length = text.len();
+    if is_cut(fields) && !text.contains("&amp;") {
         wrong(
             "token-cut",
             format!("it is cut after {length} bytes: the signature at its end is missing{}", cutter(length)),
         );
+    }
+    if text.contains("&amp;") {
+        wrong("not-a-token", "each '&' in it is written as '&amp;', as in HTML".to_owned());
+        return problems;
+    }
+    let required = ["Action", "DBUser", "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires"];
+    let is_required = |name: &&str| *name != "DBUser" || !expected.is_dsql;
+    let missing: Vec<&str> =
+        required.into_iter().filter(is_required).filter(|name| fields.get(name).is_none_or(str::is_empty)).collect();
+    if !missing.is_empty() && !is_cut(fields) {
+        wrong("not-a-token", format!("{} missing", missing.join(", ")));
     }
     let (host, port) = fields.host_and_port();
     if host.to_ascii_lowercase().trim_end_matches('.') != expected.host {
@@ -266,7 +296,7 @@ fn judge_fields(fields: &Fields<'_>, length: usize, expected: &Expected<'_>, now
                 format!("key {key} is temporary, but X-Amz-Security-Token is missing; set AWS_SESSION_TOKEN to sign"),
             );
         }
-        if fields.get("X-Amz-Date").is_some_and(|at| !at.starts_with(date)) {
+        if fields.get("X-Amz-Date").is_some_and(|at| !at.is_empty() && !at.starts_with(date)) {
             wrong("not-a-token", "X-Amz-Date and the date in X-Amz-Credential differ".to_owned());
         }
     }
@@ -283,7 +313,13 @@ fn judge_fields(fields: &Fields<'_>, length: usize, expected: &Expected<'_>, now
 }
 
 fn judge_time(fields: &Fields<'_>, now: i64) -> Option<Problem> {
-    let (signed_at, lifetime) = (fields.signed_at()?, fields.lifetime()?);
+    let unreadable = |name: &str| fields.get(name).map(|_| format!("{name} cannot be read"));
+    let (Some(signed_at), Some(lifetime)) = (fields.signed_at(), fields.lifetime()) else {
+        let name = if fields.signed_at().is_none() { "X-Amz-Date" } else { "X-Amz-Expires" };
+        let text =
+            unreadable(name).filter(|_| !is_cut(fields) && fields.get(name).is_some_and(|value| !value.is_empty()));
+        return text.map(|text| Problem { cause: "not-a-token", text });
+    };
     let end = signed_at.saturating_add(lifetime.min(LIFETIME_SECONDS));
     let problem = |cause, text| Some(Problem { cause, text });
     if lifetime > LIFETIME_SECONDS {
@@ -383,6 +419,24 @@ mod tests {
     }
 
     #[test]
+    fn each_missing_field_of_a_token_is_a_problem() {
+        for name in ["Action", "DBUser", "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires"] {
+            let token = token();
+            let (address, query) = token.split_once('?').unwrap();
+            let without = |pair: &&str| !pair.starts_with(&format!("{name}="));
+            let rest: Vec<&str> = query.split('&').filter(without).collect();
+            assert_eq!(causes_of(&format!("{address}?{}", rest.join("&"))), ["not-a-token"], "{name}");
+            let empty: Vec<String> = query
+                .split('&')
+                .map(|pair| if without(&pair) { pair.to_owned() } else { format!("{name}=") })
+                .collect();
+            assert!(causes_of(&format!("{address}?{}", empty.join("&"))).contains(&"not-a-token"), "{name}");
+        }
+        assert_eq!(causes_of(&token().replace("X-Amz-Date=2024", "X-Amz-Date=x024")).first(), Some(&"not-a-token"));
+        assert_eq!(causes_of(&token().replace("Expires=900", "Expires=soon")), ["not-a-token"]);
+    }
+
+    #[test]
     fn how_a_token_was_damaged_is_named() {
         let right = token();
         let encoded: String = right
@@ -403,6 +457,7 @@ mod tests {
             (format!("{right}\r"), "token-white-space"),
             (format!("\"{right}\""), "token-quoted"),
             (format!("https://{right}"), "token-scheme"),
+            (right.replace('&', "&amp;"), "not-a-token"),
             (String::new(), "not-a-token"),
             ("correct horse".to_owned(), "not-a-token"),
         ] {

@@ -18,7 +18,7 @@ use crate::commands::doctor::Context;
 /// What libpq compares the certificate with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Roots {
-    /// Nothing: `sslmode=require` without a root certificate.
+    /// Nothing: `sslmode=require` without a root certificate, or with one that does not exist.
     None,
     File(PathBuf),
     System,
@@ -38,7 +38,11 @@ impl Roots {
     pub(super) fn of(context: &Context<'_>, sslmode: &str) -> Self {
         match context.connection.sslrootcert.as_ref().map(|given| given.value.as_str()) {
             Some("system") => Self::System,
-            Some(path) if !path.is_empty() => Self::File(path.into()),
+            Some(path) if !path.is_empty() => {
+                let found = (context.surroundings.read)(Path::new(path));
+                let is_missing = found.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+                if is_missing && !sslmode.starts_with("verify") { Self::None } else { Self::File(path.into()) }
+            }
             _ => {
                 let environment = context.surroundings.environment.get("HOME").ok().flatten().map(PathBuf::from);
                 let home = environment.or_else(context.surroundings.home_directory);

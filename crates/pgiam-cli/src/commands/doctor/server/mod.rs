@@ -10,15 +10,17 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
+use pgiam_core::rfc3339;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use self::certificate::{AcceptAny, Certificate, Roots, Trust};
 use self::protocol::{Authentication, ServerError, TlsAnswer};
-use super::Context;
 use super::name::{self, Kind};
 use super::report::{Finding, Report};
+use super::{Context, Target};
 use crate::shell;
+use zeroize::Zeroizing;
 
 trait ReadWrite: Read + Write {}
 impl<T: Read + Write> ReadWrite for T {}
@@ -136,10 +138,10 @@ fn judge(
     let names = listed(certificate);
     let trusted = match &roots {
         Roots::None => {
-            return Finding::ok(
-                "tls",
-                format!("{version}; certificate for {names} by {issuer}, not verified (no sslrootcert)"),
-            );
+            let given = context.connection.sslrootcert.as_ref().filter(|given| !given.value.is_empty());
+            let why = given.map_or("no sslrootcert".to_owned(), |given| format!("{} does not exist", given.value));
+            let text = format!("{version}; certificate for {names} by {issuer}, not verified ({why})");
+            return Finding::ok("tls", text);
         }
         Roots::System => "the system's trust store".to_owned(),
         Roots::File(path) => path.display().to_string(),
@@ -185,10 +187,20 @@ fn listed(certificate: &Certificate) -> String {
     }
 }
 
-/// Downloads the CA bundle of the region's partition.
+/// Downloads the CA bundle of the region's partition. Certificates of RDS Proxy and Aurora DSQL are not issued by the CAs of
+/// RDS.
 fn bundle(context: &Context<'_>) -> String {
+    let (file, url) = match context.kind() {
+        Kind::Proxy | Kind::Dsql => ("AmazonRootCA1.pem", "https://www.amazontrust.com/repository/AmazonRootCA1.pem"),
+        _ => ("global-bundle.pem", bundle_of_rds(context)),
+    };
+    let settings = [("sslmode", "verify-full"), ("sslrootcert", file)];
+    format!("curl -fsSO {url}\n{}", context.command_with("psql-iam", &settings))
+}
+
+fn bundle_of_rds(context: &Context<'_>) -> &'static str {
     let region = context.region().unwrap_or_default();
-    let url = match region.as_str() {
+    match region.as_str() {
         region if region.starts_with("cn-") => {
             "https://rds-truststore.s3.cn-north-1.amazonaws.com.cn/global/global-bundle.pem"
         }
@@ -196,8 +208,7 @@ fn bundle(context: &Context<'_>) -> String {
             "https://truststore.pki.us-gov-west-1.rds.amazonaws.com/global/global-bundle.pem"
         }
         _ => "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem",
-    };
-    format!("curl -fsSO {url}\nPGSSLMODE=verify-full PGSSLROOTCERT=global-bundle.pem {}", context.command("psql-iam"))
+    }
 }
 
 /// By name and address: the certificate is compared with the name, the connection goes to the address.
@@ -208,19 +219,20 @@ fn connect_by_endpoint(certificate: &Certificate, context: &Context<'_>) -> Stri
         None if Kind::of(&context.host.name) == Kind::ThisMachine => "127.0.0.1",
         None => context.host.name.as_str(),
     };
-    format!(
-        "PGHOSTADDR={address} PGIAM_PORT={} psql-iam -h {endpoint} -p {} -U {} -d {}",
-        port_of(context),
-        context.host.port,
-        shell::quoted(context.user()),
-        shell::quoted(&context.database)
-    )
+    let (target, port) = (Target { host: endpoint, ..context.target() }, port_of(context).to_string());
+    context.command_to(target, "psql-iam", &[("hostaddr", address), ("iam_port", &port)])
 }
 
 /// The names of endpoints in a certificate. Tokens are not valid for custom endpoints.
 fn endpoints_in(certificate: &Certificate) -> impl Iterator<Item = &str> {
     let names = certificate.names.iter().map(String::as_str).filter(|name| !name.starts_with('*'));
     names.filter(|name| Kind::of(name).is_endpoint() && Kind::of(name) != Kind::ClusterCustom)
+}
+
+/// The wildcard for endpoints in a certificate, such as that of RDS Proxy.
+fn wildcard_in(certificate: &Certificate) -> Option<String> {
+    let is_wildcard = |name: &&String| name.starts_with("*.") && Kind::of(&name.replacen('*', "x", 1)).is_endpoint();
+    certificate.names.iter().find(is_wildcard).cloned()
 }
 
 /// The port of the endpoint. That of a tunnel on this machine or an address is another one, and PostgreSQL's default is
@@ -246,17 +258,29 @@ pub(crate) fn endpoint_by_certificate(session: Option<&Session>, context: &mut C
     }
     let Some(endpoint) = found.first() else {
         if !context.connection.own.gets_token(context.host.index, &context.endpoint.host) {
-            let text = "nothing names the endpoint: neither the connection nor the server's certificate";
-            report.add(Finding::fail("name", "not-an-endpoint", text, name::name_the_endpoint(context)));
+            let finding = match certificate.and_then(wildcard_in) {
+                Some(name) => {
+                    let text = format!("nothing names the endpoint; the server's certificate is for {name}");
+                    Finding::fail("name", "not-an-endpoint", text, name::name_the_endpoint(context, &name))
+                }
+                None => {
+                    let text = "nothing names the endpoint: neither the connection nor the server's certificate";
+                    Finding::fail("name", "not-an-endpoint", text, name::name_the_endpoint(context, ""))
+                }
+            };
+            report.add(finding);
         }
         return;
     };
     let port = port_of(context);
     let cause = if kind.is_endpoint() { "other-endpoint" } else { "not-an-endpoint" };
     let text = format!("the server's certificate is for {endpoint}, but the token would be signed for {signed}");
-    let port_variable = if port == context.host.port { String::new() } else { format!("PGIAM_PORT={port} ") };
-    let command = context.command("psql-iam");
-    report.add(Finding::fail("name", cause, text, format!("PGIAM_HOST={endpoint} {port_variable}{command}")));
+    let port_text = port.to_string();
+    let mut changes = vec![("iam_host", *endpoint)];
+    if port != context.host.port {
+        changes.push(("iam_port", &port_text));
+    }
+    report.add(Finding::fail("name", cause, text, context.command_with("psql-iam", &changes)));
     context.endpoint.host = (*endpoint).to_owned();
     context.endpoint.port = port;
 }
@@ -345,7 +369,7 @@ fn asked_for(authentication: &Authentication, context: &Context<'_>) -> (Answer,
 fn not_granted(user: &str, what: &str) -> String {
     format!(
         "asks {user} for {what}, not for a token: the role was not granted rds_iam, or does not exist, or IAM \
-         authentication is off (--admin tells which)"
+         authentication is off (--admin tells which). A role with rds_iam can no longer log in with a password"
     )
 }
 
@@ -367,13 +391,33 @@ fn grant(context: &Context<'_>) -> String {
                 "aws rds describe-db-proxies --region {region} --query 'DBProxies[].[DBProxyName,Endpoint,Auth]'"
             );
         }
-        _ => format!("pgiam setup {}", context.command("").trim_start()),
+        Kind::Dsql => {
+            let target = Target { user: "admin", database: "postgres", ..context.target() };
+            let as_admin = context.command_to(target, "psql-iam", &[]);
+            let grant = format!("AWS IAM GRANT {role} TO 'IAM_ROLE_OR_USER_ARN'");
+            let create = format!("CREATE ROLE {role} WITH LOGIN");
+            return format!("{as_admin} -c {}\n{as_admin} -c {}", shell::quoted(&create), shell::quoted(&grant));
+        }
+        _ => with_admin(context),
     };
     format!(
         "{}\n{}\n{enable}",
         context.as_admin(&format!("CREATE USER {role}")),
         context.as_admin(&format!("GRANT rds_iam TO {role}"))
     )
+}
+
+/// The doctor's own command that looks up the role.
+fn with_admin(context: &Context<'_>) -> String {
+    if context.admin.is_some() {
+        return context.as_admin(r"\du");
+    }
+    let (mut admin, target) = (context.connection.settings_of_strings(), context.target());
+    admin.retain(|keyword, _| ["hostaddr", "sslmode", "sslrootcert"].contains(&keyword.as_str()));
+    let port = target.port.to_string();
+    let more = [("host", target.host), ("port", &port), ("user", "ADMIN"), ("dbname", target.database)];
+    admin.extend(more.map(|(keyword, value)| (keyword.to_owned(), Zeroizing::new(value.to_owned()))));
+    format!("{} --admin {}", context.command("pgiam doctor"), shell::quoted(&shell::conninfo(&admin)))
 }
 
 /// What an error of the server means.
@@ -385,11 +429,7 @@ fn refused(check: &'static str, error: &ServerError, context: &Context<'_>) -> F
     if contains("pg_hba.conf") && contains("replication connection") {
         fail("replication", "; replication with tokens needs rds.iam_auth_for_replication=1", parameter_group(context))
     } else if contains("no encryption") || contains("SSL off") {
-        fail(
-            "no-tls",
-            "; members of rds_iam must use TLS",
-            format!("PGSSLMODE=require {}", context.command("psql-iam")),
-        )
+        fail("no-tls", "; members of rds_iam must use TLS", context.command_with("psql-iam", &[("sslmode", "require")]))
     } else if contains("IAM authentication failed for the role") || contains("supports only IAM") {
         fail(
             "proxy",
@@ -400,7 +440,7 @@ fn refused(check: &'static str, error: &ServerError, context: &Context<'_>) -> F
         fail(
             "no-database",
             "; the login itself succeeded",
-            context.command("psql-iam -l").replace(" -d ", " -d postgres # not "),
+            context.command_to(Target { database: "postgres", ..context.target() }, "psql-iam -l", &[]),
         )
     } else if contains("canceling authentication due to timeout") {
         fail(
@@ -411,29 +451,54 @@ fn refused(check: &'static str, error: &ServerError, context: &Context<'_>) -> F
     } else if error.code == "57P03" || error.code == "53300" {
         fail("not-ready", "", format!("{} --wait", context.command("pgiam doctor")))
     } else if contains("authentication failed") || contains("access denied") {
-        fail("refused", "", format!("pgiam setup {}", context.command("").trim_start()))
+        fail("refused", "", with_admin(context))
     } else {
-        fail("other-error", "", format!("pgiam setup {}", context.command("").trim_start()))
+        fail("other-error", "", with_admin(context))
     }
 }
 
+/// Allows replication with tokens in the parameter group of the instance or the cluster.
 fn parameter_group(context: &Context<'_>) -> String {
+    let (region, identifier) = (context.region().unwrap_or_default(), context.identifier());
+    let (region, identifier) = (shell::quoted(&region), shell::quoted(&identifier));
+    let (group, name) = match context.kind() {
+        Kind::Cluster | Kind::ClusterReader => (
+            "db-cluster-parameter-group",
+            format!(
+                "describe-db-clusters --region {region} --db-cluster-identifier {identifier} --query \
+                 'DBClusters[0].DBClusterParameterGroup'"
+            ),
+        ),
+        _ => (
+            "db-parameter-group",
+            format!(
+                "describe-db-instances --region {region} --db-instance-identifier {identifier} --query \
+                 'DBInstances[0].DBParameterGroups[0].DBParameterGroupName'"
+            ),
+        ),
+    };
     format!(
-        "aws rds modify-db-parameter-group --region {} --db-parameter-group-name \"$(aws rds describe-db-instances \
-         --db-instance-identifier {} --query 'DBInstances[0].DBParameterGroups[0].DBParameterGroupName' --output text)\" \
-         --parameters ParameterName=rds.iam_auth_for_replication,ParameterValue=1,ApplyMethod=immediate",
-        context.region().unwrap_or_default(),
-        shell::quoted(&context.identifier())
+        "aws rds modify-{group} --region {region} --{group}-name \"$(aws rds {name} --output text)\" --parameters \
+         ParameterName=rds.iam_auth_for_replication,ParameterValue=1,ApplyMethod=immediate"
     )
 }
 
+/// Shows the free memory of the last hour. A proxy has no such metric; its targets are listed.
 fn memory(context: &Context<'_>) -> String {
+    let (region, identifier) = (context.region().unwrap_or_default(), context.identifier());
+    let (region, identifier) = (shell::quoted(&region), shell::quoted(&identifier));
+    let dimension = match context.kind() {
+        Kind::Proxy => {
+            return format!("aws rds describe-db-proxy-targets --region {region} --db-proxy-name {identifier}");
+        }
+        Kind::Cluster | Kind::ClusterReader => "DBClusterIdentifier",
+        _ => "DBInstanceIdentifier",
+    };
     format!(
-        "aws cloudwatch get-metric-statistics --region {} --namespace AWS/RDS --metric-name FreeableMemory --dimensions \
-         Name=DBInstanceIdentifier,Value={} --start-time \"$(date -u -d '1 hour ago' +%FT%TZ)\" --end-time \"$(date -u \
-         +%FT%TZ)\" --period 300 --statistics Minimum",
-        context.region().unwrap_or_default(),
-        shell::quoted(&context.identifier())
+        "aws cloudwatch get-metric-statistics --region {region} --namespace AWS/RDS --metric-name FreeableMemory --dimensions \
+         Name={dimension},Value={identifier} --start-time {} --end-time {} --period 300 --statistics Minimum",
+        rfc3339(context.now - 3600),
+        rfc3339(context.now),
     )
 }
 
