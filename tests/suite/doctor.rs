@@ -370,12 +370,17 @@ fn suggested_commands_have_the_settings_and_the_flags_of_this_connection() {
     let (tunnel, port) = (tunnel(server).to_string(), server.port.to_string());
     let directory = temporary_directory();
     let config = directory.path().join("config");
-    std::fs::write(&config, "[profile team]\nregion = eu-central-1\n").unwrap();
+    let key = Key::new(server, None);
+    let profile = format!(
+        "[profile team]\naws_access_key_id = {}\naws_secret_access_key = {SECRET}\nregion = eu-central-1\n",
+        key.id
+    );
+    std::fs::write(&config, profile).unwrap();
     let conninfo = format!(
         "host=localhost hostaddr=127.0.0.1 port={tunnel} iam_host={ENDPOINT} iam_port={port} user=app_user dbname=orders"
     );
     let with = |arguments: &[&str]| {
-        let mut command = command(server, &Key::new(server, None), arguments);
+        let mut command = command(server, &key, arguments);
         command.env("AWS_CONFIG_FILE", &config).env_remove("PGSSLROOTCERT");
         found(command, "").cause("no-database").1
     };
@@ -393,7 +398,7 @@ fn suggested_commands_have_the_settings_and_the_flags_of_this_connection() {
         ("not_granted", &port, "not-granted", "aws --profile team rds modify-db-instance"),
     ] {
         let arguments = ["-h", ENDPOINT, "-U", user, "-p", port, "--profile", "team"];
-        let mut command = command(server, &Key::new(server, None), &arguments);
+        let mut command = command(server, &key, &arguments);
         command.env("AWS_CONFIG_FILE", &config).env("PGHOSTADDR", "127.0.0.1");
         let (_, commands) = found(command, "").cause(cause);
         assert!(commands.contains(expected), "{commands}");

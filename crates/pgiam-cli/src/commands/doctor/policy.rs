@@ -656,6 +656,18 @@ mod tests {
     const RESOURCE: &str = "arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-ABCDEFGHIJKL01234/jane@corp.com";
 
     #[test]
+    fn each_database_and_user_has_a_policy_of_its_own_name() {
+        let name = |action, resource: &str| Need { action, resource: resource.to_owned() }.policy_name();
+        assert_eq!(name("rds-db:connect", RESOURCE), "pgiam-db-ABCDEFGHIJKL01234-jane@corp.com");
+        assert_eq!(
+            name("rds-db:connect", &RESOURCE.replace("jane@corp.com", "a b/c")),
+            "pgiam-db-ABCDEFGHIJKL01234-a_b_c"
+        );
+        let cluster = "arn:aws:dsql:us-east-1:123456789012:cluster/iuabtyq7pzsk4qfm2hmjz6gzqe";
+        assert_eq!(name("dsql:DbConnectAdmin", cluster), "pgiam-iuabtyq7pzsk4qfm2hmjz6gzqe-DbConnectAdmin");
+    }
+
+    #[test]
     fn a_difference_between_a_policy_and_the_login_is_named_by_field() {
         for (from, to, cause) in [
             ("arn:aws:", "arn:aws-cn:", "policy-partition"),
