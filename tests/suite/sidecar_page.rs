@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use aws_simulator::SimulatorOptions;
 
@@ -19,12 +20,13 @@ fn writes_a_working_file(words: &[&str]) {
     let server = server();
     let simulator = server.simulator(SimulatorOptions::default());
     let directory = temporary_directory();
-    let file = directory.path().join("file");
+    let place = |path: &str| directory.path().join(Path::new(path).file_name().unwrap());
+    let file = place(words.iter().find(|word| word.starts_with('/')).unwrap());
     let port = server.port.to_string();
     let mut pgiam = clean_command(product("pgiam"));
     for word in words {
         match *word {
-            word if word.starts_with('/') => pgiam.arg(&file),
+            word if word.starts_with('/') => pgiam.arg(place(word)),
             word if word.ends_with(".rds.amazonaws.com") => pgiam.arg(ENDPOINT),
             word => pgiam.arg(word),
         };

@@ -49,7 +49,7 @@ fn pod() -> Machine {
 
 fn keys_in_the_environment() -> Machine {
     let mut machine = Machine::new();
-    machine.set("AWS_ACCESS_KEY_ID", "AKIAPLANTEDKEY");
+    machine.set("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE");
     machine.set("AWS_SECRET_ACCESS_KEY", "planted-secret-key");
     machine.set("AWS_SESSION_TOKEN", "planted-session-token");
     machine
@@ -88,7 +88,7 @@ fn process() -> Machine {
     let mut machine = Machine::new();
     let script = machine.script(
         "vault",
-        r#"echo planted-noise >&2; echo '{"Version": 1, "AccessKeyId": "AKIAPLANTEDKEY", "SecretAccessKey": "planted-secret-key"}'"#,
+        r#"echo planted-noise >&2; echo '{"Version": 1, "AccessKeyId": "AKIAIOSFODNN7EXAMPLE", "SecretAccessKey": "planted-secret-key"}'"#,
     );
     machine.profile_app(&format!("[profile app]\ncredential_process = {script} planted-argument\n"));
     machine
@@ -219,6 +219,8 @@ fn a_background_refresh_an_extension_and_a_clock_that_was_set_have_their_lines()
         std::thread::yield_now();
     }
     only(&log, "debug: fetching credentials: the cached ones expire soon; in the background");
+    // The line is written before that fetch ends. This one begins after it.
+    client.refresh().unwrap();
     // Past the end, with the source down.
     machine.simulator.inject(Route::ImdsToken, Fault::Status(503), Times::Forever);
     hands.forward(601);
