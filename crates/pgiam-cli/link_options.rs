@@ -27,9 +27,10 @@ pub(crate) fn link_unwinder_statically() {
 }
 
 /// In a release, lets the linker keep one copy of functions with the same code: generic functions of types that look the
-/// same. It saves 1 % of the file. Only LLD can; rustc says whether it links with it.
+/// same. It saves 1 % of the file. Only LLD can; rustc says whether its default linker is that.
 pub(crate) fn fold_identical_code() {
-    if is_linux() && env::var("PROFILE").as_deref() == Ok("release") && links_with_lld() {
+    let is_release = env::var("PROFILE").as_deref() == Ok("release");
+    if is_linux() && is_release && linker_is_the_default() && links_with_lld() {
         println!("cargo:rustc-link-arg=-Wl,--icf=all");
     }
 }
@@ -44,9 +45,6 @@ fn links_with_lld() -> bool {
     let mut rustc = Command::new(variable("RUSTC"));
     rustc.args(["--crate-type", "cdylib", "--print", "link-args", "--target", &variable("TARGET")]);
     rustc.args(variable("CARGO_ENCODED_RUSTFLAGS").split('\x1f').filter(|flag| !flag.is_empty()));
-    if let Ok(linker) = env::var("RUSTC_LINKER") {
-        rustc.arg(format!("-Clinker={linker}"));
-    }
     let output = rustc.arg("-o").arg(source.with_extension("so")).arg(&source).output();
     output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("-fuse-ld=lld"))
 }
