@@ -135,3 +135,41 @@ fn the_settings_for_connections_are_explained_and_the_page_is_linked() {
     assert_eq!(explained, 6);
     assert!(readme.contains("(docs/settings.md)"));
 }
+
+/// The sources of all tests: `tests/`, and those of each crate.
+fn rust_sources(directory: &std::path::Path, text: &mut String) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            rust_sources(&path, text);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            *text += &fs::read_to_string(path).unwrap();
+        }
+    }
+}
+
+/// Tests are named as `file::name`, with `…` or `*` at the end for a part of the name.
+#[test]
+fn every_test_that_the_documentation_names_exists() {
+    let mut sources = String::new();
+    for directory in ["tests", "crates", "src"] {
+        rust_sources(&root().join(directory), &mut sources);
+    }
+    let mut named = 0;
+    for page in pages() {
+        for word in read(&page).split('`').skip(1).step_by(2) {
+            let Some((file, test)) = word.trim_start_matches("suite ").trim_start_matches("deep ").rsplit_once("::") else {
+                continue;
+            };
+            let is_name = |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_:".contains(c));
+            let start = test.trim_end_matches(['…', '*']);
+            if !is_name(file) || !is_name(start) || (start.len() < 12 && start == test) {
+                continue;
+            }
+            let known = if start == test { format!("fn {test}(") } else { format!("fn {start}") };
+            assert!(sources.contains(&known), "{page}: {word}");
+            named += 1;
+        }
+    }
+    assert!(named > 40, "{named} tests");
+}

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use crate::support::{root, run, temporary_directory};
 
-fn generate() -> String {
+/// What cbindgen.toml says, and the version's macros from Cargo.toml.
+pub(crate) fn configuration() -> cbindgen::Config {
     let version = env!("CARGO_PKG_VERSION");
     let mut parts = version.split('.');
     let mut macros = format!("#define PGIAM_VERSION \"{version}\"\n");
@@ -15,6 +16,11 @@ fn generate() -> String {
     }
     let mut config = cbindgen::Config::from_file(root().join("cbindgen.toml")).unwrap();
     config.after_includes = Some(format!("\n{}", macros.trim_end()));
+    config
+}
+
+/// The header that cbindgen makes of `src/`.
+pub(crate) fn generate(config: cbindgen::Config) -> String {
     let bindings =
         cbindgen::Builder::new().with_crate(root()).with_config(config).generate().expect("cbindgen reads src/");
     let mut header = Vec::new();
@@ -46,7 +52,7 @@ fn without_rust_sections(header: &str) -> String {
 #[test]
 fn the_header_is_what_the_source_says() {
     let path = root().join("include/pgiam.h");
-    let fresh = generate();
+    let fresh = generate(configuration());
     if std::env::var_os("PGIAM_BLESS").is_some() {
         fs::write(&path, &fresh).unwrap();
     }

@@ -3,11 +3,13 @@
 //! They are one program, so that all modules share one server.
 
 mod abi;
+mod abi_record;
 mod c_programs;
 mod connections;
 mod credential_order;
 mod credential_sources;
 mod credentials_page;
+mod dependencies;
 mod doctor;
 mod doctor_aws;
 mod documents;
@@ -16,6 +18,7 @@ mod examples_support;
 mod exec;
 mod exports;
 mod header;
+mod hostile_arguments;
 mod layering;
 mod libpq_header;
 mod linking;

@@ -225,11 +225,15 @@ fn without_user_info(text: &str) -> String {
 }
 
 /// Escapes every character that is not printable, as in `\n`, so that a text is one line that cannot move the cursor of
-/// a terminal. [`Error::new`] does it to every message.
+/// a terminal. [`Error::new`] does it to every message. Of a long text the middle is left out: it is a value that
+/// somebody gave, and what is wrong with it follows.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    const LONGEST: usize = 10_000;
-    if text.len() > LONGEST {
-        return Cow::Owned(format!("{}…", printable(&text[..text.floor_char_boundary(LONGEST)])));
+    const START: usize = 1_000;
+    const END: usize = 3_000;
+    if text.len() > START + END {
+        let start = &text[..text.floor_char_boundary(START)];
+        let end = &text[text.ceil_char_boundary(text.len() - END)..];
+        return Cow::Owned(format!("{}…{}", printable(start), printable(end)));
     }
     if text.chars().all(is_printable) {
         return Cow::Borrowed(text);
@@ -277,9 +281,10 @@ mod tests {
     const SESSION_TOKEN: &str = "IQoJb3JpZ2luX2VjEGcaCXVzLWVhc3QtMSJHMEUCIQDx/9zQhk+Zr4Hq6pQb0vYl9m3fPlantedPlanted==";
 
     #[test]
-    fn a_message_is_cut_off_after_ten_thousand_bytes() {
-        let long = invalid_argument("é".repeat(1 << 20));
-        assert!(long.message().len() < 10_010 && long.message().ends_with("é…"));
+    fn a_long_message_keeps_its_start_and_its_end() {
+        let long = invalid_argument(format!("region: {:?} is not a name", "é".repeat(1 << 20)));
+        assert!(long.message().len() < 4_010, "{} bytes", long.message().len());
+        assert!(long.message().starts_with("region: \"éé") && long.message().ends_with("éé\" is not a name"));
     }
 
     #[test]
