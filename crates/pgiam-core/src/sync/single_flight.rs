@@ -20,6 +20,9 @@ type Outcome<T> = Result<T, Error>;
 /// A failure that nobody has polled for so long is not news: the source may work again.
 const FAILURE_IS_NEWS_FOR: Duration = Duration::from_secs(2);
 
+/// A caller with less time left does not fetch again.
+const WORTH_A_FETCH: Duration = Duration::from_millis(500);
+
 /// Runs at most one fetch of a `T` at a time.
 pub(crate) struct SingleFlight<T>(ArcSwap<Shared<T>>);
 
@@ -31,6 +34,8 @@ struct Shared<T> {
 
 struct State<T> {
     running: bool,
+    /// When the fetch that is running, or that ran last, must end, if a caller that waits runs it.
+    ends: Option<Deadline>,
     /// How many fetches have finished. A waiter compares it to distinguish its own fetch from an earlier one.
     finished: u64,
     outcome: Option<Outcome<T>>,
@@ -62,26 +67,35 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
     }
 
     /// The value if it is `ready`; else the outcome of the fetch that is running, or of `fetch`, run on this thread. All
-    /// callers that wait for one fetch get the same outcome. `ready` is asked under the lock, since a fetch may have just
-    /// finished.
+    /// callers that wait for one fetch get the same outcome, except that a caller with more time fetches again after
+    /// another caller's time was up. `ready` is asked under the lock, since a fetch may have just finished.
     pub(crate) fn run(
         &self,
         deadline: Deadline,
         ready: impl Fn() -> Option<T>,
         fetch: impl FnOnce() -> Outcome<T>,
     ) -> Outcome<T> {
-        let shared = self.shared();
-        let mut state = shared.lock();
-        reached("run: locked");
-        if let Some(value) = ready() {
-            return Ok(value);
+        loop {
+            let shared = self.shared();
+            let mut state = shared.lock();
+            reached("run: locked");
+            if let Some(value) = ready() {
+                return Ok(value);
+            }
+            if !state.running {
+                state.running = true;
+                state.ends = Some(deadline);
+                drop(state);
+                return shared.run(OnFailure::Return, fetch);
+            }
+            let ends = state.ends;
+            let outcome = shared.wait(state, deadline);
+            let timed_out = outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Timeout);
+            let was_cut_off = timed_out && ends.is_some_and(|ends| ends.remaining().is_none());
+            if !was_cut_off || deadline.remaining().is_none_or(|left| left < WORTH_A_FETCH) {
+                return outcome;
+            }
         }
-        if state.running {
-            return shared.wait(state, deadline);
-        }
-        state.running = true;
-        drop(state);
-        shared.run(OnFailure::Return, fetch)
     }
 
     /// Never waits: where the value is not `ready`, starts `fetch` on a background thread, unless one is running or one
@@ -108,7 +122,7 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
         if state.running || state.not_before.is_some_and(|moment| Instant::now() < moment) {
             return Poll::Pending;
         }
-        state.running = true;
+        (state.running, state.ends) = (true, None);
         drop(state);
         match shared.start(OnFailure::KeepForPoll, fetch) {
             Ok(()) => Poll::Pending,
@@ -144,8 +158,15 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
 
 impl<T: Clone + Send + Sync + 'static> Shared<T> {
     fn new() -> Self {
-        let state =
-            State { running: false, finished: 0, outcome: None, unreported: None, failures: 0, not_before: None };
+        let state = State {
+            running: false,
+            ends: None,
+            finished: 0,
+            outcome: None,
+            unreported: None,
+            failures: 0,
+            not_before: None,
+        };
         Self { process: sys::process_identity(), state: Mutex::new(state), finished: Condvar::new() }
     }
 
@@ -243,6 +264,42 @@ mod tests {
         let error = flight.run(soon(), || None, || panic!("the fetch panics")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Internal);
         assert_eq!(flight.run(soon(), || None, || Ok(7)), Ok(7));
+    }
+
+    #[test]
+    fn a_caller_with_more_time_fetches_again_after_a_fetch_that_was_cut_off() {
+        let time_out = || Error::new(ErrorKind::Timeout, "no answer");
+        let cut_off = Deadline::after(Duration::ZERO);
+        for (ends, deadline, again) in
+            [(cut_off, soon(), true), (soon(), soon(), false), (cut_off, Deadline::after(WORTH_A_FETCH / 2), false)]
+        {
+            let flight = SingleFlight::<u32>::new();
+            let shared = flight.shared();
+            let mut state = shared.lock();
+            (state.running, state.ends) = (true, Some(ends));
+            let waits = std::sync::Barrier::new(2);
+            let outcome = std::thread::scope(|scope| {
+                let caller = scope.spawn(|| {
+                    flight.run(
+                        deadline,
+                        || {
+                            waits.wait();
+                            None
+                        },
+                        || Ok(7),
+                    )
+                });
+                drop(state);
+                waits.wait();
+                // The caller has the lock until it waits.
+                shared.finish(Err(time_out()), OnFailure::Return);
+                if again {
+                    waits.wait();
+                }
+                caller.join().unwrap()
+            });
+            assert_eq!(outcome, if again { Ok(7) } else { Err(time_out()) });
+        }
     }
 
     #[test]
