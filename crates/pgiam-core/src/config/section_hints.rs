@@ -80,7 +80,7 @@ fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a s
         if name.len().max(other.len()) > LONGEST {
             return usize::MAX;
         }
-        strsim::osa_distance(&name.to_lowercase(), &other.to_lowercase())
+        strsim::osa_distance(&name.to_ascii_lowercase(), &other.to_ascii_lowercase())
     };
     names.map(|other| (distance(other), other)).filter(|(distance, _)| *distance <= allowed).min().map(|(_, name)| name)
 }

@@ -79,8 +79,8 @@ fn metrics(session: &AwsSession, server: &DbServer) -> Finding {
         Ok(sums) => sums,
         Err(failure) => return Finding::unknown("metrics", format!("not read: {}", why(&failure))),
     };
-    failures.retain(|(_, count)| *count > 0.0);
-    failures.sort_by(|(_, one), (_, other)| other.total_cmp(one));
+    failures.retain(|(_, count)| *count > 0);
+    failures.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     let Some((first, _)) = failures.first() else {
         let text = format!("no refused login with IAM among {requests} in the last {HOURS} hours");
         return Finding::ok("metrics", text);
@@ -93,7 +93,7 @@ fn metrics(session: &AwsSession, server: &DbServer) -> Finding {
 }
 
 /// The sum of a metric.
-fn sum(session: &AwsSession, server: &DbServer, metric: &str) -> Result<f64, AwsFailure> {
+fn sum(session: &AwsSession, server: &DbServer, metric: &str) -> Result<u64, AwsFailure> {
     let now = session.now();
     // The end does not belong to the time, and a refusal of this second should.
     let (start, end) = (rfc3339(now - SPAN), rfc3339(now + 60));
@@ -108,12 +108,16 @@ fn sum(session: &AwsSession, server: &DbServer, metric: &str) -> Result<f64, Aws
         ("Statistics.member.1", "Sum"),
     ];
     let found = session.query(AwsApi::CloudWatch, "GetMetricStatistics", &parameters)?;
-    // An empty sum of floats is -0.
-    Ok(found
-        .texts("Datapoints/member/Sum")
-        .iter()
-        .filter_map(|sum| sum.parse::<f64>().ok())
-        .fold(0.0, |all, one| all + one))
+    Ok(found.texts("Datapoints/member/Sum").iter().filter_map(|sum| whole_number(sum)).sum())
+}
+
+/// A count as CloudWatch writes it: `3.0`, and from ten millions on `1.2E7`.
+fn whole_number(text: &str) -> Option<u64> {
+    let (mantissa, exponent) = text.split_once('E').unwrap_or((text, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let zeros = std::iter::repeat('0');
+    let shifted: String = fraction.chars().chain(zeros).take(exponent.parse::<u8>().ok()?.into()).collect();
+    format!("{whole}{shifted}").parse().ok()
 }
 
 /// The command that shows more: free memory if the server failed, else the refusals by time.
@@ -171,4 +175,19 @@ pub(crate) fn export(region: &str, server: &DbServer) -> String {
         "aws rds modify-db-{kind} --region {region} --db-{kind}-identifier {identifier} \
          --cloudwatch-logs-export-configuration '{{\"EnableLogTypes\":[\"{LOG}\"]}}'"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_read_as_cloudwatch_writes_them() {
+        for (text, number) in [("0.0", 0), ("3.0", 3), ("17", 17), ("1.2E7", 12_000_000), ("1.2345678E7", 12_345_678)] {
+            assert_eq!(whole_number(text), Some(number), "{text}");
+        }
+        for text in ["", "-1.0", "NaN", "1.0E-3", "1.0E99"] {
+            assert_eq!(whole_number(text), None, "{text}");
+        }
+    }
 }

@@ -78,7 +78,7 @@ pub(crate) fn identity(context: &Context<'_>, report: &mut Report) {
 /// Who it is, and a hint if it looks like a role that a program is not meant to use.
 pub(crate) fn describe_identity(identity: &CallerIdentity) -> String {
     let role = identity.arn.split_once(":assumed-role/").and_then(|(_, rest)| rest.split('/').next());
-    let lower = role.unwrap_or_default().to_lowercase().replace(['-', '_'], "");
+    let lower = role.unwrap_or_default().to_ascii_lowercase().replace(['-', '_'], "");
     let hint = if lower.contains("executionrole") || lower.contains("taskexecution") || lower.contains("ecsexecution") {
         "; this looks like a task execution role of ECS: the program should use the task role (taskRoleArn)"
     } else if lower.contains("noderole") || lower.contains("nodeinstancerole") || lower.contains("nodegroup") {

@@ -283,7 +283,7 @@ pub(crate) struct Target<'a> {
 /// The environment variable of a setting.
 fn variable_of(keyword: &str) -> String {
     let own = pgiam_libpq::rules::KEYWORDS.into_iter().find(|(known, _)| *known == keyword);
-    own.map_or_else(|| format!("PG{}", keyword.to_uppercase()), |(_, variable)| variable.to_owned())
+    own.map_or_else(|| format!("PG{}", keyword.to_ascii_uppercase()), |(_, variable)| variable.to_owned())
 }
 
 /// Without the region, which is not wanted if the endpoint's name has one.
