@@ -6,7 +6,6 @@ use std::ptr::null_mut;
 use pgiam_boundary::{entry, guarded};
 use pgiam_core::{Client, Error, Token, TokenRequest};
 use pgiam_libpq::tokens::default_client;
-use zeroize::Zeroize;
 
 use crate::boundary::{guarded_status, invalid, optional_text, put, text};
 use crate::error::{PGIAM_ERROR_INTERNAL, pgiam_error, pgiam_status};
@@ -62,7 +61,9 @@ pub unsafe extern "C-unwind" fn pgiam_string_free(string: *mut c_char) {
             }
             // SAFETY: made by CString::into_raw in `c_token`; the caller gives up its ownership.
             let mut bytes = unsafe { CString::from_raw(string) }.into_bytes_with_nul();
-            bytes.zeroize();
+            // Several times as fast as Zeroize, which writes byte by byte.
+            bytes.fill(0);
+            zeroize::optimization_barrier(&bytes[..]);
         });
     });
 }

@@ -20,7 +20,6 @@ one. With --verify, STS is asked whose credentials these are, which needs no per
 
 Exit status: 0; 1 if there are no credentials, or STS does not accept them; 2 if the arguments are wrong.";
 
-/// Show which AWS credentials are used and why, without secrets
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, args_override_self = true)]
 pub(crate) struct Arguments {

@@ -47,7 +47,6 @@ so PGSSLMODE and PGPASSFILE are not set. See docs/programs.md.
 Exit status: that of the command; if signal N ended it, the same signal or 128+N; 1 if no token could be made; 2 if the
 arguments are wrong; 126 if the command cannot be run; 127 if it is not found.";
 
-/// Run a command with fresh tokens as its passwords
 #[derive(Debug, Args)]
 #[command(
     override_usage = "pgiam exec [OPTIONS] -- COMMAND [ARGUMENT]...",

@@ -37,7 +37,6 @@ Exit status: 0; 1 if no token could be made at the start; 2 if the arguments are
 /// The first line of the file; libpq ignores it.
 const MARK: &str = "# Written by pgiam passfile. Changes will be overwritten.";
 
-/// Write a password file and keep its tokens fresh
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, args_override_self = true)]
 pub(crate) struct Arguments {

@@ -47,7 +47,6 @@ Exit status: 0; 1 if no token could be made at the start; 2 if the arguments are
 /// The first line of the file.
 const MARK: &str = "; Written by pgiam pgbouncer.";
 
-/// Keep the passwords of PgBouncer's databases fresh
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, args_override_self = true)]
 pub(crate) struct Arguments {

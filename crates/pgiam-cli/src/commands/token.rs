@@ -38,7 +38,6 @@ A token is a password for 15 minutes. Send it over TLS only: sslmode=verify-full
 
 Exit status: 0; 1 if no token could be made; 2 if the arguments are wrong.";
 
-/// Print a token, the password for one host, port and user
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, args_override_self = true)]
 pub(crate) struct Arguments {

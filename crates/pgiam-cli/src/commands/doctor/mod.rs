@@ -53,7 +53,6 @@ server's certificate is what sslmode and sslrootcert ask for.
 
 Exit status: 0; 1 if there is a FAIL; 2 if the arguments are wrong.";
 
-/// Explain why a login with a token fails
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, args_override_self = true)]
 pub(crate) struct Arguments {
