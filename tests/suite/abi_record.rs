@@ -6,8 +6,7 @@ use std::fs;
 
 use crate::c_programs::{build, libpq_include};
 use crate::exports::listed;
-use crate::header::{configuration, generate};
-use crate::support::{clean_command, expect_success, products, root, run, temporary_directory};
+use crate::support::{clean_command, expect_success, products, root, temporary_directory};
 
 /// The first words after `start`, as in `STATUS(PGIAM_OK, 0);`.
 fn recorded(start: &str) -> BTreeSet<String> {
@@ -31,35 +30,4 @@ fn every_function_and_status_is_in_the_record() {
     let statuses = header.lines().filter_map(|line| line.strip_prefix("#define ")?.split(' ').next());
     let statuses = statuses.filter(|name| *name == "PGIAM_OK" || name.starts_with("PGIAM_ERROR_"));
     assert_eq!(recorded("STATUS("), statuses.map(str::to_owned).collect());
-}
-
-/// `pgiam-libpq.h` is written by hand. What cbindgen reads in `src/` is declared a second time after it, which compiles
-/// only with the same types; the table's fields are compared one by one.
-#[test]
-fn the_private_functions_and_the_table_in_the_source_are_those_of_pgiam_libpq_h() {
-    let mut config = configuration();
-    config.header = None;
-    config.include_guard = None;
-    config.after_includes = Some(
-        "typedef const char *const *Texts;\ntypedef PGconn *(*ConnectParams)(Texts, Texts, int);\n".to_owned(),
-    );
-    config.includes = vec!["pgiam-libpq.h".to_owned()];
-    config.no_includes = false;
-    config.export.exclude = vec!["pgiam_libpq_plan".to_owned()];
-    let mut source = generate(config).replace("} pgiam_libpq_functions;", "} functions_of_the_source;");
-    let fields: Vec<String> = recorded("FIELD(pgiam_libpq_functions, ").into_iter().collect();
-    assert_eq!(fields.len(), 8, "{fields:?}");
-    for field in fields {
-        source += &format!(
-            "_Static_assert(offsetof(functions_of_the_source, {field}) == offsetof(pgiam_libpq_functions, {field}) &&\n\
-             sizeof ((functions_of_the_source *)0)->{field} == sizeof ((pgiam_libpq_functions *)0)->{field}, \"{field}\");\n"
-        );
-    }
-    source += "_Static_assert(sizeof(functions_of_the_source) == sizeof(pgiam_libpq_functions), \"size\");\n";
-    let directory = temporary_directory();
-    let file = directory.path().join("declared_twice.c");
-    fs::write(&file, source).unwrap();
-    let include = format!("-I{}", root().join("include").display());
-    let flags = ["-std=c11", "-Wall", "-Werror", "-fsyntax-only", "-include", "stddef.h", &include, &libpq_include()];
-    run("cc", flags, Some(&file));
 }

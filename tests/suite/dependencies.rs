@@ -45,7 +45,8 @@ fn every_program_that_runs_at_build_time_is_reviewed() {
     let expected: BTreeSet<String> = running.intersection(&tree("normal,build")).cloned().collect();
 
     let page = std::fs::read_to_string(root().join("docs/dependencies.md")).unwrap();
-    let rows = page.split("| crate | version |").nth(1).unwrap().lines().skip(2).take_while(|line| line.starts_with('|'));
+    let rows =
+        page.split("| crate | version |").nth(1).unwrap().lines().skip(2).take_while(|line| line.starts_with('|'));
     let reviewed: BTreeSet<String> =
         rows.filter_map(|row| name_and_version(row.trim_start_matches("| "), " | ")).collect();
     assert_eq!(reviewed, expected, "left: docs/dependencies.md, right: Cargo.lock");
@@ -58,8 +59,10 @@ fn the_bill_of_materials_lists_every_crate_that_is_linked_in_with_its_checksum()
     assert_eq!((&bill["bomFormat"], &bill["specVersion"]), (&"CycloneDX".into(), &"1.5".into()));
     let components = bill["components"].as_array().unwrap();
     let text = |component: &Value, key: &str| component[key].as_str().unwrap_or_default().to_owned();
-    let listed: BTreeSet<String> =
-        components.iter().map(|component| format!("{} {}", text(component, "name"), text(component, "version"))).collect();
+    let listed: BTreeSet<String> = components
+        .iter()
+        .map(|component| format!("{} {}", text(component, "name"), text(component, "version")))
+        .collect();
     let missing: Vec<String> = tree("normal,no-proc-macro").difference(&listed).cloned().collect();
     assert!(missing.is_empty(), "{missing:?}");
     for component in components {

@@ -158,10 +158,12 @@ fn every_test_that_the_documentation_names_exists() {
     let mut named = 0;
     for page in pages() {
         for word in read(&page).split('`').skip(1).step_by(2) {
-            let Some((file, test)) = word.trim_start_matches("suite ").trim_start_matches("deep ").rsplit_once("::") else {
+            let Some((file, test)) = word.trim_start_matches("suite ").trim_start_matches("deep ").rsplit_once("::")
+            else {
                 continue;
             };
-            let is_name = |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_:".contains(c));
+            let is_name =
+                |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_:".contains(c));
             let start = test.trim_end_matches(['…', '*']);
             if !is_name(file) || !is_name(start) || (start.len() < 12 && start == test) {
                 continue;

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::support::{root, run, temporary_directory};
 
 /// What cbindgen.toml says, and the version's macros from Cargo.toml.
-pub(crate) fn configuration() -> cbindgen::Config {
+fn configuration() -> cbindgen::Config {
     let version = env!("CARGO_PKG_VERSION");
     let mut parts = version.split('.');
     let mut macros = format!("#define PGIAM_VERSION \"{version}\"\n");
@@ -20,7 +20,7 @@ pub(crate) fn configuration() -> cbindgen::Config {
 }
 
 /// The header that cbindgen makes of `src/`.
-pub(crate) fn generate(config: cbindgen::Config) -> String {
+fn generate(config: cbindgen::Config) -> String {
     let bindings =
         cbindgen::Builder::new().with_crate(root()).with_config(config).generate().expect("cbindgen reads src/");
     let mut header = Vec::new();

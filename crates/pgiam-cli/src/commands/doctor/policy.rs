@@ -178,7 +178,8 @@ pub(crate) fn common_mistakes(need: &Need, identifier: &str, master_user: &str) 
         add("policy-service", resource, service.clone());
     }
     add("policy-service", format!("{of_rds}dbuser:{database}"), service);
-    let variants = [user.to_ascii_lowercase(), user.to_ascii_uppercase(), user.replace('-', "_"), user.replace('_', "-")];
+    let variants =
+        [user.to_ascii_lowercase(), user.to_ascii_uppercase(), user.replace('-', "_"), user.replace('_', "-")];
     let mut others: Vec<&str> = variants.iter().map(String::as_str).chain([master_user]).collect();
     others.retain(|other| *other != user && !other.is_empty());
     others.dedup();
