@@ -54,7 +54,7 @@ static void agrees(pgiam_status status, const void *output, pgiam_error *error)
     CHECK((status == PGIAM_OK) == (output != NULL));
     CHECK((status == PGIAM_OK) == (error == NULL));
     const char *message = pgiam_error_message(error);
-    /* Every byte of 4,000 may be escaped. */
+    /* Every byte of 4,500 may be escaped. */
     CHECK(strlen(message) < 9000);
     CHECK((status == PGIAM_OK) == (*message == '\0'));
     for (; *message; message++)

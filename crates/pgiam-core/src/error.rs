@@ -228,7 +228,7 @@ fn without_user_info(text: &str) -> String {
 /// a terminal. [`Error::new`] does it to every message. Of a long text the middle is left out: it is a value that
 /// somebody gave, and what is wrong with it follows.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    const START: usize = 1_000;
+    const START: usize = 1_500;
     const END: usize = 3_000;
     if text.len() > START + END {
         let start = &text[..text.floor_char_boundary(START)];
@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn a_long_message_keeps_its_start_and_its_end() {
         let long = invalid_argument(format!("region: {:?} is not a name", "é".repeat(1 << 20)));
-        assert!(long.message().len() < 4_010, "{} bytes", long.message().len());
+        assert!(long.message().len() < 4_510, "{} bytes", long.message().len());
         assert!(long.message().starts_with("region: \"éé") && long.message().ends_with("éé\" is not a name"));
     }
 
