@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use crate::c_programs::{build, libpq_include};
+use crate::c_programs::build;
 use crate::exports::listed;
+use crate::hostile_arguments::libpq_include;
 use crate::support::{clean_command, expect_success, products, root, temporary_directory};
 
 /// The first words after `start`, as in `STATUS(PGIAM_OK, 0);`.

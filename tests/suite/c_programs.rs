@@ -26,8 +26,3 @@ pub(crate) fn build(source: &str, directory: &Path, flags: &[&str]) -> PathBuf {
     run("cc", arguments, Some(&program));
     program
 }
-
-/// Where libpq's header is.
-pub(crate) fn libpq_include() -> String {
-    run("pkg-config", ["--cflags-only-I", "libpq"], None::<&Path>).trim().to_owned()
-}

@@ -1,7 +1,14 @@
 //! The C boundary with arguments of faulty programs: `tests/c/hostile_arguments.c`.
 
-use crate::c_programs::{abi_environment, build, libpq_include};
-use crate::support::{clean_command, expect_success, products, temporary_directory};
+use std::path::Path;
+
+use crate::c_programs::{abi_environment, build};
+use crate::support::{clean_command, expect_success, products, run, temporary_directory};
+
+/// Where libpq's header is.
+pub(crate) fn libpq_include() -> String {
+    run("pkg-config", ["--cflags-only-I", "libpq"], None::<&Path>).trim().to_owned()
+}
 
 #[test]
 fn every_function_returns_whatever_its_arguments_are() {
