@@ -213,7 +213,9 @@ fn without_user_info(text: &str) -> String {
     while let Some(at) = rest.find("://") {
         let (scheme, from) = rest.split_at(at + 3);
         let end = from.find(|c: char| "/?#\"'<>".contains(c) || c.is_whitespace()).unwrap_or(from.len());
-        let (authority, after) = from.split_at(end);
+        // A URL within a URL, as in http://http://user:password@proxy: its colon belongs to what follows.
+        let is_scheme = from[end..].starts_with("//") && from[..end].ends_with(':');
+        let (authority, after) = from.split_at(end - usize::from(is_scheme));
         shown.push_str(scheme);
         match authority.rfind('@') {
             Some(at) => shown.extend(["***", &authority[at..]]),
@@ -295,6 +297,8 @@ mod tests {
             ("Müller's profile 東京", "Müller's profile 東京"),
             ("\"http://user:pa@ss@proxy:3128/\" is down", "\"http://***@proxy:3128/\" is down"),
             ("https://a/b@c and s3://k:s@d", "https://a/b@c and s3://***@d"),
+            ("\"http://http://user:password@proxy:3128/\"", "\"http://http://***@proxy:3128/\""),
+            ("a://b@c://d:e@f://g", "a://***@c://***@f://g"),
         ] {
             assert_eq!(Error::new(ErrorKind::Provider, message).message(), shown);
         }
