@@ -25,6 +25,7 @@ mod preload;
 mod preload_support;
 mod psql_iam;
 mod real_server_logins;
+mod setup;
 mod sidecar_page;
 mod support;
 mod tokens;
