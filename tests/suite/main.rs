@@ -29,3 +29,4 @@ mod setup;
 mod sidecar_page;
 mod support;
 mod tokens;
+mod walkthrough;
