@@ -211,7 +211,7 @@ fn a_user_without_rds_iam_is_recognized_before_a_password_is_sent() {
 }
 
 /// The superuser's connection of the test server.
-fn admin(server: &Server) -> String {
+pub(crate) fn admin(server: &Server) -> String {
     format!("host={} hostaddr='' port={} user=postgres dbname=postgres", server.socket.display(), server.port)
 }
 
@@ -259,7 +259,7 @@ fn indirect_members_of_rds_iam_are_shown_with_their_path() {
 }
 
 /// A PostgreSQL 16 in a temporary directory.
-struct Postgres16 {
+pub(crate) struct Postgres16 {
     directory: tempfile::TempDir,
 }
 
@@ -276,7 +276,7 @@ impl Postgres16 {
         expect_success(script, &output)
     }
 
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let python = clean_command(root().join("tools/python-environment")).arg("postgres16").output().unwrap();
         let python = expect_success("python-environment", &python);
         let environment = std::path::Path::new(python.trim()).ancestors().nth(2).unwrap();
@@ -293,7 +293,7 @@ impl Postgres16 {
         server
     }
 
-    fn admin(&self) -> String {
+    pub(crate) fn admin(&self) -> String {
         format!(
             "host={} hostaddr='' port=5432 user=postgres dbname=postgres",
             self.directory.path().join("run").display()
@@ -783,7 +783,7 @@ fn waiting_ends_when_the_login_succeeds_or_the_time_is_over() {
 }
 
 /// Runs a shell command on a terminal and returns its output.
-fn on_a_terminal(mut command: Command, line: &str) -> String {
+pub(crate) fn on_a_terminal(mut command: Command, line: &str) -> String {
     let output = command.args(["-qec", line, "/dev/null"]).stdin(Stdio::null()).output().expect("script runs");
     texts(&output).0
 }

@@ -4,43 +4,43 @@
 use std::time::{Duration, SystemTime};
 
 use aws_simulator::{
-    Account, Credentials, DbCluster, DbInstance, DbProxy, Fault, LogEvent, Metric, Principal, ProxyEndpoint, Route,
-    Simulator, SimulatorOptions, Statement,
+    Account, Credentials, DbCluster, DbInstance, DbProxy, Fault, LogEvent, Metric, Principal, ProxyEndpoint,
+    ProxySecret, Route, Simulator, SimulatorOptions, Statement,
 };
 use serde_json::Value;
 
 use crate::moto::Moto;
 use crate::support::{REGION, clean_command, product};
 
-const INSTANCE: &str = "orders-prod.c9akciq32rpa.eu-central-1.rds.amazonaws.com";
-const CLUSTER: &str = "billing.cluster-c9akciq32rpa.eu-central-1.rds.amazonaws.com";
-const MEMBER: &str = "billing-1.c9akciq32rpa.eu-central-1.rds.amazonaws.com";
-const CUSTOM: &str = "reports.cluster-custom-c9akciq32rpa.eu-central-1.rds.amazonaws.com";
-const PROXY: &str = "pool.proxy-c9akciq32rpa.eu-central-1.rds.amazonaws.com";
-const PROXY_READER: &str = "pool-ro.endpoint.proxy-c9akciq32rpa.eu-central-1.rds.amazonaws.com";
-const DSQL: &str = "iuabtyq7pzsk4qfm2hmjz6gzqe.dsql.eu-central-1.on.aws";
-const USER: &str = "app_user";
+pub(crate) const INSTANCE: &str = "orders-prod.c9akciq32rpa.eu-central-1.rds.amazonaws.com";
+pub(crate) const CLUSTER: &str = "billing.cluster-c9akciq32rpa.eu-central-1.rds.amazonaws.com";
+pub(crate) const MEMBER: &str = "billing-1.c9akciq32rpa.eu-central-1.rds.amazonaws.com";
+pub(crate) const CUSTOM: &str = "reports.cluster-custom-c9akciq32rpa.eu-central-1.rds.amazonaws.com";
+pub(crate) const PROXY: &str = "pool.proxy-c9akciq32rpa.eu-central-1.rds.amazonaws.com";
+pub(crate) const PROXY_READER: &str = "pool-ro.endpoint.proxy-c9akciq32rpa.eu-central-1.rds.amazonaws.com";
+pub(crate) const DSQL: &str = "iuabtyq7pzsk4qfm2hmjz6gzqe.dsql.eu-central-1.on.aws";
+pub(crate) const USER: &str = "app_user";
 
-fn resource(id: &str, user: &str) -> String {
+pub(crate) fn resource(id: &str, user: &str) -> String {
     format!("arn:aws:rds-db:eu-central-1:123456789012:dbuser:{id}/{user}")
 }
 
-const RIGHT_ID: &str = "db-ABCDEFGHIJKL01234";
+pub(crate) const RIGHT_ID: &str = "db-ABCDEFGHIJKL01234";
 
 /// An account with an instance, a cluster and a proxy, and a simulator that has it.
-struct World {
-    simulator: Simulator,
-    user: Credentials,
-    account: Account,
+pub(crate) struct World {
+    pub(crate) simulator: Simulator,
+    pub(crate) user: Credentials,
+    pub(crate) account: Account,
 }
 
 impl World {
     /// The user may read everything, and log in to the instance if `connects`.
-    fn new(connects: &[&str]) -> Self {
+    pub(crate) fn new(connects: &[&str]) -> Self {
         Self::with(SimulatorOptions::default(), connects)
     }
 
-    fn with(options: SimulatorOptions, connects: &[&str]) -> Self {
+    pub(crate) fn with(options: SimulatorOptions, connects: &[&str]) -> Self {
         let simulator = Simulator::start(SimulatorOptions { region: REGION.into(), ..options }).unwrap();
         let user = Credentials::of_user("jane");
         simulator.register_credentials(&user);
@@ -54,11 +54,11 @@ impl World {
         Self { simulator, user, account }
     }
 
-    fn statements(&mut self) -> &mut Vec<Statement> {
+    pub(crate) fn statements(&mut self) -> &mut Vec<Statement> {
         &mut self.account.principals[0].statements
     }
 
-    fn instance(&mut self) -> &mut DbInstance {
+    pub(crate) fn instance(&mut self) -> &mut DbInstance {
         &mut self.account.instances[0]
     }
 
@@ -122,7 +122,12 @@ fn account() -> Account {
             endpoint: text(PROXY),
             endpoints: vec![ProxyEndpoint { name: text("pool-ro"), endpoint: text(PROXY_READER) }],
             status: text("available"),
-            iam_auth: text("REQUIRED"),
+            secrets: vec![ProxySecret {
+                arn: text("arn:aws:secretsmanager:eu-central-1:123456789012:secret:pool-AbCdEf"),
+                iam_auth: text("REQUIRED"),
+                client_password: text("POSTGRES_SCRAM_SHA_256"),
+            }],
+            role_arn: text("arn:aws:iam::123456789012:role/service-role/pool"),
             default_auth_scheme: text("NONE"),
             target: text("orders-prod"),
             target_state: text("AVAILABLE"),
@@ -235,7 +240,7 @@ fn a_role_that_is_not_for_programs_is_reported() {
 }
 
 /// Credentials of a role session.
-fn session_of(simulator: &Simulator, role: &str) -> Credentials {
+pub(crate) fn session_of(simulator: &Simulator, role: &str) -> Credentials {
     simulator.set_role(Some(role));
     simulator.instance_credentials()
 }
@@ -321,7 +326,7 @@ fn a_proxy_is_found_by_each_of_its_endpoints() {
     world.account.proxies[0].target_state = "UNAVAILABLE".into();
     let words = ["cannot use orders-prod (UNAVAILABLE)"];
     world.doctor(PROXY).fails("database", "proxy-target", &words, "describe-db-proxy-targets");
-    world.account.proxies[0].iam_auth = "DISABLED".into();
+    world.account.proxies[0].secrets[0].iam_auth = "DISABLED".into();
     let words = ["does not accept IAM"];
     world.doctor(PROXY).fails("database", "proxy-iam-off", &words, "aws rds modify-db-proxy --region eu-central-1");
 }

@@ -28,6 +28,8 @@ mod preload;
 mod preload_support;
 mod psql_iam;
 mod real_server_logins;
+mod setup;
 mod sidecar_page;
 mod support;
 mod tokens;
+mod walkthrough;

@@ -48,6 +48,12 @@ pub struct DbInstance {
     pub iam_enabled: bool,
     /// A pending change of `iam_enabled`, to be made in the maintenance window.
     pub iam_pending: Option<bool>,
+    /// Other changes that are pending, by the names of the elements.
+    pub pending: Vec<String>,
+    /// In how many descriptions after a change the status is `modifying`. Meanwhile no other change is accepted.
+    pub change_takes: u32,
+    /// Of these, how many are left.
+    pub changing: u32,
     /// The cluster of which it is a member.
     pub cluster: Option<String>,
     /// Logs that are exported to CloudWatch.
@@ -82,6 +88,12 @@ pub struct DbCluster {
     pub iam_enabled: bool,
     /// A pending change of `iam_enabled`, to be made in the maintenance window.
     pub iam_pending: Option<bool>,
+    /// Other changes that are pending, by the names of the elements.
+    pub pending: Vec<String>,
+    /// In how many descriptions after a change the status is `modifying`. Meanwhile no other change is accepted.
+    pub change_takes: u32,
+    /// Of these, how many are left.
+    pub changing: u32,
     /// Logs that are exported to CloudWatch.
     pub log_exports: Vec<String>,
     /// The master user.
@@ -102,14 +114,28 @@ pub struct DbProxy {
     pub endpoints: Vec<ProxyEndpoint>,
     /// `available`, …
     pub status: String,
-    /// `IAMAuth` of its secret: `REQUIRED` or `DISABLED`; empty if it has no secret.
-    pub iam_auth: String,
+    /// Its secrets.
+    pub secrets: Vec<ProxySecret>,
+    /// The role with which it reads the secrets or logs in.
+    pub role_arn: String,
     /// `DefaultAuthScheme`: `IAM_AUTH` or `NONE`.
     pub default_auth_scheme: String,
     /// The target database, and its health: `AVAILABLE`, `UNAVAILABLE`, …
     pub target: String,
     /// See `target`.
     pub target_state: String,
+}
+
+/// A secret of a proxy.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProxySecret {
+    /// `arn:aws:secretsmanager:…`
+    pub arn: String,
+    /// `IAMAuth`: `REQUIRED` or `DISABLED`.
+    pub iam_auth: String,
+    /// `ClientPasswordAuthType`, such as `POSTGRES_SCRAM_SHA_256`.
+    pub client_password: String,
 }
 
 /// An additional endpoint of a proxy.
@@ -223,6 +249,25 @@ impl Account {
             by_boundary: boundary.map(|effect| effect == Effect::Allow),
             by_organization: organization.map(|effect| effect == Effect::Allow),
         }
+    }
+}
+
+/// A database whose server reads from the files of credentials who may log in.
+pub(crate) struct Logins {
+    /// `arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-ABC`
+    pub(crate) resource: String,
+    /// The database users for whom it is decided.
+    pub(crate) users: Vec<String>,
+    pub(crate) account: Account,
+}
+
+impl Logins {
+    /// The users as whom a caller may log in.
+    pub(crate) fn of(&self, caller: &str) -> Vec<String> {
+        let Some(principal) = self.account.principal_of(caller) else { return Vec::new() };
+        let resource = |user: &String| format!("{}/{user}", self.resource);
+        let may = |user: &&String| self.account.decide(principal, "rds-db:connect", &resource(user)).name == "allowed";
+        self.users.iter().filter(may).cloned().collect()
     }
 }
 

@@ -97,6 +97,7 @@ fn respond(state: &State, request: &Request) -> io::Result<Value> {
         }
         ("POST", "/account") => {
             state.settings().account = serde_json::from_slice(&request.body)?;
+            state.publish_policies()?;
             Ok(json!({}))
         }
         ("POST", "/clock") => {

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
+use crate::account::Logins;
 use crate::random;
 use crate::sync::lock;
 use crate::time::unix_seconds;
@@ -78,6 +79,7 @@ fn session_token(length: usize) -> String {
 pub(crate) struct Keys {
     known: Mutex<HashMap<String, Credentials>>,
     directory: Option<PathBuf>,
+    logins: Mutex<Option<Logins>>,
 }
 
 impl Keys {
@@ -85,16 +87,27 @@ impl Keys {
         if let Some(directory) = &directory {
             fs::create_dir_all(directory)?;
         }
-        Ok(Self { known: Mutex::default(), directory })
+        Ok(Self { known: Mutex::default(), directory, logins: Mutex::default() })
     }
 
     /// Stores these credentials. Their file is written before any client receives them.
     pub(crate) fn record(&self, credentials: &Credentials) -> io::Result<()> {
-        if let Some(directory) = &self.directory {
-            write_file(directory, credentials)?;
-        }
+        self.write(credentials)?;
         lock(&self.known).insert(credentials.access_key_id.clone(), credentials.clone());
         Ok(())
+    }
+
+    fn write(&self, credentials: &Credentials) -> io::Result<()> {
+        let Some(directory) = &self.directory else { return Ok(()) };
+        let users = lock(&self.logins).as_ref().map(|logins| logins.of(&credentials.principal));
+        write_file(directory, credentials, users)
+    }
+
+    /// From now on the files say who may log in to the database.
+    pub(crate) fn set_logins(&self, logins: Logins) -> io::Result<()> {
+        *lock(&self.logins) = Some(logins);
+        let known: Vec<Credentials> = lock(&self.known).values().cloned().collect();
+        known.iter().try_for_each(|credentials| self.write(credentials))
     }
 
     pub(crate) fn find(&self, access_key_id: &str) -> Option<Credentials> {
@@ -104,7 +117,7 @@ impl Keys {
 
 /// The file is renamed into place, so that a reader never sees a part of it. Its mode is 0644 because the server that
 /// reads it may run as another user.
-fn write_file(directory: &Path, credentials: &Credentials) -> io::Result<()> {
+fn write_file(directory: &Path, credentials: &Credentials, allowed_users: Option<Vec<String>>) -> io::Result<()> {
     let name = &credentials.access_key_id;
     if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return Err(io::Error::new(
@@ -112,13 +125,16 @@ fn write_file(directory: &Path, credentials: &Credentials) -> io::Result<()> {
             "an access key id is used as a file name and must consist of letters and digits",
         ));
     }
-    let content = json!({
+    let mut content = json!({
         "access_key_id": credentials.access_key_id,
         "secret_access_key": credentials.secret_access_key,
         "session_token": credentials.session_token,
         "expiration": credentials.expiration.map(unix_seconds),
         "principal": credentials.principal,
     });
+    if let Some(users) = allowed_users {
+        content["allowed_users"] = users.into();
+    }
     let draft = directory.join(format!(".{name}.{}", random::base32(8)));
     let mut file = fs::File::create(&draft)?;
     file.set_permissions(fs::Permissions::from_mode(0o644))?;

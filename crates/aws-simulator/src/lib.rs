@@ -5,7 +5,7 @@
 //! - the instance metadata service, version 2 (`/latest/…`)
 //! - the container credentials endpoint of ECS and EKS Pod Identity (`/v2/credentials/…`, `/get-credentials`)
 //! - STS: AssumeRole, AssumeRoleWithWebIdentity, GetCallerIdentity (`POST /`)
-//! - RDS, IAM, CloudWatch and CloudWatch Logs, as far as `pgiam doctor` needs them (`POST /`)
+//! - RDS, IAM, CloudWatch and CloudWatch Logs, as far as `pgiam doctor` and `pgiam setup` need them (`POST /`)
 //! - the SSO portal (`GET /federation/credentials`) and SSO OIDC (`POST /token`)
 //!
 //! Every request is logged, and tests can inject faults. Every issued credential can be written to a directory, so that
@@ -48,7 +48,9 @@ mod state;
 mod sync;
 mod time;
 
-pub use account::{Account, DbCluster, DbInstance, DbProxy, LogEvent, Metric, Principal, ProxyEndpoint, Statement};
+pub use account::{
+    Account, DbCluster, DbInstance, DbProxy, LogEvent, Metric, Principal, ProxyEndpoint, ProxySecret, Statement,
+};
 pub use addresses::{Blackhole, RefusedPort, blackhole_address, refused_port};
 pub use credentials::{Credentials, PLANTED};
 pub use faults::{Fault, Times};

@@ -214,8 +214,25 @@ impl Simulator {
     // --- settings of the services ---
 
     /// Replaces the account: databases, identities, metrics and log lines.
+    ///
+    /// # Panics
+    ///
+    /// If the credentials directory cannot be written.
     pub fn set_account(&self, account: Account) {
         self.state.settings().account = account;
+        self.state.publish_policies().expect(CANNOT_WRITE);
+    }
+
+    /// From now on the account's policies decide who may log in to the database with this resource id as one of these
+    /// users: the files of the credentials directory say so, for the server that reads them.
+    ///
+    /// # Panics
+    ///
+    /// If the credentials directory cannot be written.
+    pub fn decide_logins(&self, resource_id: &str, users: &[&str]) {
+        let users = users.iter().map(|user| (*user).to_owned()).collect();
+        self.state.settings().database = Some((resource_id.to_owned(), users));
+        self.state.publish_policies().expect(CANNOT_WRITE);
     }
 
     /// The account now, including changes by `Modify…` and `Put…`.

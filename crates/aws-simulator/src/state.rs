@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, Weak};
 use std::time::{Duration, SystemTime};
 
-use crate::account::Account;
+use crate::account::{Account, Logins};
 use crate::credentials::{Credentials, EndpointCredentials, Issue, Keys};
 use crate::faults::{Fault, Faults};
 use crate::issued_tokens::{SessionTokens, SsoTokens};
@@ -50,6 +50,8 @@ pub(crate) struct Settings {
     pub(crate) web_identity_token: String,
     pub(crate) clock_offset: i64,
     pub(crate) account: Account,
+    /// The resource id and the users of the database whose logins the policies decide.
+    pub(crate) database: Option<(String, Vec<String>)>,
     /// Bodies that replace those of successful responses.
     pub(crate) bodies: HashMap<Route, String>,
 }
@@ -73,6 +75,7 @@ impl State {
                 web_identity_token: options.web_identity_token.clone(),
                 clock_offset: 0,
                 account: Account::default(),
+                database: None,
                 bodies: HashMap::new(),
             }),
             faults: Faults::default(),
@@ -91,6 +94,17 @@ impl State {
 
     pub(crate) fn settings(&self) -> MutexGuard<'_, Settings> {
         lock(&self.settings)
+    }
+
+    /// Writes into the files of credentials what the policies allow now.
+    pub(crate) fn publish_policies(&self) -> io::Result<()> {
+        let logins = {
+            let settings = self.settings();
+            let Some((id, users)) = &settings.database else { return Ok(()) };
+            let resource = format!("arn:aws:rds-db:{}:{ACCOUNT_ID}:dbuser:{id}", self.options.region);
+            Logins { resource, users: users.clone(), account: settings.account.clone() }
+        };
+        self.keys.set_logins(logins)
     }
 
     /// The simulator's time: the clock of the options plus the offset.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Parser, Subcommand};
 
-use crate::commands::{credentials, doctor, exec, passfile, pgbouncer, token};
+use crate::commands::{credentials, doctor, exec, passfile, pgbouncer, setup, token};
 use crate::output;
 
 /// AWS IAM tokens as passwords for PostgreSQL on Amazon RDS, Aurora and Aurora DSQL
@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Credentials(credentials::Arguments),
     /// Explain why a login with a token fails
     Doctor(doctor::Arguments),
+    /// Prepare a database, a user and a policy for logins with tokens
+    Setup(setup::Arguments),
 }
 
 /// Parses the arguments of this process. If there is nothing to run, it prints why and returns the exit status.

@@ -9,6 +9,7 @@
 //! * [`tokens`] and [`targets`]: which tokens a connection needs, and how they are made.
 //! * [`connection`]: where a program would connect, from its arguments ([`programs`], [`getopt_long`]), the service file
 //!   ([`service_file`]) and the environment.
+//! * [`login`]: a user's login to a database, as `pgiam doctor` and `pgiam setup` see it.
 //! * [`mfa`]: the client, and the prompt for MFA codes.
 //! * [`args`]: the groups of flags that commands share.
 //! * [`written_file`], [`libpq_version`], [`output`], [`shell`], [`suggest`], [`os`], [`failure`]: utilities. `unsafe` is in [`os`]
@@ -30,6 +31,7 @@ mod failure;
 mod getopt_long;
 mod health;
 mod libpq_version;
+mod login;
 #[cfg(feature = "manual")]
 mod manual;
 mod memory_file;
@@ -85,5 +87,6 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Pgbouncer(arguments) => commands::pgbouncer::run(&arguments, &surroundings),
         Command::Credentials(arguments) => commands::credentials::run(&arguments),
         Command::Doctor(arguments) => commands::doctor::run(&arguments, &surroundings),
+        Command::Setup(arguments) => commands::setup::run(&arguments, &surroundings),
     }
 }

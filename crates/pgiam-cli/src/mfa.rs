@@ -9,8 +9,8 @@ use pgiam_core::{Client, Settings};
 
 static MAY_ASK: AtomicBool = AtomicBool::new(true);
 
-/// More than any code has.
-const LONGEST_LINE: u64 = 256;
+/// More than any code or answer has.
+pub(crate) const LONGEST_LINE: u64 = 256;
 
 /// A client that asks for a code if this process runs in the foreground of a terminal.
 pub(crate) fn client(settings: Settings) -> Client {
@@ -39,7 +39,7 @@ fn ask(device: &str) -> io::Result<String> {
 }
 
 /// The controlling terminal, if this process is in its foreground: in the background, reading would stop it.
-fn terminal() -> Option<File> {
+pub(crate) fn terminal() -> Option<File> {
     let terminal = File::options().read(true).write(true).open("/dev/tty").ok()?;
     let foreground = rustix::termios::tcgetpgrp(&terminal).ok()?;
     (foreground == rustix::process::getpgrp()).then_some(terminal)

@@ -30,8 +30,15 @@ pub(crate) fn answer(state: &State, request: &Request, call: &Call) -> Response 
     if let Err(refused) = IAM.authorize(state, request, call, &format!("iam:{action}"), &resource) {
         return *refused;
     }
-    let mut settings = state.settings();
-    let account = &mut settings.account;
+    if action.starts_with("Put") {
+        let put = put_policy(&mut state.settings().account, &action, &name, &asked("PolicyDocument"));
+        return match state.publish_policies() {
+            Ok(()) => put,
+            Err(error) => IAM.error(500, "ServiceFailure", &error.to_string()),
+        };
+    }
+    let settings = state.settings();
+    let account = &settings.account;
     match action.as_str() {
         "SimulatePrincipalPolicy" => simulate(account, request),
         "GetRole" | "GetUser" => match find(account, &name) {
@@ -45,7 +52,6 @@ pub(crate) fn answer(state: &State, request: &Request, call: &Call) -> Response 
             Some(principal) => IAM.result(&action, &element("PolicyDocument", &document(&principal.statements))),
             None => missing(&name),
         },
-        "PutRolePolicy" | "PutUserPolicy" => put_policy(account, &action, &name, &asked("PolicyDocument")),
         _ => IAM.error(400, "InvalidAction", &format!("Could not find operation {action}")),
     }
 }
@@ -128,6 +134,9 @@ fn document(statements: &[Statement]) -> String {
 }
 
 fn put_policy(account: &mut Account, action: &str, name: &str, document: &str) -> Response {
+    if !["PutRolePolicy", "PutUserPolicy"].contains(&action) {
+        return IAM.error(400, "InvalidAction", &format!("Could not find operation {action}"));
+    }
     let Some(statements) = statements(document) else {
         return IAM.error(400, "MalformedPolicyDocument", "Syntax errors in policy.");
     };

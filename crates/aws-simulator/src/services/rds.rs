@@ -28,8 +28,14 @@ pub(crate) fn answer(state: &State, request: &Request, call: &Call) -> Response 
     let mut settings = state.settings();
     let account = &mut settings.account;
     let found = match action.as_str() {
-        "DescribeDBInstances" => describe_instances(account, asked("DBInstanceIdentifier").as_deref()),
-        "DescribeDBClusters" => describe_clusters(account, asked("DBClusterIdentifier").as_deref()),
+        "DescribeDBInstances" => {
+            account.instances.iter_mut().for_each(|it| go_on(&mut it.changing, &mut it.status));
+            describe_instances(account, asked("DBInstanceIdentifier").as_deref())
+        }
+        "DescribeDBClusters" => {
+            account.clusters.iter_mut().for_each(|it| go_on(&mut it.changing, &mut it.status));
+            describe_clusters(account, asked("DBClusterIdentifier").as_deref())
+        }
         "DescribeDBClusterEndpoints" => describe_cluster_endpoints(account, asked("DBClusterIdentifier").as_deref()),
         "DescribeDBProxies" => describe_proxies(account, asked("DBProxyName").as_deref(), &state.options.region),
         "DescribeDBProxyEndpoints" => describe_proxy_endpoints(account, asked("DBProxyName").as_deref()),
@@ -110,16 +116,17 @@ fn instance(instance: &DbInstance) -> String {
         element("DBInstanceStatus", &instance.status),
         element("MasterUsername", &instance.master_user),
         element("IAMDatabaseAuthenticationEnabled", if instance.iam_enabled { "true" } else { "false" }),
-        pending(instance.iam_pending),
+        pending(instance.iam_pending, &instance.pending),
         instance.cluster.as_deref().map(|name| element("DBClusterIdentifier", name)).unwrap_or_default(),
         exports(&instance.log_exports),
     ]
     .concat()
 }
 
-fn pending(iam: Option<bool>) -> String {
-    let content = iam.map(|on| element("IAMDatabaseAuthenticationEnabled", if on { "true" } else { "false" }));
-    format!("<PendingModifiedValues>{}</PendingModifiedValues>", content.unwrap_or_default())
+fn pending(iam: Option<bool>, others: &[String]) -> String {
+    let iam = iam.map(|on| element("IAMDatabaseAuthenticationEnabled", if on { "true" } else { "false" }));
+    let content: String = iam.into_iter().chain(others.iter().map(|name| element(name, "x"))).collect();
+    format!("<PendingModifiedValues>{content}</PendingModifiedValues>")
 }
 
 fn exports(logs: &[String]) -> String {
@@ -151,7 +158,7 @@ fn cluster(account: &Account, cluster: &DbCluster) -> String {
         element("Status", &cluster.status),
         element("MasterUsername", &cluster.master_user),
         element("IAMDatabaseAuthenticationEnabled", if cluster.iam_enabled { "true" } else { "false" }),
-        pending(cluster.iam_pending),
+        pending(cluster.iam_pending, &cluster.pending),
         exports(&cluster.log_exports),
         list("DBClusterMembers", "DBClusterMember", members.map(|it| element("DBInstanceIdentifier", &it.identifier))),
     ]
@@ -183,8 +190,15 @@ fn describe_proxies(account: &Account, asked: Option<&str>, region: &str) -> Res
 }
 
 fn proxy(proxy: &DbProxy, region: &str) -> String {
-    let secret = element("AuthScheme", "SECRETS") + &element("IAMAuth", &proxy.iam_auth);
-    let secrets = if proxy.iam_auth.is_empty() { Vec::new() } else { vec![secret] };
+    let secrets = proxy.secrets.iter().map(|secret| {
+        [
+            element("AuthScheme", "SECRETS"),
+            element("SecretArn", &secret.arn),
+            element("IAMAuth", &secret.iam_auth),
+            element("ClientPasswordAuthType", &secret.client_password),
+        ]
+        .concat()
+    });
     [
         element("DBProxyName", &proxy.name),
         element("DBProxyArn", &format!("arn:aws:rds:{region}:{ACCOUNT_ID}:db-proxy:{}", proxy.resource_id)),
@@ -193,7 +207,8 @@ fn proxy(proxy: &DbProxy, region: &str) -> String {
         element("EngineFamily", "POSTGRESQL"),
         element("RequireTLS", "true"),
         element("DefaultAuthScheme", &proxy.default_auth_scheme),
-        list("Auth", "member", secrets.into_iter()),
+        element("RoleArn", &proxy.role_arn),
+        list("Auth", "member", secrets),
     ]
     .concat()
 }
@@ -252,10 +267,32 @@ impl Change {
     }
 }
 
+/// A change takes some descriptions.
+fn go_on(changing: &mut u32, status: &mut String) {
+    match changing {
+        0 => {}
+        1 => (*changing, *status) = (0, "available".to_owned()),
+        _ => *changing -= 1,
+    }
+}
+
+/// Refuses a change while there is another one.
+fn begin(takes: u32, changing: &mut u32, status: &mut String, code: &'static str, what: &str) -> Result<(), Fault> {
+    if status != "available" {
+        return Err(Fault::new(code, format!("{what} is not in available state.")));
+    }
+    if takes > 0 {
+        (*changing, *status) = (takes, "modifying".to_owned());
+    }
+    Ok(())
+}
+
 fn modify_instance(account: &mut Account, request: &Request) -> Result<String, Fault> {
     let name = request.form_parameter("DBInstanceIdentifier").unwrap_or_default();
     let found = account.instances.iter_mut().find(|it| it.identifier.eq_ignore_ascii_case(&name));
     let found = found.ok_or_else(|| Fault::not_found("DBInstanceNotFound", "DBInstance", &name))?;
+    let state = (&mut found.changing, &mut found.status);
+    begin(found.change_takes, state.0, state.1, "InvalidDBInstanceState", "Database instance")?;
     Change::of(request).apply(&mut found.iam_enabled, &mut found.iam_pending, &mut found.log_exports);
     Ok(format!("<DBInstance>{}</DBInstance>", instance(found)))
 }
@@ -264,6 +301,8 @@ fn modify_cluster(account: &mut Account, request: &Request) -> Result<String, Fa
     let name = request.form_parameter("DBClusterIdentifier").unwrap_or_default();
     let found = account.clusters.iter_mut().find(|it| it.identifier.eq_ignore_ascii_case(&name));
     let found = found.ok_or_else(|| Fault::not_found("DBClusterNotFoundFault", "DBCluster", &name))?;
+    let state = (&mut found.changing, &mut found.status);
+    begin(found.change_takes, state.0, state.1, "InvalidDBClusterStateFault", "Database cluster")?;
     Change::of(request).apply(&mut found.iam_enabled, &mut found.iam_pending, &mut found.log_exports);
     let found = found.clone();
     Ok(format!("<DBCluster>{}</DBCluster>", cluster(account, &found)))

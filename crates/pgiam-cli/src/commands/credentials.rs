@@ -5,8 +5,8 @@ use pgiam_core::{AwsFailure, CallerIdentity, Client, Explanation, rfc3339};
 use serde_json::{Value, json};
 
 use crate::args::ClientArguments;
-use crate::commands::doctor::aws;
 use crate::failure::Failure;
+use crate::login::identity;
 use crate::{mfa, output};
 
 const EXAMPLES: &str = "\
@@ -71,7 +71,7 @@ fn verify(client: &Client, explanation: &Explanation) -> Verified {
 
 /// Why STS does not accept the credentials.
 fn refusal(failure: &AwsFailure) -> String {
-    match aws::explain_refusal(failure, false) {
+    match identity::explain_refusal(failure, false) {
         Some(refused) => format!("{}: {}", refused.meaning, failure.message()),
         None => failure.message().to_owned(),
     }
@@ -96,7 +96,7 @@ fn as_text(explanation: &Explanation, verified: Option<&Verified>) -> String {
         }
     }
     match verified {
-        Some(Ok(identity)) => line("STS identity", &aws::describe_identity(identity)),
+        Some(Ok(identity)) => line("STS identity", &identity::describe(identity)),
         Some(Err(failure)) => line("STS identity", &refusal(failure)),
         None => {}
     }

@@ -11,9 +11,9 @@ use pgiam_libpq::rules::{self, Mode, SENTINEL};
 
 use crate::args::{ConnectionArguments, LongHelp, RefreshArguments, SigningArguments};
 use crate::command_line::CommandLine;
-use crate::commands::doctor::hint;
 use crate::connection::{self, Connection, Surroundings};
 use crate::failure::Failure;
+use crate::login::hint;
 use crate::output::{note, warn};
 use crate::supervise;
 use crate::targets::{self, Target};

@@ -5,4 +5,5 @@ pub(crate) mod doctor;
 pub(crate) mod exec;
 pub(crate) mod passfile;
 pub(crate) mod pgbouncer;
+pub(crate) mod setup;
 pub(crate) mod token;

@@ -132,6 +132,13 @@ impl Element {
         self.all(path).first().map(|element| element.text.trim()).filter(|text| !text.is_empty())
     }
 
+    /// The names of the elements below those at a path of names, without empty ones.
+    #[must_use]
+    pub fn names(&self, path: &str) -> Vec<&str> {
+        let below = self.all(path).into_iter().flat_map(|element| &element.children);
+        below.filter(|it| !it.text.is_empty() || !it.children.is_empty()).map(|it| it.name.as_str()).collect()
+    }
+
     /// The texts of all elements at a path of names.
     #[must_use]
     pub fn texts(&self, path: &str) -> Vec<String> {
@@ -173,6 +180,7 @@ mod tests {
         assert_eq!(root.texts("L/M/N"), ["a&b", "", "C", "d"]);
         assert_eq!((root.text("L/M/N"), root.text("L/X"), root.text("L")), (Some("a&b"), None, None));
         assert_eq!(root.all("L/M")[1].text("N"), None);
+        assert_eq!((root.names("L"), root.names("L/M")), (vec!["M", "M", "M"], vec!["N", "N", "N"]));
     }
 
     #[test]

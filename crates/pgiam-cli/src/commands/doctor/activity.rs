@@ -4,17 +4,14 @@
 
 use pgiam_core::{AwsApi, AwsFailure, AwsSession, rfc3339};
 
-use super::databases::{DbServer, ServerKind};
-use super::policy::why;
-use super::report::{Finding, Outcome, Report};
+use crate::login::databases::{DbServer, LOG, ServerKind};
+use crate::login::policy::why;
+use crate::login::report::{Finding, Outcome, Report};
 use crate::shell;
 
 /// How far back metrics and log are read, in seconds.
 const SPAN: i64 = 3 * 3600;
 const HOURS: i64 = SPAN / 3600;
-
-/// The name of the log.
-pub(crate) const LOG: &str = "iam-db-auth-error";
 
 /// A reason for refusals that has a metric of its own.
 struct Reason {
@@ -141,7 +138,7 @@ const LINES: usize = 3;
 fn log(session: &AwsSession, server: &DbServer, user: &str) -> Finding {
     if !server.log_exports.iter().any(|log| log == LOG) {
         let text = format!("the log {LOG}, which has the reasons for refusals, is not exported to CloudWatch");
-        return Finding { remedy: Some(export(session.region(), server)), ..Finding::unknown("log", text) };
+        return Finding { remedy: Some(server.export_log(session.region())), ..Finding::unknown("log", text) };
     }
     let group = group(server);
     let lines = match session.log_messages(&group, session.now() - SPAN, user) {
@@ -166,15 +163,6 @@ fn group(server: &DbServer) -> String {
         ServerKind::Cluster => "cluster",
     };
     format!("/aws/rds/{kind}/{}/{LOG}", server.identifier)
-}
-
-/// The command that exports the log.
-pub(crate) fn export(region: &str, server: &DbServer) -> String {
-    let (kind, identifier) = (server.kind.option(), shell::quoted(&server.identifier));
-    format!(
-        "aws rds modify-db-{kind} --region {region} --db-{kind}-identifier {identifier} \
-         --cloudwatch-logs-export-configuration '{{\"EnableLogTypes\":[\"{LOG}\"]}}'"
-    )
 }
 
 #[cfg(test)]

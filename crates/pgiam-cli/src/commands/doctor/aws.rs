@@ -3,11 +3,13 @@
 
 use pgiam_core::{AwsFailure, AwsSession, CallerIdentity};
 
-use super::databases::{self, DbProxy, DbServer, Found};
-use super::name::{Kind, normalized};
-use super::policy::{self, NearMiss, Need, why};
-use super::report::{Finding, Report};
-use super::{Context, Target, activity};
+use super::activity;
+use crate::login::databases::{self, DbProxy, DbServer, Found};
+use crate::login::identity::{Refused, describe, explain_refusal};
+use crate::login::name::{Kind, normalized};
+use crate::login::policy::{self, NearMiss, Need, why};
+use crate::login::report::{Finding, Report};
+use crate::login::{Context, Target};
 use crate::shell;
 
 /// Seconds. AWS refuses signatures of a clock that is further off.
@@ -70,23 +72,9 @@ pub(crate) fn identity(context: &Context<'_>, report: &mut Report) {
     }
     let Some(session) = session("identity", context, report) else { return };
     report.add(match session.caller_identity() {
-        Ok(identity) => Finding::ok("identity", describe_identity(&identity)),
+        Ok(identity) => Finding::ok("identity", describe(&identity)),
         Err(failure) => identity_refused(&failure, context, report.has_cause("clock")),
     });
-}
-
-/// Who it is, and a hint if it looks like a role that a program is not meant to use.
-pub(crate) fn describe_identity(identity: &CallerIdentity) -> String {
-    let role = identity.arn.split_once(":assumed-role/").and_then(|(_, rest)| rest.split('/').next());
-    let lower = role.unwrap_or_default().to_ascii_lowercase().replace(['-', '_'], "");
-    let hint = if lower.contains("executionrole") || lower.contains("taskexecution") || lower.contains("ecsexecution") {
-        "; this looks like a task execution role of ECS: the program should use the task role (taskRoleArn)"
-    } else if lower.contains("noderole") || lower.contains("nodeinstancerole") || lower.contains("nodegroup") {
-        "; this looks like the role of an EKS node: give the pod a role of its own, with EKS Pod Identity or IRSA"
-    } else {
-        ""
-    };
-    format!("{}{hint}", identity.arn)
 }
 
 /// Why STS does not accept the credentials, and what that means.
@@ -99,32 +87,6 @@ fn identity_refused(failure: &AwsFailure, context: &Context<'_>, clock_is_wrong:
         }
         None => Finding::unknown("identity", failure.message()),
     }
-}
-
-/// What an error code of STS means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refused {
-    pub(crate) cause: &'static str,
-    pub(crate) meaning: &'static str,
-}
-
-/// `None`: STS did not refuse the credentials.
-pub(crate) fn explain_refusal(failure: &AwsFailure, clock_is_wrong: bool) -> Option<Refused> {
-    let words = failure.message();
-    let of_time = clock_is_wrong || words.contains("Signature expired") || words.contains("not yet current");
-    let (cause, meaning) = match failure.code()? {
-        "InvalidClientTokenId" | "UnrecognizedClientException" => (
-            "key-unknown",
-            "AWS does not know the access key: it was deleted or deactivated, is for another partition, or lacks its \
-             session token",
-        ),
-        "SignatureDoesNotMatch" if of_time => ("clock", "this machine's clock is wrong"),
-        "SignatureDoesNotMatch" => ("secret-wrong", "the secret access key does not belong to the access key"),
-        "ExpiredToken" | "ExpiredTokenException" => ("credentials-expired", "the credentials have expired"),
-        "RegionDisabledException" => ("region-disabled", "the account has not enabled STS in this region"),
-        _ => return None,
-    };
-    Some(Refused { cause, meaning })
 }
 
 /// Looks for the reason of a failed login. `key`: the access key that signed a token that was made elsewhere.
@@ -177,7 +139,10 @@ impl Subject<'_> {
             return report.add(Finding::unknown("policy", text));
         }
         report.begin("simulating the policies");
-        policy::check(self.session, self.identity, need, near_misses, report);
+        report.add(match policy::find_principal(self.session, &self.identity.arn) {
+            Ok(principal) => policy::check(self.session, &principal, need, near_misses),
+            Err(why) => Finding::unknown("policy", format!("not simulated: {why}")),
+        });
     }
 
     /// An `aws rds` command in the region.
@@ -202,17 +167,7 @@ fn examine(subject: &Subject<'_>, host: &str, found: Found, report: &mut Report)
             check_proxy_policy(subject, &proxy, report);
         }
         Found::Missing(what) => {
-            let (account, region) = (&subject.identity.account, subject.session.region());
-            let text = format!(
-                "{what} in account {account} in {region}: use credentials of the account that the database is in, or \
-                 correct the host"
-            );
-            report.add(Finding::fail(
-                "database",
-                "other-account",
-                text,
-                "aws sts get-caller-identity --profile PROFILE",
-            ));
+            report.add(databases::missing(&what, &subject.identity.account, subject.session.region()));
         }
         Found::NotLookedUp(why) if Kind::of(host) == Kind::Dsql => {
             report.add(Finding::ok("database", why));
@@ -257,35 +212,22 @@ fn server_mistakes(subject: &Subject<'_>, need: &Need, server: &DbServer, member
     mistakes
 }
 
-/// Statuses in which a server does not accept logins, or not yet.
-fn is_starting(status: &str) -> bool {
-    [
-        "creating",
-        "starting",
-        "rebooting",
-        "upgrading",
-        "renaming",
-        "configuring-iam-database-auth",
-        "resetting-master-credentials",
-    ]
-    .contains(&status)
-}
-
 fn judge_server(subject: &Subject<'_>, server: &DbServer, member: Option<&DbServer>) -> Finding {
     let fail = |cause, text: String, remedy: String| Finding::fail("database", cause, text, remedy);
-    let what = describe_server(server, member);
-    if let Some(finding) = [member, Some(server)].into_iter().flatten().find_map(|it| judge_status(subject, it)) {
+    let what = server.describe(member);
+    let enable = || format!("{}\n{}", server.enable(subject.session.region()), subject.context.command("pgiam setup"));
+    if let Some(finding) =
+        [member, Some(server)].into_iter().flatten().find_map(|it| it.obstacle(subject.session.region()))
+    {
         return finding;
     }
     match (server.iam_enabled, server.iam_pending) {
         (false, Some(true)) => fail(
             "iam-pending",
             format!("{what}: IAM authentication is pending until the next maintenance window"),
-            enable(subject.session.region(), server),
+            enable(),
         ),
-        (false, _) => {
-            fail("iam-off", format!("{what}: IAM authentication is off"), enable(subject.session.region(), server))
-        }
+        (false, _) => fail("iam-off", format!("{what}: IAM authentication is off"), enable()),
         (true, pending) => {
             let port = member.unwrap_or(server).port;
             let signed = subject.context.endpoint.port;
@@ -305,56 +247,6 @@ fn judge_server(subject: &Subject<'_>, server: &DbServer, member: Option<&DbServ
     }
 }
 
-fn describe_server(server: &DbServer, member: Option<&DbServer>) -> String {
-    let DbServer { engine, engine_version, identifier, .. } = server;
-    let kind = server.kind.option();
-    match member {
-        Some(instance) => {
-            format!("instance {} of {kind} {identifier} ({engine} {engine_version})", instance.identifier)
-        }
-        None => format!("{kind} {identifier} ({engine} {engine_version})"),
-    }
-}
-
-fn judge_status(subject: &Subject<'_>, server: &DbServer) -> Option<Finding> {
-    let (kind, status) = (server.kind.option(), server.status.as_str());
-    let identifier = shell::quoted(&server.identifier);
-    let text = format!("{kind} {} is {status}", server.identifier);
-    let (cause, command) = match status {
-        "stopped" | "stopping" => ("database-stopped", format!("start-db-{kind} --db-{kind}-identifier {identifier}")),
-        _ if is_starting(status) => {
-            ("database-not-ready", format!("wait db-{kind}-available --db-{kind}-identifier {identifier}"))
-        }
-        "failed"
-        | "deleting"
-        | "storage-full"
-        | "restore-error"
-        | "incompatible-network"
-        | "incompatible-parameters"
-        | "incompatible-restore"
-        | "inaccessible-encryption-credentials"
-        | "inaccessible-encryption-credentials-recoverable" => {
-            let events = format!("describe-events --source-type db-{kind} --source-identifier {identifier}");
-            ("database-failed", events)
-        }
-        _ => return None,
-    };
-    let command = match command.strip_prefix("wait ") {
-        Some(rest) => format!("aws rds wait {} --region {}", rest, subject.session.region()),
-        None => subject.rds(&command),
-    };
-    Some(Finding::fail("database", cause, text, command))
-}
-
-/// The command that switches IAM authentication on.
-pub(crate) fn enable(region: &str, server: &DbServer) -> String {
-    let (kind, identifier) = (server.kind.option(), shell::quoted(&server.identifier));
-    format!(
-        "aws rds modify-db-{kind} --region {region} --db-{kind}-identifier {identifier} \
-         --enable-iam-database-authentication --apply-immediately"
-    )
-}
-
 /// The doctor's own command with another port.
 fn on_port(context: &Context<'_>, port: u16) -> String {
     if context.endpoint.port == context.host.port {
@@ -372,19 +264,9 @@ fn judge_proxy(subject: &Subject<'_>, proxy: &DbProxy) -> Finding {
         return fail("database-not-ready", text, format!("describe-db-proxies --db-proxy-name {name}"));
     }
     let by_secret = proxy.secrets.iter().any(|secret| secret.iam_auth != "DISABLED");
-    if proxy.default_auth_scheme != "IAM_AUTH" && !by_secret {
-        // The list replaces the one of the proxy.
-        let secrets = proxy.secrets.iter().filter_map(|secret| secret.arn.as_deref());
-        let secrets: String = secrets
-            .map(|arn| shell::quoted(&format!("AuthScheme=SECRETS,IAMAuth=REQUIRED,SecretArn={arn}")).into_owned())
-            .map(|secret| format!(" {secret}"))
-            .collect();
-        let auth = match secrets.as_str() {
-            "" => "--default-auth-scheme IAM_AUTH".to_owned(),
-            secrets => format!("--auth{secrets}"),
-        };
+    if !proxy.is_end_to_end() && !by_secret {
         let text = format!("proxy {} does not accept IAM authentication", proxy.name);
-        return fail("proxy-iam-off", text, format!("modify-db-proxy --db-proxy-name {name} {auth}"));
+        return Finding::fail("database", "proxy-iam-off", text, proxy.require_iam(subject.session.region()));
     }
     let is_usable = |state: &str| state.is_empty() || state == "AVAILABLE";
     if let Some(target) = proxy.targets.iter().find(|target| !is_usable(&target.state)) {
@@ -393,7 +275,7 @@ fn judge_proxy(subject: &Subject<'_>, proxy: &DbProxy) -> Finding {
         return fail("proxy-target", text, format!("describe-db-proxy-targets --db-proxy-name {name}"));
     }
     let user = subject.context.user();
-    let behind = if proxy.default_auth_scheme == "IAM_AUTH" {
+    let behind = if proxy.is_end_to_end() {
         String::new()
     } else {
         format!(". It logs in with a password of Secrets Manager: {user} needs a secret, and must not have rds_iam")
@@ -423,7 +305,7 @@ fn check_proxy_policy(subject: &Subject<'_>, proxy: &DbProxy, report: &mut Repor
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::doctor::report::Outcome;
+    use crate::login::report::Outcome;
 
     #[test]
     fn a_clock_that_is_five_minutes_off_is_the_reason() {
@@ -433,22 +315,5 @@ mod tests {
             assert_eq!(judge_clock(ahead).outcome, outcome, "{ahead}");
         }
         assert!(judge_clock(-400).text.contains("400 seconds behind"));
-    }
-
-    #[test]
-    fn roles_that_programs_are_not_meant_to_use_are_recognized() {
-        let hint = |role: &str| {
-            let arn = format!("arn:aws:sts::123456789012:assumed-role/{role}/session");
-            describe_identity(&CallerIdentity { arn: arn.clone(), account: String::new() })[arn.len()..].to_owned()
-        };
-        for role in ["ecsTaskExecutionRole", "orders-prod-task-execution", "orders-ecs-execution-role"] {
-            assert!(hint(role).contains("taskRoleArn"), "{role}");
-        }
-        for role in ["eksctl-prod-nodegroup-NodeInstanceRole-1ABC", "AmazonEKSNodeRole", "prod-eks-node-role"] {
-            assert!(hint(role).contains("Pod Identity"), "{role}");
-        }
-        for role in ["orders-prod", "AWSReservedSSO_Developer_0123456789abcdef", "ecs-task-role"] {
-            assert_eq!(hint(role), "", "{role}");
-        }
     }
 }

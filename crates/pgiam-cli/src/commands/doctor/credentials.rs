@@ -2,8 +2,8 @@
 
 use pgiam_core::rfc3339;
 
-use super::Context;
-use super::report::{Finding, Report};
+use crate::login::Context;
+use crate::login::report::{Finding, Report};
 use crate::shell;
 
 /// Credentials that end sooner cannot be expected to outlive a login.

@@ -4,9 +4,9 @@ use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use super::Context;
-use super::name::Kind;
-use super::report::{Finding, Report};
+use crate::login::Context;
+use crate::login::name::Kind;
+use crate::login::report::{Finding, Report};
 use crate::shell;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -2,9 +2,9 @@
 
 use pgiam_libpq::rules::{Mode, SENTINEL};
 
-use super::Context;
-use super::report::{Finding, Report};
 use crate::connection::Given;
+use crate::login::Context;
+use crate::login::report::{Finding, Report};
 
 /// Checks the settings; one finding for each that prevents the login.
 pub(crate) fn check(context: &Context<'_>, report: &mut Report) {

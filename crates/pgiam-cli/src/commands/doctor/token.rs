@@ -8,9 +8,9 @@ use pgiam_core::{parse_rfc3339, rfc3339};
 use pgiam_core::{ErrorKind, LIFETIME_SECONDS, TokenRequest};
 use zeroize::Zeroizing;
 
-use super::Context;
-use super::name::{Kind, normalized, region_of};
-use super::report::{Finding, Report};
+use crate::login::Context;
+use crate::login::name::{Kind, normalized, region_of};
+use crate::login::report::{Finding, Report};
 use crate::shell;
 
 /// Servers accept a clock that is this much ahead.

@@ -3,75 +3,13 @@
 //! rustls leaves this to us ([`AcceptAny`]), because the names in a certificate that is not trusted are of interest too:
 //! behind a tunnel they tell which endpoint answers.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
-
-use crate::commands::doctor::Context;
-
-/// What libpq compares the certificate with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Roots {
-    /// Nothing: `sslmode=require` without a root certificate, or with one that does not exist.
-    None,
-    File(PathBuf),
-    System,
-}
-
-/// Where distributions keep the system's trust store.
-const SYSTEM_BUNDLES: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-];
-
-impl Roots {
-    /// As libpq does: `sslrootcert`, else `~/.postgresql/root.crt`, which need not exist unless the certificate must be
-    /// verified.
-    pub(super) fn of(context: &Context<'_>, sslmode: &str) -> Self {
-        match context.connection.sslrootcert.as_ref().map(|given| given.value.as_str()) {
-            Some("system") => Self::System,
-            Some(path) if !path.is_empty() => {
-                let found = (context.surroundings.read)(Path::new(path));
-                let is_missing = found.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
-                if is_missing && !sslmode.starts_with("verify") { Self::None } else { Self::File(path.into()) }
-            }
-            _ => {
-                let environment = context.surroundings.environment.get("HOME").ok().flatten().map(PathBuf::from);
-                let home = environment.or_else(context.surroundings.home_directory);
-                let file = home.unwrap_or_default().join(".postgresql/root.crt");
-                let needed = sslmode.starts_with("verify");
-                if needed || (context.surroundings.read)(&file).is_ok() { Self::File(file) } else { Self::None }
-            }
-        }
-    }
-
-    /// The certificates.
-    pub(super) fn read(&self, context: &Context<'_>) -> Result<Vec<CertificateDer<'static>>, String> {
-        let path = match self {
-            Self::None => return Ok(Vec::new()),
-            Self::File(path) => path.as_path(),
-            Self::System => SYSTEM_BUNDLES
-                .map(Path::new)
-                .into_iter()
-                .find(|path| path.exists())
-                .ok_or("the system has no trust store (package ca-certificates)")?,
-        };
-        let text = (context.surroundings.read)(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let certificates: Vec<_> = CertificateDer::pem_slice_iter(&text).filter_map(Result::ok).collect();
-        if certificates.is_empty() {
-            return Err(format!("{}: the file has no certificate in PEM form", path.display()));
-        }
-        Ok(certificates)
-    }
-}
 
 /// Whether a certificate is trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,11 +14,12 @@ use pgiam_core::rfc3339;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
-use self::certificate::{AcceptAny, Certificate, Roots, Trust};
+use self::certificate::{AcceptAny, Certificate, Trust};
 use self::protocol::{Authentication, ServerError, TlsAnswer};
-use super::name::{self, Kind};
-use super::report::{Finding, Report};
-use super::{Context, Target};
+use crate::login::name::{self, Kind};
+use crate::login::report::{Finding, Report};
+use crate::login::roots::Roots;
+use crate::login::{Context, Target};
 use crate::shell;
 use zeroize::Zeroizing;
 
@@ -148,12 +149,14 @@ fn judge(
     };
     let verdict = roots.read(context).map(|roots| certificate.trust(&roots, provider));
     match verdict {
-        Err(why) => Finding::fail("tls", "no-root-certificates", format!("sslmode={sslmode}: {why}"), bundle(context)),
+        Err(why) => {
+            Finding::fail("tls", "no-root-certificates", format!("sslmode={sslmode}: {why}"), context.ca_bundle())
+        }
         Ok(Trust::UnknownIssuer) => Finding::fail(
             "tls",
             "unknown-ca",
             format!("the certificate was issued by {issuer}, which is not in {trusted}"),
-            bundle(context),
+            context.ca_bundle(),
         ),
         Ok(Trust::Expired) => Finding::fail(
             "tls",
@@ -184,30 +187,6 @@ fn listed(certificate: &Certificate) -> String {
         (None, _) => "no host name".to_owned(),
         (Some(first), 1) => first.to_owned(),
         (Some(first), count) => format!("{first} (and {} more)", count - 1),
-    }
-}
-
-/// Downloads the CA bundle of the region's partition. Certificates of RDS Proxy and Aurora DSQL are not issued by the CAs of
-/// RDS.
-fn bundle(context: &Context<'_>) -> String {
-    let (file, url) = match context.kind() {
-        Kind::Proxy | Kind::Dsql => ("AmazonRootCA1.pem", "https://www.amazontrust.com/repository/AmazonRootCA1.pem"),
-        _ => ("global-bundle.pem", bundle_of_rds(context)),
-    };
-    let settings = [("sslmode", "verify-full"), ("sslrootcert", file)];
-    format!("curl -fsSO {url}\n{}", context.command_with("psql-iam", &settings))
-}
-
-fn bundle_of_rds(context: &Context<'_>) -> &'static str {
-    let region = context.region().unwrap_or_default();
-    match region.as_str() {
-        region if region.starts_with("cn-") => {
-            "https://rds-truststore.s3.cn-north-1.amazonaws.com.cn/global/global-bundle.pem"
-        }
-        region if region.starts_with("us-gov-") => {
-            "https://truststore.pki.us-gov-west-1.rds.amazonaws.com/global/global-bundle.pem"
-        }
-        _ => "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem",
     }
 }
 
@@ -401,9 +380,10 @@ fn grant(context: &Context<'_>) -> String {
         _ => with_admin(context),
     };
     format!(
-        "{}\n{}\n{enable}",
+        "{}\n{}\n{enable}\n{}",
         context.as_admin(&format!("CREATE USER {role}")),
-        context.as_admin(&format!("GRANT rds_iam TO {role}"))
+        context.as_admin(&format!("GRANT rds_iam TO {role}")),
+        context.command("pgiam setup")
     )
 }
 

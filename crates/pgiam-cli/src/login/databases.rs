@@ -6,6 +6,14 @@
 use pgiam_core::{AwsApi, AwsFailure, AwsSession, Element};
 
 use super::name::Kind;
+use super::report::Finding;
+use crate::shell;
+
+/// The log with the reasons of refused logins.
+pub(crate) const LOG: &str = "iam-db-auth-error";
+
+/// In commands and policies, in place of a resource id that is not known.
+const UNKNOWN_ID: &str = "RESOURCE_ID";
 
 /// An instance or a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +56,8 @@ pub(crate) struct DbServer {
     pub(crate) iam_enabled: bool,
     /// A change of it that waits for the maintenance window.
     pub(crate) iam_pending: Option<bool>,
+    /// Other changes that wait for the maintenance window, by name.
+    pub(crate) pending: Vec<String>,
     pub(crate) log_exports: Vec<String>,
     pub(crate) master_user: String,
     /// The cluster that an instance is a member of.
@@ -56,8 +66,76 @@ pub(crate) struct DbServer {
     pub(crate) members: Vec<String>,
 }
 
+impl DbServer {
+    /// For people. `member`: the instance of this cluster to which the endpoint leads.
+    pub(crate) fn describe(&self, member: Option<&Self>) -> String {
+        let Self { engine, engine_version, identifier, .. } = self;
+        let instance = member.map(|member| format!("instance {} of ", member.identifier)).unwrap_or_default();
+        format!("{instance}{} {identifier} ({engine} {engine_version})", self.kind.option())
+    }
+
+    /// A server of which only the name is known.
+    pub(crate) fn named(kind: ServerKind, identifier: &str) -> Self {
+        let (identifier, resource_id) = (identifier.to_owned(), UNKNOWN_ID.to_owned());
+        Self { kind, identifier, resource_id, ..read_common(&Element::default()) }
+    }
+
+    /// The command of the AWS CLI for this server; `more` are further options, after a space.
+    pub(crate) fn command(&self, region: &str, action: &str, more: &str) -> String {
+        let (kind, identifier) = (self.kind.option(), shell::quoted(&self.identifier));
+        format!("aws rds {action}-db-{kind} --region {region} --db-{kind}-identifier {identifier}{more}")
+    }
+
+    /// The command that turns IAM authentication on.
+    pub(crate) fn enable(&self, region: &str) -> String {
+        self.command(region, "modify", " --enable-iam-database-authentication --apply-immediately")
+    }
+
+    /// The command that exports the log, which takes effect immediately.
+    pub(crate) fn export_log(&self, region: &str) -> String {
+        let logs = format!(" --cloudwatch-logs-export-configuration '{{\"EnableLogTypes\":[\"{LOG}\"]}}'");
+        self.command(region, "modify", &logs)
+    }
+
+    /// A FAIL if the server does not accept logins in its status, or not yet.
+    pub(crate) fn obstacle(&self, region: &str) -> Option<Finding> {
+        let (kind, status) = (self.kind.option(), self.status.as_str());
+        let identifier = shell::quoted(&self.identifier);
+        let (cause, command) = match status {
+            "stopped" | "stopping" => ("database-stopped", self.command(region, "start", "")),
+            "creating"
+            | "starting"
+            | "rebooting"
+            | "upgrading"
+            | "renaming"
+            | "configuring-iam-database-auth"
+            | "resetting-master-credentials" => (
+                "database-not-ready",
+                format!("aws rds wait db-{kind}-available --db-{kind}-identifier {identifier} --region {region}"),
+            ),
+            "failed"
+            | "deleting"
+            | "storage-full"
+            | "restore-error"
+            | "incompatible-network"
+            | "incompatible-parameters"
+            | "incompatible-restore"
+            | "inaccessible-encryption-credentials"
+            | "inaccessible-encryption-credentials-recoverable" => (
+                "database-failed",
+                format!(
+                    "aws rds describe-events --region {region} --source-type db-{kind} --source-identifier {identifier}"
+                ),
+            ),
+            _ => return None,
+        };
+        let text = format!("{kind} {} is {status}", self.identifier);
+        Some(Finding::fail("database", cause, text, command))
+    }
+}
+
 /// An RDS Proxy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DbProxy {
     pub(crate) name: String,
     /// What policies name: `prx-0123`.
@@ -66,6 +144,8 @@ pub(crate) struct DbProxy {
     /// `IAM_AUTH` or `NONE`.
     pub(crate) default_auth_scheme: String,
     pub(crate) secrets: Vec<ProxySecret>,
+    /// The role with which it reads secrets, or logs in to databases.
+    pub(crate) role_arn: String,
     pub(crate) targets: Vec<ProxyTarget>,
 }
 
@@ -75,6 +155,36 @@ pub(crate) struct ProxySecret {
     pub(crate) arn: Option<String>,
     /// `REQUIRED`, `ENABLED` or `DISABLED`.
     pub(crate) iam_auth: String,
+    /// `POSTGRES_SCRAM_SHA_256`, …
+    client_password: Option<String>,
+}
+
+impl DbProxy {
+    /// A proxy of which only the name is known.
+    pub(crate) fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), resource_id: UNKNOWN_ID.to_owned(), ..Self::default() }
+    }
+
+    /// Whether the proxy logs in to the database with IAM, and needs no secrets.
+    pub(crate) fn is_end_to_end(&self) -> bool {
+        self.default_auth_scheme == "IAM_AUTH"
+    }
+
+    /// The command that makes the proxy require IAM of its clients, for each secret.
+    pub(crate) fn require_iam(&self, region: &str) -> String {
+        // The list replaces the one of the proxy.
+        let secret = |secret: &ProxySecret| {
+            let arn = secret.arn.as_ref()?;
+            let client = secret.client_password.as_ref().map(|kind| format!(",ClientPasswordAuthType={kind}"));
+            let entry = format!("AuthScheme=SECRETS,IAMAuth=REQUIRED,SecretArn={arn}{}", client.unwrap_or_default());
+            Some(format!(" {}", shell::quoted(&entry)))
+        };
+        let auth = match self.secrets.iter().filter_map(secret).collect::<String>() {
+            secrets if secrets.is_empty() => "--default-auth-scheme IAM_AUTH".to_owned(),
+            secrets => format!("--auth{secrets}"),
+        };
+        format!("aws rds modify-db-proxy --region {region} --db-proxy-name {} {auth}", shell::quoted(&self.name))
+    }
 }
 
 /// A database behind a proxy.
@@ -102,6 +212,15 @@ pub(crate) enum Found {
     NotLookedUp(&'static str),
 }
 
+/// A FAIL: the account has no such resource.
+pub(crate) fn missing(what: &str, account: &str, region: &str) -> Finding {
+    let text = format!(
+        "{what} in account {account} in {region}: use credentials of the account that the database is in, or correct the \
+         host"
+    );
+    Finding::fail("database", "other-account", text, "aws sts get-caller-identity --profile PROFILE")
+}
+
 /// Looks up the resource of an endpoint. `host` is in lower case.
 pub(crate) fn find(session: &AwsSession, host: &str) -> Result<Found, AwsFailure> {
     let identifier = host.split('.').next().unwrap_or_default();
@@ -115,7 +234,7 @@ pub(crate) fn find(session: &AwsSession, host: &str) -> Result<Found, AwsFailure
         Kind::Proxy => find_proxy(session, host, identifier),
         Kind::ShardGroup => Ok(Found::NotLookedUp("shard groups of Aurora Limitless are not looked up")),
         Kind::Global => Ok(Found::NotLookedUp(
-            "global endpoints are not looked up; run the doctor with the endpoint of the cluster in the writer's region",
+            "global endpoints are not looked up; use the endpoint of the cluster in the writer's region",
         )),
         Kind::Dsql => Ok(Found::NotLookedUp("Aurora DSQL always has IAM authentication")),
         Kind::Address | Kind::ThisMachine | Kind::Other => {
@@ -175,6 +294,8 @@ fn text(element: &Element, path: &str) -> String {
 }
 
 const IAM: &str = "IAMDatabaseAuthenticationEnabled";
+const PENDING: &str = "PendingModifiedValues";
+const PENDING_LOGS: &str = "PendingCloudwatchLogsExports";
 
 fn read_instance(element: &Element) -> DbServer {
     DbServer {
@@ -217,7 +338,13 @@ fn read_common(element: &Element) -> DbServer {
         engine_version: text(element, "EngineVersion"),
         status: String::new(),
         iam_enabled: element.text(IAM) == Some("true"),
-        iam_pending: element.text(&format!("PendingModifiedValues/{IAM}")).map(|value| value == "true"),
+        iam_pending: element.text(&format!("{PENDING}/{IAM}")).map(|value| value == "true"),
+        pending: element
+            .names(PENDING)
+            .into_iter()
+            .filter(|name| ![IAM, PENDING_LOGS].contains(name))
+            .map(str::to_owned)
+            .collect(),
         log_exports: element.texts("EnabledCloudwatchLogsExports/member"),
         master_user: text(element, "MasterUsername"),
         cluster: None,
@@ -270,11 +397,16 @@ fn find_proxy(session: &AwsSession, host: &str, identifier: &str) -> Result<Foun
         status: text(found, "Status"),
         default_auth_scheme: text(found, "DefaultAuthScheme"),
         secrets: found.all("Auth/member").into_iter().map(read_secret).collect(),
+        role_arn: text(found, "RoleArn"),
         targets: targets.collect(),
         name,
     }))
 }
 
 fn read_secret(element: &Element) -> ProxySecret {
-    ProxySecret { arn: element.text("SecretArn").map(str::to_owned), iam_auth: text(element, "IAMAuth") }
+    ProxySecret {
+        arn: element.text("SecretArn").map(str::to_owned),
+        iam_auth: text(element, "IAMAuth"),
+        client_password: element.text("ClientPasswordAuthType").map(str::to_owned),
+    }
 }

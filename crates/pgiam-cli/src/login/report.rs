@@ -1,4 +1,5 @@
-//! What `pgiam doctor` found: one finding for each check, printed as lines while the checks run, or as JSON at the end.
+//! What `pgiam doctor` and `pgiam setup` found: one finding for each check or step, printed as lines while they run, or as
+//! JSON at the end.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -21,23 +22,35 @@ pub(crate) enum Outcome {
     Unknown,
 }
 
-impl Outcome {
-    fn symbol(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Fail => "FAIL",
-            Self::Unknown => "?",
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Fail => "fail",
-            Self::Unknown => "unknown",
-        }
-    }
+/// The words of a command for outcomes, and its names in JSON.
+pub(crate) struct Words {
+    /// For ok, fail and unknown.
+    symbols: [&'static str; 3],
+    outcomes: [&'static str; 3],
+    /// The list of findings.
+    findings: &'static str,
+    check: &'static str,
+    outcome: &'static str,
+    remedy: &'static str,
 }
+
+pub(crate) const DOCTOR: Words = Words {
+    symbols: ["ok", "FAIL", "?"],
+    outcomes: ["ok", "fail", "unknown"],
+    findings: "findings",
+    check: "check",
+    outcome: "outcome",
+    remedy: "remedy",
+};
+
+pub(crate) const SETUP: Words = Words {
+    symbols: ["done", "to do", "?"],
+    outcomes: ["done", "to do", "unknown"],
+    findings: "steps",
+    check: "step",
+    outcome: "state",
+    remedy: "commands",
+};
 
 /// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,22 +91,28 @@ impl Finding {
         Self { check, outcome: Outcome::Unknown, text: text.into(), remedy: None, cause: None }
     }
 
+    /// The same with these commands, one in each line.
+    pub(crate) fn with_remedy(self, remedy: impl Into<String>) -> Self {
+        Self { remedy: Some(remedy.into()), ..self }
+    }
+
     /// The lines that are printed.
-    fn lines(&self) -> String {
-        let mut lines = format!("{:<5} {:<11} {}\n", self.outcome.symbol(), self.check, printable(&self.text));
+    fn lines(&self, words: &Words) -> String {
+        let symbol = words.symbols[self.outcome as usize];
+        let mut lines = format!("{symbol:<5} {:<11} {}\n", self.check, printable(&self.text));
         for command in self.remedy.iter().flat_map(|remedy| remedy.lines()) {
             lines.push_str(&format!("      -> {}\n", printable(command)));
         }
         lines
     }
 
-    fn json(&self) -> Value {
+    fn json(&self, words: &Words) -> Value {
         let remedy: Vec<String> = self.remedy.iter().flat_map(|remedy| remedy.lines()).map(printable).collect();
         json!({
-            "check": self.check,
-            "outcome": self.outcome.name(),
+            words.check: self.check,
+            words.outcome: words.outcomes[self.outcome as usize],
             "text": printable(&self.text),
-            "remedy": remedy,
+            words.remedy: remedy,
             "cause": self.cause,
         })
     }
@@ -126,7 +145,10 @@ pub(crate) enum Format {
 
 /// The findings so far.
 pub(crate) struct Report {
+    words: &'static Words,
     format: Format,
+    /// More members of the JSON object.
+    pub(crate) more: Vec<(&'static str, Value)>,
     findings: Vec<Finding>,
     progress: Option<Progress>,
     /// ` --profile NAME` for the commands of the AWS CLI, or empty.
@@ -136,8 +158,16 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(format: Format) -> Self {
-        Self { format, findings: Vec::new(), progress: None, profile: String::new(), written: Ok(()) }
+    pub(crate) fn new(words: &'static Words, format: Format) -> Self {
+        Self {
+            words,
+            format,
+            more: Vec::new(),
+            findings: Vec::new(),
+            progress: None,
+            profile: String::new(),
+            written: Ok(()),
+        }
     }
 
     /// The commands of the AWS CLI that are shown use this profile.
@@ -152,13 +182,24 @@ impl Report {
     }
 
     /// Adds a finding.
-    pub(crate) fn add(&mut self, mut finding: Finding) {
+    pub(crate) fn add(&mut self, finding: Finding) {
+        let finding = self.show(finding);
+        self.keep(finding);
+    }
+
+    /// Adds a finding that was shown.
+    pub(crate) fn keep(&mut self, finding: Finding) {
+        self.findings.push(finding);
+    }
+
+    /// Prints a finding. It does not count unless it is kept.
+    pub(crate) fn show(&mut self, mut finding: Finding) -> Finding {
         self.progress = None;
         finding.remedy = finding.remedy.map(|remedy| with_profile(&remedy, &self.profile));
         if self.format == Format::Text && self.written.is_ok() {
-            self.written = output::result(&finding.lines());
+            self.written = output::result(&finding.lines(self.words));
         }
-        self.findings.push(finding);
+        finding
     }
 
     /// Whether a finding is a FAIL.
@@ -182,8 +223,12 @@ impl Report {
         self.written?;
         let status = u8::from(self.findings.iter().any(|finding| finding.outcome == Outcome::Fail));
         if self.format == Format::Json {
-            let findings: Vec<Value> = self.findings.iter().map(Finding::json).collect();
-            output::result(&format!("{}\n", json!({"ok": status == 0, "findings": findings})))?;
+            let findings: Vec<Value> = self.findings.iter().map(|finding| finding.json(self.words)).collect();
+            let mut object = json!({"ok": status == 0, self.words.findings: findings});
+            for (name, value) in self.more {
+                object[name] = value;
+            }
+            output::result(&format!("{object}\n"))?;
         }
         Ok(status)
     }
@@ -233,9 +278,12 @@ mod tests {
     #[test]
     fn a_finding_is_one_line_and_each_command_of_the_remedy_another() {
         let finding = Finding::fail("server", "not-granted", "no rds_iam\nfor app_user", "GRANT a\nGRANT b");
-        assert_eq!(finding.lines(), "FAIL  server      no rds_iam for app_user\n      -> GRANT a\n      -> GRANT b\n");
-        assert_eq!(Finding::ok("credentials", "x").lines(), "ok    credentials x\n");
-        assert_eq!(Finding::unknown("name", "x").lines(), "?     name        x\n");
+        assert_eq!(
+            finding.lines(&DOCTOR),
+            "FAIL  server      no rds_iam for app_user\n      -> GRANT a\n      -> GRANT b\n"
+        );
+        assert_eq!(Finding::ok("credentials", "x").lines(&DOCTOR), "ok    credentials x\n");
+        assert_eq!(Finding::unknown("name", "x").lines(&DOCTOR), "?     name        x\n");
     }
 
     #[test]
@@ -255,7 +303,7 @@ mod tests {
         let expected = json!({
             "check": "server", "outcome": "fail", "text": "text", "remedy": ["one", "two"], "cause": "not-granted",
         });
-        assert_eq!(finding.json(), expected);
-        assert_eq!(Finding::unknown("log", "x").json()["remedy"], json!([]));
+        assert_eq!(finding.json(&DOCTOR), expected);
+        assert_eq!(Finding::unknown("log", "x").json(&DOCTOR)["remedy"], json!([]));
     }
 }

@@ -7,7 +7,7 @@
 use pgiam_core::{AwsApi, AwsFailure, AwsSession, CallerIdentity, Element};
 use serde_json::Value;
 
-use super::report::{Finding, Report};
+use super::report::Finding;
 use crate::shell;
 
 /// The user or role whose policies count.
@@ -18,6 +18,13 @@ pub(crate) struct Principal {
     pub(crate) name: String,
 }
 
+impl Principal {
+    /// Whether it is a role of IAM Identity Center, whose policies are those of a permission set.
+    fn is_of_identity_center(&self) -> bool {
+        self.arn.contains(":role/aws-reserved/sso.amazonaws.com/") || self.name.starts_with(SSO_ROLE)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PrincipalKind {
     User,
@@ -26,14 +33,14 @@ pub(crate) enum PrincipalKind {
 
 impl PrincipalKind {
     /// As in IAM's names of actions and parameters.
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::User => "User",
             Self::Role => "Role",
         }
     }
 
-    fn lower(self) -> &'static str {
+    pub(crate) fn lower(self) -> &'static str {
         match self {
             Self::User => "user",
             Self::Role => "role",
@@ -41,12 +48,14 @@ impl PrincipalKind {
     }
 }
 
-/// What an ARN of STS says about the caller.
+/// Whom an ARN names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Caller<'a> {
     User(&'a str),
     /// A session of a role. The ARN lacks the role's path.
     Session(&'a str),
+    /// A role, in an ARN of IAM.
+    Role(&'a str),
     Other,
 }
 
@@ -56,6 +65,7 @@ impl<'a> Caller<'a> {
         let last = |path: &'a str| path.rsplit('/').next().unwrap_or_default();
         match resource.split_once('/') {
             Some(("user", path)) => Self::User(last(path)),
+            Some(("role", path)) => Self::Role(last(path)),
             Some(("assumed-role", role)) => Self::Session(role.split('/').next().unwrap_or_default()),
             _ => Self::Other,
         }
@@ -98,11 +108,36 @@ impl Need {
         )
     }
 
+    /// The command that creates the least policy, for whoever it will be attached to.
+    pub(crate) fn create(&self) -> String {
+        let document = self.document();
+        format!(
+            "aws iam create-policy --policy-name {} --policy-document {}",
+            self.policy_name(),
+            shell::quoted(&document)
+        )
+    }
+
+    /// Attaches the least policy. The error is a phrase.
+    pub(crate) fn put(&self, session: &AwsSession, principal: &Principal) -> Result<(), String> {
+        if principal.is_of_identity_center() {
+            return Err(format!("the policies of {} are those of its permission set", principal.name));
+        }
+        let kind = principal.kind.name();
+        let parameters = [
+            (&*format!("{kind}Name"), &*principal.name),
+            ("PolicyName", &self.policy_name()),
+            ("PolicyDocument", &self.document()),
+        ];
+        let put = session.query(AwsApi::Iam, &format!("Put{kind}Policy"), &parameters);
+        put.map(|_| ()).map_err(|failure| why(&failure))
+    }
+
     /// The command that attaches the least policy.
-    fn attach(&self, principal: &Principal) -> String {
+    pub(crate) fn attach(&self, principal: &Principal) -> String {
         let document = self.document();
         let document = shell::quoted(&document);
-        if principal.arn.contains(":role/aws-reserved/sso.amazonaws.com/") || principal.name.starts_with(SSO_ROLE) {
+        if principal.is_of_identity_center() {
             let set = permission_set(&principal.name);
             let (action, resource) = (self.action, &self.resource);
             let statement = format!(r#"{{"Effect":"Allow","Action":"{action}","Resource":"{resource}"}}"#);
@@ -126,7 +161,7 @@ impl Need {
     }
 
     /// A name for the policy: by database and user, because a policy of the same name would be replaced.
-    fn policy_name(&self) -> String {
+    pub(crate) fn policy_name(&self) -> String {
         let id = self.resource.rsplit([':', '/']).find(|part| !part.is_empty()).unwrap_or_default();
         let (database, user) = match self.resource.rsplit_once(":dbuser:").and_then(|(_, rest)| rest.split_once('/')) {
             Some((database, user)) => (database, user),
@@ -214,48 +249,41 @@ const COMMON_REGIONS: [&str; 10] = [
     "ap-northeast-1",
 ];
 
-/// Judges the policies of the caller. `near_misses` is called if they do not allow the login.
+/// Judges the policies of a user or role. `near_misses` is called if they do not allow the login.
 pub(crate) fn check(
     session: &AwsSession,
-    identity: &CallerIdentity,
+    principal: &Principal,
     need: &Need,
     near_misses: impl FnOnce() -> Vec<NearMiss>,
-    report: &mut Report,
-) {
-    let principal = match find_principal(session, &identity.arn) {
-        Ok(principal) => principal,
-        Err(why) => return report.add(Finding::unknown("policy", format!("not simulated: {why}"))),
-    };
-    let verdict = match simulate(session, &principal, need.action, std::slice::from_ref(&need.resource)) {
+) -> Finding {
+    let verdict = match simulate(session, principal, need.action, std::slice::from_ref(&need.resource)) {
         Ok(verdicts) => verdicts.into_iter().next(),
-        Err(failure) => return report.add(without_simulation(session, &failure, &principal, need)),
+        Err(failure) => return without_simulation(session, &failure, principal, need),
     };
     let Some(verdict) = verdict else {
-        return report.add(Finding::unknown("policy", "IAM returned no result of the simulation"));
+        return Finding::unknown("policy", "IAM returned no result of the simulation");
     };
-    let finding = match verdict.refusal() {
-        None => conditions(session, &principal, need).unwrap_or_else(|| {
-            Finding::ok("policy", format!("{} may {} on {}", described(&principal), need.action, need.resource))
+    match verdict.refusal() {
+        None => conditions(session, principal, need).unwrap_or_else(|| {
+            Finding::ok("policy", format!("{} may {} on {}", described(principal), need.action, need.resource))
         }),
-        Some(Refusal::Implicit) => {
-            let mistakes = near_misses();
-            near_miss(session, &principal, need, mistakes)
-                .or_else(|| mistake(&statements(session, &principal), &principal, need))
-                .unwrap_or_else(|| missing(&principal, need))
-        }
-        Some(refusal) => refused(refusal, &verdict, &principal, need, &identity.account),
-    };
-    report.add(finding);
+        Some(Refusal::Implicit) => near_miss(session, principal, need, near_misses())
+            .or_else(|| mistake(&statements(session, principal), principal, need))
+            .unwrap_or_else(|| missing(principal, need)),
+        Some(refusal) => refused(refusal, &verdict, principal, need),
+    }
 }
 
-fn described(principal: &Principal) -> String {
+pub(crate) fn described(principal: &Principal) -> String {
     format!("{} {}", principal.kind.lower(), principal.name)
 }
 
-/// The user or role of the caller. The error is a phrase.
-fn find_principal(session: &AwsSession, arn: &str) -> Result<Principal, String> {
+/// The user or role of an ARN, as STS or IAM has it. The error is a phrase.
+pub(crate) fn find_principal(session: &AwsSession, arn: &str) -> Result<Principal, String> {
+    let principal = |kind, name: &str| Ok(Principal { kind, arn: arn.to_owned(), name: name.to_owned() });
     match Caller::of(arn) {
-        Caller::User(name) => Ok(Principal { kind: PrincipalKind::User, arn: arn.to_owned(), name: name.to_owned() }),
+        Caller::User(name) => principal(PrincipalKind::User, name),
+        Caller::Role(name) => principal(PrincipalKind::Role, name),
         Caller::Session(name) => {
             let account = arn.split(':').nth(4).unwrap_or_default();
             // The path is in the role's own ARN only.
@@ -390,8 +418,8 @@ fn missing(principal: &Principal, need: &Need) -> Finding {
     Finding::fail("policy", "policy-missing", text, need.attach(principal))
 }
 
-fn refused(refusal: Refusal, verdict: &Verdict, principal: &Principal, need: &Need, account: &str) -> Finding {
-    let who = described(principal);
+fn refused(refusal: Refusal, verdict: &Verdict, principal: &Principal, need: &Need) -> Finding {
+    let (who, account) = (described(principal), principal.arn.split(':').nth(4).unwrap_or_default());
     let (kind, name) = (principal.kind.lower(), shell::quoted(&principal.name));
     let (action, resource) = (need.action, &need.resource);
     match refusal {
@@ -696,6 +724,7 @@ mod tests {
         assert_eq!(Caller::of(session), Caller::Session("AWSReservedSSO_Db_Admin_0123456789abcdef"));
         assert_eq!(permission_set("AWSReservedSSO_Db_Admin_0123456789abcdef"), "Db_Admin");
         assert_eq!(Caller::of("arn:aws:iam::123456789012:user/ops/jane"), Caller::User("jane"));
+        assert_eq!(Caller::of("arn:aws:iam::123456789012:role/apps/orders"), Caller::Role("orders"));
         for other in ["arn:aws:iam::123456789012:root", "arn:aws:sts::123456789012:federated-user/jane", ""] {
             assert_eq!(Caller::of(other), Caller::Other, "{other}");
         }
