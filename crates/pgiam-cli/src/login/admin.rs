@@ -159,7 +159,7 @@ impl Session {
     /// What the catalogs say about the user's role.
     pub(crate) fn roles(&mut self) -> Result<Value, String> {
         let rows = self.run(ROLES)?;
-        serde_json::from_str(&rows).map_err(|_| "psql: the result is not JSON".to_owned())
+        serde_json::from_slice(rows.as_bytes()).map_err(|_| "psql: the result is not JSON".to_owned())
     }
 }
 

@@ -77,8 +77,7 @@ fn metrics(session: &AwsSession, server: &DbServer) -> Finding {
         Err(failure) => return Finding::unknown("metrics", format!("not read: {}", why(&failure))),
     };
     failures.retain(|(_, count)| *count > 0);
-    failures.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let Some((first, _)) = failures.first() else {
+    let Some((first, _)) = failures.iter().rev().max_by_key(|(_, count)| *count) else {
         let text = format!("no refused login with IAM among {requests} in the last {HOURS} hours");
         return Finding::ok("metrics", text);
     };

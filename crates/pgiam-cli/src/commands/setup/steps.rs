@@ -1,6 +1,5 @@
 //! The steps: what each looks at, and what it says. Looking changes nothing.
 
-use std::collections::BTreeSet;
 
 use pgiam_core::{AwsSession, CallerIdentity};
 use serde_json::Value;
@@ -451,13 +450,16 @@ impl<'a> Setup<'a> {
     }
 
     /// The login roles that are members of the user's role, or become so when the administrator creates it.
-    pub(super) fn people(&self) -> BTreeSet<String> {
-        let Ok(roles) = &self.roles else { return BTreeSet::new() };
-        let mut people: BTreeSet<String> =
-            paths(&roles["members"]).into_iter().filter_map(|path| path.into_iter().next()).collect();
+    pub(super) fn people(&self) -> Vec<String> {
+        let Ok(roles) = &self.roles else { return Vec::new() };
+        let members = paths(&roles["members"]).into_iter().filter_map(|path| path.into_iter().next());
         let is_new = roles["version"].as_i64() >= Some(160_000);
-        if is_new && roles["role"].is_null() && roles["admin"]["superuser"] == false {
-            people.extend(self.admin_role());
+        let becomes_member = is_new && roles["role"].is_null() && roles["admin"]["superuser"] == false;
+        let mut people = Vec::new();
+        for name in members.chain(self.admin_role().filter(|_| becomes_member)) {
+            if !people.contains(&name) {
+                people.push(name);
+            }
         }
         people
     }
