@@ -165,7 +165,8 @@ impl Kind {
     }
 }
 
-/// The expiry that a service answered in seconds from now, as the AWS CLI writes it.
+/// The expiry that a service answered in seconds from now, as the AWS CLI writes it. `now` is the service's time: by a
+/// clock that is ahead, the cached session would seem valid after its end, once the clock is right.
 pub(crate) fn expires_at(answer: &Document, now: i64) -> Result<String, Error> {
     let lifetime = answer.number("expiresIn").ok_or_else(|| answer.is_missing("expiresIn"))?;
     Ok(rfc3339(now.saturating_add(lifetime)))
