@@ -52,10 +52,23 @@
  *            thread, which takes no signals and ends afterwards.
  *   fork     a child may use everything that it inherits: it takes no lock and uses no connection of its parent. In a
  *            child of a threaded program the usual rule holds until exec: the C library must still be usable there.
+ *   Exit     a program may end while calls and fetches run, and may call from its exit handlers. A credential_process
+ *            that is running is not killed then: it ends by itself. The library stays loaded after dlclose.
+ *   Signals  a call that a signal handler interrupts goes on, with and without SA_RESTART. Do not leave a call with
+ *            longjmp or pthread_exit from a handler. SIGCHLD may be ignored and children may be reaped: the only child
+ *            that the library starts is a credential_process, whose output then counts without its exit status.
+ *   Stack    64 KB are enough for every call, except for a look-up of a host name where no thread can be started.
+ *   Memory   when malloc fails, the program ends with SIGABRT. A call that fails for lack of descriptors or threads says
+ *            so, and the next one works if they are there again.
+ *   Files    descriptors are closed on exec, and none stays open after a fetch. The only files that the library writes
+ *            are PGIAM_LOG_FILE and the caches of aws sso login and aws login, each in one step.
  *   Environment variables are read once, by the first call that needs them, and again by pgiam_client_refresh. Do not
- *            call setenv in another thread meanwhile. The environment of a set-user-id program is not read.
+ *            call setenv in another thread meanwhile. A credential_process gets the environment as it was then. The
+ *            environment of a set-user-id program is not read, and such a program starts no credential_process.
  *   Log      PGIAM_LOG=warn, info or debug writes a line for each event, such as which credentials are used, to standard
- *            error or to the file PGIAM_LOG_FILE. No line has a secret.
+ *            error or to the file PGIAM_LOG_FILE. No line has a secret. A program that closes descriptor 2 and opens a
+ *            file of its own that gets this number should do so after the first call, and with O_CLOEXEC: then no line
+ *            is written to it.
  *   errno    is not changed. No function throws, exits or installs a signal handler. There is nothing to initialise.
  *   ABI      functions and statuses are only added within one SONAME. Names starting with pgiam_libpq_ are private to
  *            pgiam-libpq.h.

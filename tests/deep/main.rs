@@ -1,5 +1,5 @@
 //! The slow tests, `make check-deep`: the C programs under Valgrind and AddressSanitizer (no leaks, no invalid memory
-//! accesses), and the preload library and `pgiam exec` with common programs.
+//! accesses), the preload library and `pgiam exec` with common programs, and the library in difficult host processes.
 
 #[path = "../suite/c_programs.rs"]
 mod c_programs;
@@ -7,6 +7,7 @@ mod c_programs;
 #[path = "../suite/examples_support.rs"]
 mod examples;
 mod exec;
+mod host_process;
 mod packages_python;
 mod packages_ruby;
 mod pgbouncer;
@@ -15,6 +16,7 @@ mod preload;
 #[path = "../suite/preload_support.rs"]
 mod preload_support;
 mod recipes;
+mod set_user_id;
 mod static_libpq;
 #[allow(dead_code)]
 #[path = "../suite/support.rs"]

@@ -12,7 +12,6 @@
 
 use std::fmt;
 use std::fs::OpenOptions;
-use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
@@ -92,6 +91,7 @@ impl Log {
             "debug" => Some(Level::Debug),
             _ => None,
         };
+        sys::remember_standard_error();
         Self(Some(Arc::new(Output {
             level: known.unwrap_or(Level::Info),
             file: file
@@ -171,7 +171,7 @@ impl Output {
     /// Writes a line, to standard error if the file cannot be written to. What cannot be written anywhere is lost.
     fn write(&self, line: &str) {
         let Some(path) = &self.file else {
-            sys::write_line(io::stderr().as_fd(), line.as_bytes()).ok();
+            sys::write_standard_error(line.as_bytes()).ok();
             return;
         };
         // O_NONBLOCK: a FIFO that nobody reads is an error at once.
@@ -180,9 +180,9 @@ impl Output {
         let Err(error) = opened.and_then(|file| sys::write_line(file.as_fd(), line.as_bytes())) else { return };
         if !self.warned_of_file.swap(true, Ordering::Relaxed) {
             let text = format!("{FILE_VARIABLE}: cannot write to {}: {error}; using standard error", path.display());
-            sys::write_line(io::stderr().as_fd(), self::line(Level::Warn, &text).as_bytes()).ok();
+            sys::write_standard_error(self::line(Level::Warn, &text).as_bytes()).ok();
         }
-        sys::write_line(io::stderr().as_fd(), line.as_bytes()).ok();
+        sys::write_standard_error(line.as_bytes()).ok();
     }
 }
 
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_pipe_that_nobody_reads_costs_a_line_and_neither_time_nor_the_process() {
-        let (reader, writer) = io::pipe().unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
         let full = (0..100_000).find(|_| sys::write_line(writer.as_fd(), &[b'x'; 1000]).is_err());
         assert!(full.is_some_and(|lines| lines > 1), "the pipe is full, and the write returned");
         drop(reader);

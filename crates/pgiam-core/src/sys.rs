@@ -2,12 +2,16 @@
 //! children, bounded reads of files, and the user's name.
 #![allow(unsafe_code)]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString, OsString, c_char};
 use std::fs::{File, FileType, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, PipeReader, Read};
 use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use once_cell::race::OnceBox;
@@ -175,7 +179,6 @@ impl Drop for SignalsBlocked {
 ///
 /// The line was not written, or only its beginning was.
 pub(crate) fn write_line(file: std::os::fd::BorrowedFd<'_>, line: &[u8]) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
     let mut ready = libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
     // SAFETY: one entry that lives for the call, which does not wait.
     if unsafe { libc::poll(&raw mut ready, 1, 0) } == 0 {
@@ -193,6 +196,47 @@ pub(crate) fn write_line(file: std::os::fd::BorrowedFd<'_>, line: &[u8]) -> io::
         Ok(written) if written == line.len() => Ok(()),
         Ok(_) => Err(io::ErrorKind::WriteZero.into()),
         Err(_) => Err(error),
+    }
+}
+
+/// Device and inode of a file.
+type FileIdentity = (libc::dev_t, libc::ino_t);
+
+/// The open file with this number, and whether it is closed on exec.
+fn open_file(descriptor: libc::c_int) -> Option<(FileIdentity, bool)> {
+    let mut status = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: fstat initialises `status` if it returns 0, and only then is it read; F_GETFD only reads a flag.
+    unsafe {
+        if libc::fstat(descriptor, status.as_mut_ptr()) != 0 {
+            return None;
+        }
+        let status = status.assume_init();
+        let flags = libc::fcntl(descriptor, libc::F_GETFD);
+        Some(((status.st_dev, status.st_ino), flags & libc::FD_CLOEXEC != 0))
+    }
+}
+
+/// Which file is standard error: the one that has its number when this is called first, before this library has opened
+/// a file or a connection.
+pub(crate) fn remember_standard_error() -> Option<FileIdentity> {
+    static FIRST: OnceBox<Option<FileIdentity>> = OnceBox::new();
+    *FIRST.get_or_init(|| Box::new(open_file(libc::STDERR_FILENO).map(|(file, _)| file)))
+}
+
+/// Writes a line to standard error, unless another file has its number. Where a program closed it, the next file that is
+/// opened gets the number: a connection of this library, or the program's data. Such a file is closed on exec, which
+/// one that was put there as standard error is not.
+///
+/// # Errors
+///
+/// Those of [`write_line`]; `NotFound` if there is no standard error.
+pub(crate) fn write_standard_error(line: &[u8]) -> io::Result<()> {
+    use std::os::fd::AsFd;
+    match open_file(libc::STDERR_FILENO) {
+        Some((file, closed_on_exec)) if !closed_on_exec || Some(file) == remember_standard_error() => {
+            write_line(io::stderr().as_fd(), line)
+        }
+        _ => Err(io::ErrorKind::NotFound.into()),
     }
 }
 
@@ -240,7 +284,6 @@ pub(crate) fn wait_readable<const N: usize>(
     files: [Option<std::os::fd::BorrowedFd<'_>>; N],
     most: std::time::Duration,
 ) -> [bool; N] {
-    use std::os::fd::AsRawFd;
     // Rounded up: a wait of less than a millisecond must not become a busy loop.
     let milliseconds = i32::try_from(most.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
     // poll ignores negative descriptors.
@@ -255,28 +298,270 @@ pub(crate) fn wait_readable<const N: usize>(
 }
 
 /// Where a child process runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Session {
-    /// In a session of its own, without a terminal: [`kill_session`] ends it with all that it started.
+#[derive(Clone, Copy)]
+enum Session {
+    /// In a session of its own, without a terminal.
     Own,
     /// In this process' group, so that it may use the terminal as this process may.
     Shared,
 }
 
-/// Prepares a child: its session, and the default action for `SIGCHLD`. A host that ignores that signal would pass this
-/// on through `exec`, and shells and interpreters could not wait for their own children. (The standard library resets
-/// the signal mask of [`spawn_without_signals`] and an ignored `SIGPIPE`.)
-pub(crate) fn prepare_child(command: &mut std::process::Command, session: Session) {
-    use std::os::unix::process::CommandExt;
-    // SAFETY: signal() and setsid() are async-signal-safe, and the closure does nothing else.
-    unsafe {
-        command.pre_exec(move || {
-            libc::signal(libc::SIGCHLD, libc::SIG_DFL);
-            if session == Session::Own && libc::setsid() < 0 {
-                return Err(io::Error::last_os_error());
+/// Every variable of an environment, as `NAME=value` with the NUL that C wants. Wiped, since some are secrets.
+pub(crate) struct Variables(Vec<Zeroizing<Vec<u8>>>);
+
+impl Variables {
+    /// Those of this process now. No other thread may be changing them.
+    pub(crate) fn of_process() -> Self {
+        let line = |(name, value): (OsString, OsString)| {
+            let value = Zeroizing::new(value.into_vec());
+            let mut line = Vec::with_capacity(name.len() + value.len() + 2);
+            line.extend_from_slice(name.as_bytes());
+            line.push(b'=');
+            line.extend_from_slice(&value);
+            line.push(0);
+            Zeroizing::new(line)
+        };
+        Self(std::env::vars_os().map(line).collect())
+    }
+
+    /// The directories that programs are searched in.
+    fn path(&self) -> &[u8] {
+        let path = self.0.iter().find_map(|line| line.strip_prefix(b"PATH=")?.strip_suffix(b"\0"));
+        path.unwrap_or(b"/bin:/usr/bin")
+    }
+}
+
+/// A program that was started.
+pub(crate) struct Child {
+    id: libc::pid_t,
+    state: ChildState,
+    session: Session,
+    pub(crate) stdout: Option<PipeReader>,
+    /// `None`: where standard error of this process goes.
+    pub(crate) stderr: Option<PipeReader>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ChildState {
+    Runs,
+    /// `None`: the host program ignores or reaps its children, so that there is no status.
+    Ended(Option<ExitStatus>),
+}
+
+impl Child {
+    /// Starts a program with its arguments, which is searched in the `PATH` of its variables if it has no slash. It reads
+    /// from the terminal and shares this process' group and standard error, or has a session of its own and nothing to
+    /// read. Signals are as in a new program: none is blocked, and `SIGCHLD` and `SIGPIPE` are not ignored.
+    ///
+    /// `std::process` would fork and then wait, without a time limit, for the end of a pipe that a process forked by another
+    /// thread at the same moment has open too, for as long as it lives. `posix_spawn` needs no pipe.
+    ///
+    /// # Errors
+    ///
+    /// The program cannot be executed, or this process has no descriptors left for the pipes.
+    pub(crate) fn start(words: &[String], variables: &Variables, terminal: Option<&Terminal>) -> io::Result<Self> {
+        let mut files = FileActions::new()?;
+        let (stdout, output) = pipe()?;
+        files.put(&output, libc::STDOUT_FILENO)?;
+        let (session, _input, stderr) = match terminal {
+            Some(terminal) => {
+                let input = above_standard_files(&terminal.file)?;
+                files.put(&input, libc::STDIN_FILENO)?;
+                (Session::Shared, input, None)
             }
-            Ok(())
-        });
+            None => {
+                let (stderr, errors) = pipe()?;
+                files.put(&errors, libc::STDERR_FILENO)?;
+                files.put_nothing(libc::STDIN_FILENO)?;
+                (Session::Own, errors, Some(stderr))
+            }
+        };
+        let id = Spawn { files, attributes: Attributes::new(session)?, variables }.program(words)?;
+        Ok(Self { id, state: ChildState::Runs, session, stdout: Some(stdout), stderr })
+    }
+
+    /// Whether it runs. Does not wait.
+    pub(crate) fn state(&mut self) -> ChildState {
+        if self.state == ChildState::Runs {
+            let mut status = 0;
+            // SAFETY: writes `status`, which lives for the call. This process' child of this number was not waited for yet,
+            // at least not by this library.
+            self.state = match unsafe { libc::waitpid(self.id, &raw mut status, libc::WNOHANG) } {
+                0 => ChildState::Runs,
+                -1 => ChildState::Ended(None),
+                _ => ChildState::Ended(Some(ExitStatus::from_raw(status))),
+            };
+        }
+        self.state
+    }
+
+    /// Kills it with all that it started.
+    pub(crate) fn kill(&self) {
+        match self.session {
+            Session::Own => kill_session(self.id),
+            Session::Shared => kill_tree(self.id),
+        }
+    }
+}
+
+/// A pipe whose end for writing does not have the number of a standard file.
+fn pipe() -> io::Result<(PipeReader, OwnedFd)> {
+    let (reader, writer) = io::pipe()?;
+    Ok((reader, above_standard_files(&writer)?))
+}
+
+/// The same open file with a number above those of the standard files, closed on exec. A file that is put in the place of
+/// itself would stay closed on exec, where this process has no standard files.
+fn above_standard_files(file: &impl AsRawFd) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl with F_DUPFD_CLOEXEC only makes a new descriptor, which belongs to nobody else.
+    unsafe {
+        match libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, libc::STDERR_FILENO + 1) {
+            -1 => Err(io::Error::last_os_error()),
+            new => Ok(OwnedFd::from_raw_fd(new)),
+        }
+    }
+}
+
+/// The functions of `posix_spawn` return the error's number.
+fn checked(error: libc::c_int) -> io::Result<()> {
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+}
+
+/// What becomes of the files of a new program.
+struct FileActions(Box<libc::posix_spawn_file_actions_t>);
+
+impl FileActions {
+    fn new() -> io::Result<Self> {
+        let mut actions = Box::new(MaybeUninit::uninit());
+        // SAFETY: init initialises what it gets, and only then is it used.
+        unsafe {
+            checked(libc::posix_spawn_file_actions_init(actions.as_mut_ptr()))?;
+            Ok(Self(actions.assume_init()))
+        }
+    }
+
+    fn put(&mut self, file: &OwnedFd, number: libc::c_int) -> io::Result<()> {
+        // SAFETY: initialised by `new`.
+        checked(unsafe { libc::posix_spawn_file_actions_adddup2(&raw mut *self.0, file.as_raw_fd(), number) })
+    }
+
+    fn put_nothing(&mut self, number: libc::c_int) -> io::Result<()> {
+        let nothing = c"/dev/null".as_ptr();
+        // SAFETY: initialised by `new`; the text lives for ever.
+        checked(unsafe { libc::posix_spawn_file_actions_addopen(&raw mut *self.0, number, nothing, libc::O_RDONLY, 0) })
+    }
+}
+
+impl Drop for FileActions {
+    fn drop(&mut self) {
+        // SAFETY: initialised by `new`, and not used afterwards.
+        unsafe { libc::posix_spawn_file_actions_destroy(&raw mut *self.0) };
+    }
+}
+
+/// Session and signals of a new program.
+struct Attributes(Box<libc::posix_spawnattr_t>);
+
+impl Attributes {
+    fn new(session: Session) -> io::Result<Self> {
+        let mut attributes = Box::new(MaybeUninit::uninit());
+        let mut signals = MaybeUninit::uninit();
+        let both = libc::POSIX_SPAWN_SETSIGDEF | libc::POSIX_SPAWN_SETSIGMASK;
+        // SAFETY: init and sigemptyset initialise what they get, and only then is it used. All live for the calls.
+        unsafe {
+            checked(libc::posix_spawnattr_init(attributes.as_mut_ptr()))?;
+            let mut attributes = Self(attributes.assume_init());
+            let place = &raw mut *attributes.0;
+            libc::sigemptyset(signals.as_mut_ptr());
+            checked(libc::posix_spawnattr_setsigmask(place, signals.as_ptr()))?;
+            libc::sigaddset(signals.as_mut_ptr(), libc::SIGCHLD);
+            libc::sigaddset(signals.as_mut_ptr(), libc::SIGPIPE);
+            checked(libc::posix_spawnattr_setsigdefault(place, signals.as_ptr()))?;
+            let set = |flags: libc::c_int| checked(libc::posix_spawnattr_setflags(place, flags as libc::c_short));
+            match session {
+                Session::Shared => set(both)?,
+                // glibc before 2.26 has no sessions here. In a group of its own a program that asks is stopped, and killed
+                // at the deadline.
+                Session::Own => set(both | libc::c_int::from(libc::POSIX_SPAWN_SETSID))
+                    .or_else(|_| set(both | libc::POSIX_SPAWN_SETPGROUP))?,
+            }
+            Ok(attributes)
+        }
+    }
+}
+
+impl Drop for Attributes {
+    fn drop(&mut self) {
+        // SAFETY: initialised by `new`, and not used afterwards.
+        unsafe { libc::posix_spawnattr_destroy(&raw mut *self.0) };
+    }
+}
+
+/// All that a new program gets but its arguments.
+struct Spawn<'a> {
+    files: FileActions,
+    attributes: Attributes,
+    variables: &'a Variables,
+}
+
+impl Spawn<'_> {
+    /// Searches a program as `execvp` does, and starts it.
+    fn program(&self, words: &[String]) -> io::Result<libc::pid_t> {
+        let c_string = |word: &[u8]| CString::new(word).map_err(io::Error::from);
+        let arguments = words.iter().map(|word| c_string(word.as_bytes())).collect::<io::Result<Vec<CString>>>()?;
+        let name = words.first().map_or("", String::as_str);
+        let directories: Vec<&[u8]> =
+            if name.contains('/') { vec![b""] } else { self.variables.path().split(|byte| *byte == b':').collect() };
+        let mut error = io::Error::from(io::ErrorKind::NotFound);
+        for directory in directories {
+            // An empty directory is the present one.
+            let slash: &[u8] = if directory.is_empty() { b"" } else { b"/" };
+            let file = c_string(&[directory, slash, name.as_bytes()].concat())?;
+            match self.file(&file, &arguments) {
+                Err(failure) => match failure.raw_os_error() {
+                    Some(libc::ENOENT | libc::ENOTDIR) => {}
+                    // Another directory may have one that may be executed.
+                    Some(libc::EACCES) => error = failure,
+                    _ => return Err(failure),
+                },
+                started => return started,
+            }
+        }
+        Err(error)
+    }
+
+    /// Starts a file; one without an interpreter's name is a script of the shell.
+    fn file(&self, file: &CStr, arguments: &[CString]) -> io::Result<libc::pid_t> {
+        let mut words: Vec<&CStr> = arguments.iter().map(CString::as_c_str).collect();
+        match self.execute(file, &words) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOEXEC) => {
+                words.splice(..1, [c"sh", file]);
+                self.execute(c"/bin/sh", &words)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn execute(&self, file: &CStr, arguments: &[&CStr]) -> io::Result<libc::pid_t> {
+        let end = std::iter::once(std::ptr::null_mut());
+        let arguments: Vec<*mut c_char> =
+            arguments.iter().map(|word| word.as_ptr().cast_mut()).chain(end.clone()).collect();
+        let variables: Vec<*mut c_char> =
+            self.variables.0.iter().map(|line| line.as_ptr().cast_mut().cast()).chain(end).collect();
+        let mut id = 0;
+        // SAFETY: both lists end with NULL, their texts with a NUL; all live for the call, which changes none of them. The
+        // files and attributes are initialised.
+        checked(unsafe {
+            libc::posix_spawn(
+                &raw mut id,
+                file.as_ptr(),
+                &raw const *self.files.0,
+                &raw const *self.attributes.0,
+                arguments.as_ptr(),
+                variables.as_ptr(),
+            )
+        })?;
+        Ok(id)
     }
 }
 
@@ -286,15 +571,17 @@ fn signal(process: i32, signal: i32) {
 }
 
 /// Kills a child of [`Session::Own`] with all that it started and that did not leave its process group.
-pub(crate) fn kill_session(leader: u32) {
-    if let Ok(leader @ 2..) = i32::try_from(leader) {
+fn kill_session(leader: libc::pid_t) {
+    if leader >= 2 {
         signal(-leader, libc::SIGKILL);
     }
 }
 
 /// Kills a child of [`Session::Shared`] with its descendants. A descendant whose parent has ended is not found.
-pub(crate) fn kill_tree(root: u32) {
-    let Ok(root @ 2..) = i32::try_from(root) else { return };
+fn kill_tree(root: libc::pid_t) {
+    if root < 2 {
+        return;
+    }
     let mut tree = vec![root];
     signal(root, libc::SIGSTOP);
     // A process that is stopped starts no other. Rounds, for those started meanwhile.
@@ -341,7 +628,6 @@ pub(crate) struct Terminal {
 impl Terminal {
     /// `None`: there is no terminal, or this process runs in its background.
     pub(crate) fn in_foreground() -> Option<Self> {
-        use std::os::fd::AsRawFd;
         let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY).open("/dev/tty").ok()?;
         let mut modes = MaybeUninit::uninit();
         // SAFETY: the descriptor is open; tcgetattr initialises `modes` when it returns 0, and only then is it used.
@@ -356,19 +642,12 @@ impl Terminal {
     }
 
     fn is_ours(&self) -> bool {
-        use std::os::fd::AsRawFd;
         // SAFETY: both only read; the descriptor is open.
         unsafe { libc::tcgetpgrp(self.file.as_raw_fd()) == libc::getpgrp() }
     }
 
-    /// The terminal as a child's standard input.
-    pub(crate) fn input(&self) -> io::Result<std::process::Stdio> {
-        self.file.try_clone().map(Into::into)
-    }
-
     /// Restores the modes that the terminal had: who is killed while reading a password leaves it without echo.
     pub(crate) fn restore(&self) {
-        use std::os::fd::AsRawFd;
         // In the background this would stop the whole process.
         if self.is_ours() {
             // SAFETY: the descriptor is open, and tcgetattr initialised `modes`.

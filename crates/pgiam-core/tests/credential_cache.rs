@@ -1,5 +1,5 @@
-//! The cache: one fetch for all waiting callers, background refresh, expired credentials used while their source is down,
-//! and wrong clocks. The tests set the clock.
+//! The cache: one fetch for all waiting callers, background refresh, and expired credentials used while their source is
+//! down. The tests set the clock; `clock_steps.rs` has clocks that are wrong.
 
 mod support;
 
@@ -10,10 +10,9 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use aws_simulator::{Fault, Route, Simulator, SimulatorOptions, Times};
 use pgiam_core::{Client, ErrorKind, TokenRequest, test_hooks};
-use support::{Hands, Machine, ROLE, access_key_id, environment, on_instance, request, rfc3339, settings, simulator};
+use support::{Hands, Machine, ROLE, access_key_id, environment, on_instance, request, settings, simulator};
 
 const HOUR: i64 = 3600;
-const YEAR: i64 = 365 * 24 * HOUR;
 const START: i64 = 1_700_000_000;
 
 /// A client on an instance whose credentials have a lifetime of six hours, with a clock that the test sets.
@@ -476,128 +475,6 @@ fn timed_machine() -> (Machine, Hands) {
     let mut machine = Machine::with(SimulatorOptions { now, ..Default::default() });
     machine.clock(&hands);
     (machine, hands)
-}
-
-/// Replaces the file whose time the process prints. A background refresh may be reading it.
-fn write_ends(machine: &Machine, ends: i64) {
-    let new = machine.file("ends.new", &rfc3339(ends));
-    fs::rename(new, machine.path("ends")).unwrap();
-}
-
-/// Every kind of source whose credentials expire: its name, their lifetime, and a client that uses it.
-fn sources_that_end() -> Vec<(&'static str, i64, Client, Machine, Hands)> {
-    let mut sources = Vec::new();
-    let mut add = |name, lifetime, set_up: &dyn Fn(&mut Machine, &Hands)| {
-        let (mut machine, hands) = timed_machine();
-        set_up(&mut machine, &hands);
-        sources.push((name, lifetime, machine.client(), machine, hands));
-    };
-    add("instance metadata", 6 * HOUR, &|machine, _| machine.become_instance());
-    add("container", 6 * HOUR, &|machine, _| {
-        let url = format!("{}/v1/credentials", machine.simulator.url());
-        machine.set("AWS_CONTAINER_CREDENTIALS_FULL_URI", &url);
-    });
-    add("web identity", HOUR, &|machine, _| {
-        let file = machine.file("token", "simulated-web-identity-token");
-        machine.set("AWS_WEB_IDENTITY_TOKEN_FILE", &file);
-        machine.set("AWS_ROLE_ARN", ROLE);
-    });
-    add("assumed role", HOUR, &|machine, _| {
-        let keys = machine.keys("tests");
-        machine.profile_app(&format!("[profile app]\nrole_arn={ROLE}\nsource_profile=base\n[profile base]\n{keys}"));
-    });
-    add("SSO", 6 * HOUR, &|machine, hands| {
-        machine.profile_app(support::SSO_PROFILE);
-        let ends = rfc3339(hands.now() + 2 * YEAR);
-        let name = format!(".aws/sso/cache/{}.json", support::sha1_hex("corp"));
-        machine.file(&name, &format!(r#"{{"accessToken": "simulated-sso-access-token", "expiresAt": "{ends}"}}"#));
-    });
-    add("process", HOUR, &|machine, _| {
-        // The expiration is read from a file that the test updates.
-        write_ends(machine, START + HOUR);
-        let ends = machine.path("ends");
-        let keys = r#""Version": 1, "AccessKeyId": "AKIDPROCESS", "SecretAccessKey": "s""#;
-        let print = format!(r#"printf '{{{keys}, "Expiration": "%s"}}' "$(cat '{}')""#, ends.display());
-        let script = machine.script("print", &print);
-        machine.profile_app(&format!("[profile app]\ncredential_process = {script}\n"));
-    });
-    sources
-}
-
-#[test]
-fn every_source_has_valid_credentials_again_after_a_wrong_clock_was_corrected() {
-    for wrong_by in [-2 * HOUR, 7 * HOUR, YEAR] {
-        for (name, lifetime, client, machine, hands) in sources_that_end() {
-            let what = format!("{name}, wrong by {wrong_by} s");
-            let live = |client: &Client| {
-                let now = hands.now();
-                write_ends(&machine, now + lifetime);
-                let token = client.generate_token(&request()).unwrap_or_else(|error| panic!("{what}: {error}"));
-                let id = access_key_id(&token);
-                if let Some(credentials) = machine.simulator.find_credentials(&id) {
-                    let ends = credentials.expiration.map(|end| end.duration_since(UNIX_EPOCH).unwrap().as_secs());
-                    assert!(ends.is_none_or(|end| end > u64::try_from(now).unwrap()), "{what}: {id} has ended");
-                    assert!(token.expires_at() <= i64::try_from(ends.unwrap()).unwrap(), "{what}");
-                }
-                assert!((1..=900).contains(&(token.expires_at() - now)), "{what}: {}", token.expires_at() - now);
-            };
-            live(&client);
-            // The clock is wrong for a minute, in which a fetch succeeds or fails, and then correct again.
-            hands.set_wrong_by(wrong_by);
-            hands.forward(60);
-            client.generate_token(&request()).ok();
-            hands.set_wrong_by(0);
-            live(&client);
-            // Twice the longest lifetime: after each step the credentials that sign are valid.
-            for _ in 0..(2 * lifetime / 600) {
-                machine.simulator.rotate();
-                hands.forward(600);
-                live(&client);
-            }
-        }
-    }
-}
-
-#[test]
-fn a_client_that_starts_with_a_wrong_clock_has_valid_credentials_fifteen_minutes_after_it_is_corrected() {
-    for wrong_by in [-2 * HOUR, 7 * HOUR, YEAR] {
-        for (name, lifetime, client, machine, hands) in sources_that_end() {
-            hands.set_wrong_by(wrong_by);
-            client.generate_token(&request()).ok();
-            hands.set_wrong_by(0);
-            machine.simulator.rotate();
-            hands.forward(901);
-            write_ends(&machine, hands.now() + lifetime);
-            let token = client.generate_token(&request()).unwrap_or_else(|error| panic!("{name} {wrong_by}: {error}"));
-            assert!((1..=900).contains(&(token.expires_at() - hands.now())), "{name}, wrong by {wrong_by} s");
-            // And they expire when the source says so.
-            machine.simulator.rotate();
-            hands.forward(lifetime + 1);
-            write_ends(&machine, hands.now() + lifetime);
-            let later = client.generate_token(&request()).unwrap();
-            let same = access_key_id(&later) == access_key_id(&token);
-            assert!(!same || name == "process", "{name}, wrong by {wrong_by} s: ended credentials sign");
-        }
-    }
-}
-
-#[test]
-fn keys_of_the_environment_with_an_expiration_follow_the_clock() {
-    let hands = Hands::at(START);
-    let ends = rfc3339(START + HOUR);
-    let variables = [
-        ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
-        ("AWS_SECRET_ACCESS_KEY", "s"),
-        ("AWS_CREDENTIAL_EXPIRATION", ends.as_str()),
-    ];
-    let client = Client::builder().environment(environment(&variables)).clock(hands.clock()).build();
-    client.generate_token(&request()).unwrap();
-    hands.set_wrong_by(YEAR);
-    assert_eq!(client.generate_token(&request()).unwrap_err().kind(), ErrorKind::CredentialsExpired);
-    hands.set_wrong_by(0);
-    client.generate_token(&request()).unwrap();
-    hands.forward(HOUR);
-    assert_eq!(client.generate_token(&request()).unwrap_err().kind(), ErrorKind::CredentialsExpired);
 }
 
 #[test]

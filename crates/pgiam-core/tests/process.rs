@@ -195,6 +195,32 @@ fn a_program_that_overruns_the_deadline_is_killed_with_all_it_started() {
 }
 
 #[test]
+fn a_whole_document_counts_once_its_program_has_ended() {
+    // What it leaves behind, an agent for example, has its output open.
+    let machine = with_command("");
+    let left = machine.path("left");
+    let print = format!("sleep 600 & echo $! > '{}'\necho '{{\"Version\": 1, {KEYS}}}'", left.display());
+    let script = machine.script("leave", &print);
+    machine.config(&format!("[profile app]\ncredential_process = {script}\n"));
+    assert_eq!(access_key_id(&machine.token()), "AKIDPROCESS");
+    let left = fs::read_to_string(left).unwrap();
+    assert!(runs(left.trim()), "it is not killed");
+    // SAFETY: sends a signal to the process that the script started, which still runs.
+    unsafe { libc::kill(left.trim().parse().unwrap(), libc::SIGKILL) };
+}
+
+#[test]
+fn a_name_is_searched_in_path_and_a_file_without_an_interpreter_is_run_by_the_shell() {
+    let machine = with_command("");
+    let script = machine.script("plain", "");
+    fs::write(&script, format!("echo \"$1\" '{{\"Version\": 1, {KEYS}}}'\n")).unwrap();
+    machine.config(&format!("[profile app]\ncredential_process = {script} ''\n"));
+    assert_eq!(access_key_id(&machine.token()), "AKIDPROCESS");
+    machine.config(&format!("[profile app]\ncredential_process = sh {script} ''\n"));
+    assert_eq!(access_key_id(&machine.token()), "AKIDPROCESS");
+}
+
+#[test]
 fn the_program_gets_signals_as_from_a_shell_in_a_background_refresh_too() {
     // The refreshing thread blocks all signals; a timer of the program must fire nevertheless.
     let mut machine = with_command("");

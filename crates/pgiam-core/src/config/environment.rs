@@ -5,14 +5,20 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use crate::{log, sys};
+use crate::log;
+use crate::sys::{self, Variables};
 
 /// Variables by name. `Debug` shows names only: values may be secrets.
 #[derive(Clone, Default)]
-pub struct Environment(HashMap<String, Zeroizing<String>>);
+pub struct Environment {
+    variables: HashMap<String, Zeroizing<String>>,
+    /// All variables of the process, where this is its environment.
+    for_children: Option<Arc<Variables>>,
+}
 
 impl Environment {
     /// The process' environment now: `AWS_*`, `HOME`, `REQUESTS_CA_BUNDLE`, the proxy variables, `PGIAM_LOG`,
@@ -29,7 +35,13 @@ impl Environment {
             .map(|(name, value)| (name, value.to_string_lossy().into_owned()))
             .collect();
         environment.add_referenced(|name| std::env::var(name).ok());
+        environment.for_children = Some(Arc::new(Variables::of_process()));
         environment
+    }
+
+    /// All variables, for a program that is started: those that the process had when this was read.
+    pub(crate) fn for_children(&self) -> Arc<Variables> {
+        self.for_children.clone().unwrap_or_else(|| Arc::new(Variables::of_process()))
     }
 
     /// Adds the variables that the paths of the profile files and of the login cache refer to.
@@ -39,7 +51,7 @@ impl Environment {
             for (at, _) in path.match_indices('$') {
                 let (_, name) = reference(&path[at..]);
                 if let Some(value) = Some(name).filter(|name| !name.is_empty()).and_then(&variable) {
-                    self.0.entry(name.to_owned()).or_insert_with(|| Zeroizing::new(value));
+                    self.variables.entry(name.to_owned()).or_insert_with(|| Zeroizing::new(value));
                 }
             }
         }
@@ -64,7 +76,7 @@ impl Environment {
     /// A variable's value, unless it is unset, empty or white space.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(|value| value.as_str()).filter(|value| !value.trim().is_empty())
+        self.variables.get(name).map(|value| value.as_str()).filter(|value| !value.trim().is_empty())
     }
 
     /// The home directory: `HOME`, else that of the password database.
@@ -90,7 +102,7 @@ impl Environment {
             expanded.push_str(&rest[..at]);
             rest = &rest[at..];
             let (reference, name) = reference(rest);
-            match self.0.get(name) {
+            match self.variables.get(name) {
                 Some(value) => expanded.push_str(value),
                 None => expanded.push_str(reference),
             }
@@ -118,13 +130,14 @@ fn reference(text: &str) -> (&str, &str) {
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
-        Self(pairs.into_iter().map(|(name, value)| (name.into(), Zeroizing::new(value.into()))).collect())
+        let variables = pairs.into_iter().map(|(name, value)| (name.into(), Zeroizing::new(value.into()))).collect();
+        Self { variables, for_children: None }
     }
 }
 
 impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.variables.keys()).finish()
     }
 }
 

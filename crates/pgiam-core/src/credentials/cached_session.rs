@@ -6,7 +6,7 @@
 //! used to its end when it cannot be refreshed.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,6 +20,8 @@ use crate::time::{Deadline, rfc3339};
 
 /// Bytes. Cache files have a few KiB.
 const MAX_CACHE_FILE: usize = 1024 * 1024;
+/// Bytes that a new document may be longer than the old one.
+const ROOM: usize = 16 * 1024;
 /// Between two attempts to take a lock.
 const LOCK_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -115,7 +117,11 @@ impl CachedSession<'_> {
         if is_fresh(&document) {
             return Ok(document);
         }
-        let replacement = match Replacement::create(&self.path) {
+        let created = match Replacement::create(&self.path) {
+            Ok(mut new) if self.kind.must_be_cached => new.reserve(document.to_json().len() + ROOM).map(|()| new),
+            created => created,
+        };
+        let replacement = match created {
             Err(error) if self.kind.must_be_cached => {
                 let why = "the file cannot be replaced, and a session that is refreshed without it ends";
                 return Err(self.fault(&format!("{why}: {}", reason(&error))));
@@ -165,7 +171,8 @@ impl Kind {
     }
 }
 
-/// The expiry that a service answered in seconds from now, as the AWS CLI writes it.
+/// The expiry that a service answered in seconds from now, as the AWS CLI writes it. `now` is the service's time: by a
+/// clock that is ahead, the cached session would seem valid after its end, once the clock is right.
 pub(crate) fn expires_at(answer: &Document, now: i64) -> Result<String, Error> {
     let lifetime = answer.number("expiresIn").ok_or_else(|| answer.is_missing("expiresIn"))?;
     Ok(rfc3339(now.saturating_add(lifetime)))
@@ -187,8 +194,16 @@ impl<'a> Replacement<'a> {
         Ok(Self { path, temporary, file })
     }
 
+    /// Takes so many bytes of the disk, so that it cannot be full when they are written.
+    fn reserve(&mut self, length: usize) -> io::Result<()> {
+        self.file.write_all(&vec![b' '; length])?;
+        self.file.sync_all()?;
+        self.file.rewind()
+    }
+
     fn write(mut self, text: &str) -> io::Result<()> {
         self.file.write_all(text.as_bytes())?;
+        self.file.set_len(text.len() as u64)?;
         self.file.sync_all()?;
         fs::rename(&self.temporary, self.path)
     }
@@ -243,6 +258,12 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
         Replacement::create(&path).unwrap().write("new").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        for text in ["short", "longer than what was reserved"] {
+            let mut replacement = Replacement::create(&path).unwrap();
+            replacement.reserve(10).unwrap();
+            replacement.write(text).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }

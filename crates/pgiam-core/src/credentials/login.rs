@@ -78,9 +78,10 @@ fn renew(
         // A region that does not exist looks like a name that cannot be resolved.
         .map_err(|error| error.context(&format!("{} {}", region.origin, region.name)))?;
     let fault = |error: Error| endpoint.fault(error.message());
+    let now = response.time(context.clock);
     let answer = Document::parse("the response", response.body.clone());
     match Verdict::of(response.status, answer.as_ref().ok().and_then(|answer| answer.text("error"))) {
-        Verdict::Granted => answer.and_then(|answer| update(document, answer, context.clock.now())).map_err(fault),
+        Verdict::Granted => answer.and_then(|answer| update(document, answer, now)).map_err(fault),
         refused => Err(refusal(refused, session, endpoint.fault(&response.describe()))),
     }
 }

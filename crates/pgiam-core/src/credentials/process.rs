@@ -17,7 +17,7 @@
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use aws_credential_types::Credentials;
@@ -27,7 +27,7 @@ use crate::credentials::asking::may_ask;
 use crate::credentials::document::{Document, PROCESS};
 use crate::credentials::{Context, Provided, Source};
 use crate::error::{Error, ErrorKind, invalid_configuration, reason, service_words};
-use crate::sys::{self, Session, Terminal};
+use crate::sys::{self, Child, ChildState, Terminal, Variables};
 use crate::time::Deadline;
 
 /// Bytes of standard output.
@@ -42,6 +42,8 @@ const MAX_SCANNED: usize = 128 * 1024;
 const SHORTEST_SECRET: usize = 12;
 /// How long a program that can ask a person may take when `timeout_ms` is not set.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How often to look whether a program has ended whose output is open.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// How long to wait for the end of a program that was killed: one that runs as another user cannot be.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -59,7 +61,8 @@ fn provide_with(context: &Context<'_>, command: &str, is_privileged: bool) -> Re
     let deadline = context.deadline.at_least(patience(terminal.is_some(), context.config.settings.has_timeout()));
     let limit = deadline.remaining().unwrap_or_default();
     let started = Instant::now();
-    let mut running = Running::start(&words, terminal.as_ref()).map_err(by_name)?;
+    let variables = context.config.environment.for_children();
+    let mut running = Running::start(&words, &variables, terminal.as_ref()).map_err(by_name)?;
     let end = running.run(deadline);
     if !matches!(end, End::Ended(_)) {
         running.kill(terminal.as_ref());
@@ -142,9 +145,6 @@ fn patience(has_terminal: bool, has_timeout: bool) -> Duration {
 /// A program that was started, and what it has printed.
 struct Running {
     child: Child,
-    session: Session,
-    stdout: Option<ChildStdout>,
-    stderr: Option<ChildStderr>,
     output: Zeroizing<Vec<u8>>,
     /// The end of standard error, where that is not the terminal's.
     errors: Zeroizing<Vec<u8>>,
@@ -152,7 +152,7 @@ struct Running {
 
 /// How a run ended.
 enum End {
-    /// By itself, with its output closed. `None`: the host ignores or reaps its children, so that there is no status.
+    /// By itself, with its output complete. `None`: the host ignores or reaps its children, so that there is no status.
     Ended(Option<ExitStatus>),
     /// It printed more than [`MAX_OUTPUT`].
     TooMuchOutput,
@@ -163,8 +163,8 @@ enum End {
 }
 
 impl Running {
-    fn start(words: &[String], terminal: Option<&Terminal>) -> Result<Self, Error> {
-        let fault = |error: io::Error| {
+    fn start(words: &[String], variables: &Variables, terminal: Option<&Terminal>) -> Result<Self, Error> {
+        let child = Child::start(words, variables, terminal).map_err(|error| {
             let why = match error.kind() {
                 io::ErrorKind::NotFound if words[0].contains('/') => {
                     "the program or its interpreter is not there".into()
@@ -173,50 +173,37 @@ impl Running {
                 _ => reason(&error),
             };
             Error::new(ErrorKind::Provider, format!("cannot be started: {why}"))
-        };
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).stdout(Stdio::piped());
-        let session = match terminal {
-            Some(terminal) => {
-                command.stdin(terminal.input().map_err(fault)?).stderr(Stdio::inherit());
-                Session::Shared
-            }
-            None => {
-                command.stdin(Stdio::null()).stderr(Stdio::piped());
-                Session::Own
-            }
-        };
-        sys::prepare_child(&mut command, session);
-        let mut child = command.spawn().map_err(fault)?;
+        })?;
         Ok(Self {
-            session,
-            stdout: child.stdout.take(),
-            stderr: child.stderr.take(),
+            child,
             output: Zeroizing::new(Vec::with_capacity(16 * 1024)),
             errors: Zeroizing::new(Vec::with_capacity(2 * MAX_ERRORS)),
-            child,
         })
     }
 
     fn run(&mut self, deadline: Deadline) -> End {
-        while self.stdout.is_some() {
+        while self.child.stdout.is_some() {
+            // Asked before reading, so that all that an ended program wrote is there.
+            let has_ended = self.child.state() != ChildState::Runs;
             let Some(left) = deadline.remaining() else {
-                return if matches!(self.child.try_wait(), Ok(None)) { End::Overran } else { End::OutputLeftOpen };
+                return if has_ended { End::OutputLeftOpen } else { End::Overran };
             };
-            self.read(left);
+            let has_read = self.read(left.min(LOOK_INTERVAL));
             if self.output.len() > MAX_OUTPUT {
                 return End::TooMuchOutput;
+            }
+            if has_ended && !has_read && self.output_is_complete() {
+                break;
             }
         }
         // The output is complete; the program has until the deadline to end by itself.
         let status = loop {
-            match self.child.try_wait() {
-                Ok(None) if deadline.remaining().is_some() => {
+            match self.child.state() {
+                ChildState::Runs if deadline.remaining().is_some() => {
                     self.read(Duration::from_millis(1));
                 }
-                Ok(None) => return End::Overran,
-                Ok(status) => break status,
-                Err(_) => break None,
+                ChildState::Runs => return End::Overran,
+                ChildState::Ended(status) => break status,
             }
         };
         // What it wrote last. Not to the end: a service that it started may have inherited its standard error.
@@ -224,17 +211,23 @@ impl Running {
         End::Ended(status)
     }
 
+    /// Whether it is a whole document, which nothing follows. Standard output need not have been closed by then: a process
+    /// that the host program forked at the moment of the start has it open too, for as long as it lives.
+    fn output_is_complete(&self) -> bool {
+        Document::parse("the output", self.output.clone()).is_ok()
+    }
+
     /// Waits until there is something to read, but no longer than `most`, and reads it. Tells whether something was read.
     fn read(&mut self, most: Duration) -> bool {
-        let files = [self.stdout.as_ref().map(AsFd::as_fd), self.stderr.as_ref().map(AsFd::as_fd)];
+        let files = [self.child.stdout.as_ref().map(AsFd::as_fd), self.child.stderr.as_ref().map(AsFd::as_fd)];
         let [stdout_ready, stderr_ready] = sys::wait_readable(files, most);
         let mut chunk = Zeroizing::new([0_u8; 8 * 1024]);
         let mut has_read = false;
-        if stdout_ready && let Some(read) = read_chunk(&mut self.stdout, &mut *chunk) {
+        if stdout_ready && let Some(read) = read_chunk(&mut self.child.stdout, &mut *chunk) {
             append(&mut self.output, &chunk[..read]);
             has_read = true;
         }
-        if stderr_ready && let Some(read) = read_chunk(&mut self.stderr, &mut *chunk) {
+        if stderr_ready && let Some(read) = read_chunk(&mut self.child.stderr, &mut *chunk) {
             self.errors.extend_from_slice(&chunk[read.saturating_sub(MAX_ERRORS)..read]);
             let excess = self.errors.len().saturating_sub(MAX_ERRORS);
             self.errors.drain(..excess);
@@ -245,15 +238,12 @@ impl Running {
 
     /// Kills the program and what it started.
     fn kill(&mut self, terminal: Option<&Terminal>) {
-        match self.session {
-            Session::Own => sys::kill_session(self.child.id()),
-            Session::Shared => sys::kill_tree(self.child.id()),
-        }
+        self.child.kill();
         if let Some(terminal) = terminal {
             terminal.restore();
         }
         let farewell = Deadline::after(FAREWELL);
-        while matches!(self.child.try_wait(), Ok(None)) && farewell.remaining().is_some() {
+        while self.child.state() == ChildState::Runs && farewell.remaining().is_some() {
             std::thread::sleep(Duration::from_millis(1));
         }
     }

@@ -155,9 +155,10 @@ impl<'a> Session<'a> {
             _ => return Err(endpoint.fault(&response.describe())),
         }
         let fault = |error: Error| endpoint.fault(error.message());
+        let now = response.time(context.clock);
         let answer = Document::parse("the response", response.body).map_err(fault)?;
         let token = access_token(&answer).ok_or_else(|| fault(answer.is_missing("accessToken")))?;
-        let expires_at = expires_at(&answer, context.clock.now()).map_err(fault)?;
+        let expires_at = expires_at(&answer, now).map_err(fault)?;
         document.set("accessToken", token);
         document.set("expiresAt", &expires_at);
         if let Some(next) = answer.text("refreshToken") {

@@ -22,7 +22,7 @@ pub(crate) use crate::net::resolve::AddressRule;
 use crate::net::resolve::{BoundedResolver, ResolveError};
 use crate::net::{tls, xml};
 use crate::secret::Secret;
-use crate::time::{Deadline, parse_http_date};
+use crate::time::{Clock, Deadline, parse_http_date};
 
 /// The largest body that is read. The largest real one, of STS, has a few KiB.
 const MAX_BODY: u64 = 256 * 1024;
@@ -136,6 +136,11 @@ impl Failure {
 }
 
 impl Response {
+    /// The service's time in Unix seconds; this machine's, if the service did not say it.
+    pub(crate) fn time(&self, clock: &Clock) -> i64 {
+        self.date.unwrap_or_else(|| clock.now())
+    }
+
     /// Whether the service is throttling or failing, so that the same request may succeed a moment later.
     pub(crate) fn is_outage(&self) -> bool {
         self.status == 429 || self.status >= 500
