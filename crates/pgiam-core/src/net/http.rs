@@ -325,6 +325,20 @@ impl Http {
         Self { agent, deadline, progress, proxy: None, tls: None }
     }
 
+    /// Over connections that `connector` makes, which need no network.
+    #[cfg(feature = "fuzz-hooks")]
+    pub(crate) fn over<Out: ureq::unversioned::transport::Transport>(
+        deadline: Deadline,
+        connector: impl Connector<Out = Out>,
+    ) -> Self {
+        let progress = Progress::default();
+        let connector = connector
+            .chain(Note { stage: Stage::Connected, progress: progress.clone() })
+            .chain(BoundedConnector { deadline, progress: progress.clone() });
+        let agent = Agent::with_parts(base_config().clone(), connector, BoundedResolver { rule: None });
+        Self { agent, deadline, progress, proxy: None, tls: None }
+    }
+
     /// Sends one request and reads its whole response.
     pub(crate) fn send(&self, request: &Request<'_>, limits: Limits) -> Result<Response, Failure> {
         self.progress.reset();
