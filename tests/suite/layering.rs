@@ -8,6 +8,7 @@ use crate::support::root;
 /// The layers of the core, from top to bottom. A module may use modules of lower layers only.
 const LAYERS: &[&[&str]] = &[
     &["lib"],
+    &["fuzz_hooks"],
     &["client"],
     &["aws_api"],
     &["token::template"],

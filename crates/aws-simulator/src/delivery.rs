@@ -55,6 +55,15 @@ impl Delivery<'_> {
                     self.write(&[b' '; 65_536])?;
                 }
             }
+            Some(Fault::EndlessPart { part, interval }) => {
+                let (opening, piece) = part.pieces();
+                // Without a pause, as much as one write can take.
+                let piece = if interval.is_zero() { piece.repeat(100) } else { piece.to_owned() };
+                self.write(opening.as_bytes())?;
+                while !self.gate.is_stopped() && self.gate.pause(*interval) {
+                    self.write(piece.as_bytes())?;
+                }
+            }
             Some(Fault::SplitBody) => {
                 self.write(&[&self.head(self.keep_alive), half].concat())?;
                 self.gate.pause(Duration::from_millis(5));

@@ -66,6 +66,18 @@ pub enum Fault {
     Huge(usize),
     /// 200 with a body that does not end until the client closes the connection.
     Endless,
+    /// 200 with a part that does not end until the client closes the connection.
+    EndlessPart {
+        /// The part.
+        part: Part,
+        /// The pause before each piece of it; 0: as fast as the client reads. In JSON: `interval_ms`.
+        #[serde(rename = "interval_ms", with = "milliseconds")]
+        interval: Duration,
+    },
+    /// 200 with this many headers.
+    Headers(usize),
+    /// 200 with JSON, or XML where the service has that, nested this deeply.
+    Nested(usize),
     /// This status (301, 302, 307, 308), with this `Location`.
     Redirect(u16, String),
     /// The normal response, except that the credentials in it expired an hour ago.
@@ -77,6 +89,40 @@ pub enum Fault {
     Throttling,
     /// An STS error document with this status and code.
     StsError(u16, String),
+}
+
+/// A part of a response of which there can be too much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// Headers.
+    Headers,
+    /// The value of one header.
+    HeaderValue,
+    /// `103 Early Hints` before the response.
+    InterimResponses,
+    /// The extension of a chunk, which follows its length.
+    ChunkExtension,
+    /// Chunks of one byte.
+    Chunks,
+    /// Headers after the last chunk.
+    Trailers,
+}
+
+impl Part {
+    /// How the response begins, and the piece that is repeated.
+    pub(crate) fn pieces(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Headers => ("HTTP/1.1 200 OK\r\n", "X-Filler: 0123456789\r\n"),
+            Self::HeaderValue => ("HTTP/1.1 200 OK\r\nX-Filler: ", "0123456789"),
+            Self::InterimResponses => ("", "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"),
+            Self::ChunkExtension => ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", "name=value;"),
+            Self::Chunks => ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\n \r\n"),
+            Self::Trailers => {
+                ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", "X-Filler: 0123456789\r\n")
+            }
+        }
+    }
 }
 
 /// The number of requests to which a fault applies.
@@ -186,6 +232,10 @@ mod tests {
         for (fault, text) in [
             (Fault::Refuse, r#""refuse""#),
             (Fault::Drip { interval: tick }, r#"{"drip":{"interval_ms":7}}"#),
+            (
+                Fault::EndlessPart { part: Part::HeaderValue, interval: tick },
+                r#"{"endless_part":{"part":"header_value","interval_ms":7}}"#,
+            ),
             (Fault::Status(503), r#"{"status":503}"#),
             (Fault::Redirect(301, "/x".to_owned()), r#"{"redirect":[301,"/x"]}"#),
         ] {

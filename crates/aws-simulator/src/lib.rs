@@ -53,7 +53,7 @@ pub use account::{
 };
 pub use addresses::{Blackhole, RefusedPort, blackhole_address, refused_port};
 pub use credentials::{Credentials, PLANTED};
-pub use faults::{Fault, Times};
+pub use faults::{Fault, Part, Times};
 pub use log::LoggedRequest;
 pub use options::{Clock, SimulatorOptions};
 pub use route::{Route, Service};

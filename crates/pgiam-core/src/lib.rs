@@ -37,6 +37,8 @@ mod client;
 mod config;
 mod credentials;
 mod error;
+#[cfg(feature = "fuzz-hooks")]
+pub mod fuzz_hooks;
 mod log;
 mod net;
 mod percent_encoding;

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use aws_simulator::{Fault, Route, Times};
+use aws_simulator::{Fault, KeyFormat, Part, Route, Times};
 use pgiam_core::ErrorKind::{self, CredentialsExpired, Provider, Timeout};
-use support::{Machine, REFRESHABLE, ROLE, SSO_PROFILE, request, within};
+use support::{Hands, Machine, REFRESHABLE, ROLE, SSO_PROFILE, request, rfc3339, within};
 
 /// A remote source, and the setup in which it is the only one.
 struct Remote {
@@ -19,7 +19,7 @@ struct Remote {
     prepare: fn(&mut Machine),
 }
 
-const REMOTES: [Remote; 9] = [
+const REMOTES: [Remote; 10] = [
     Remote { route: Route::ImdsToken, tries: 3, prepare: Machine::become_instance },
     Remote { route: Route::ImdsRoleList, tries: 3, prepare: Machine::become_instance },
     Remote { route: Route::ImdsCredentials, tries: 3, prepare: Machine::become_instance },
@@ -29,6 +29,7 @@ const REMOTES: [Remote; 9] = [
     Remote { route: Route::StsWebIdentity, tries: 3, prepare: web_identity },
     Remote { route: Route::SsoRoleCredentials, tries: 3, prepare: sso },
     Remote { route: Route::OidcCreateToken, tries: 3, prepare: sso_to_refresh },
+    Remote { route: Route::SignInToken, tries: 3, prepare: login_to_refresh },
 ];
 
 fn region_of_instance(machine: &mut Machine) {
@@ -63,6 +64,14 @@ fn sso(machine: &mut Machine) {
 fn sso_to_refresh(machine: &mut Machine) {
     machine.profile_app(SSO_PROFILE);
     machine.sso_cache("corp", -60, REFRESHABLE);
+}
+
+fn login_to_refresh(machine: &mut Machine) {
+    let session = "arn:aws:iam::123456789012:user/jane.doe@corp.com";
+    machine.profile_app(&format!("[profile app]\nlogin_session = {session}\n"));
+    let mut document = machine.simulator.log_in(session, KeyFormat::Sec1);
+    document["accessToken"]["expiresAt"] = rfc3339(Hands::of(&machine.simulator).now() - 60).into();
+    machine.login_cache(session, &document);
 }
 
 /// The expected result of a fault.
@@ -113,6 +122,17 @@ fn faults() -> Vec<Fault> {
     ]
 }
 
+const PARTS: [Part; 6] =
+    [Part::Headers, Part::HeaderValue, Part::InterimResponses, Part::ChunkExtension, Part::Chunks, Part::Trailers];
+
+/// What a hostile peer may send: parts without end, as fast as they are read and piece by piece, and more of something
+/// than any service has.
+fn hostile() -> Vec<Fault> {
+    let paces = [Duration::ZERO, Duration::from_millis(50)];
+    let endless = PARTS.into_iter().flat_map(|part| paces.map(|interval| Fault::EndlessPart { part, interval }));
+    endless.chain([Fault::Headers(100), Fault::Headers(200), Fault::Headers(3000), Fault::Nested(30_000)]).collect()
+}
+
 /// The rules, and the reason for every exception.
 fn expected(route: Route, fault: &Fault) -> Outcome {
     use Outcome::{Failed, Refused, TimedOut, Token};
@@ -133,6 +153,11 @@ fn expected(route: Route, fault: &Fault) -> Outcome {
             (Route::ImdsRoleList, Fault::Empty) => Refused(ErrorKind::NoCredentials),
             _ => Refused(failing),
         },
+        Fault::EndlessPart { interval, .. } if !interval.is_zero() => TimedOut,
+        Fault::EndlessPart { .. } => Refused(failing),
+        // ureq's limit is 128.
+        Fault::Headers(..=128) => expected(route, &Fault::Empty),
+        Fault::Headers(_) | Fault::Nested(_) => Refused(failing),
         // Throttling is 503, 429, or 400 with a code of the service.
         Fault::Throttling => Failed(failing),
         Fault::Status(404) if route == Route::ImdsRoleList => Refused(ErrorKind::NoCredentials),
@@ -140,6 +165,8 @@ fn expected(route: Route, fault: &Fault) -> Outcome {
         Fault::Status(401) if imds => Refused(failing),
         // The portal reports an expired session this way.
         Fault::Status(401) if route == Route::SsoRoleCredentials => Refused(CredentialsExpired),
+        // The sign-in service names its reason in the body.
+        Fault::Status(_) if route == Route::SignInToken => Refused(Provider),
         // The refresh token is no longer valid: log in again.
         Fault::Status(_) if route == Route::OidcCreateToken => Refused(CredentialsExpired),
         Fault::Status(_) | Fault::Redirect(..) => Refused(failing),
@@ -151,9 +178,22 @@ fn expected(route: Route, fault: &Fault) -> Outcome {
         },
         // Signatures are valid for fifteen minutes either way; no other request has a time.
         Fault::ClockOff(1200 | -1200) if route == Route::StsAssumeRole => Refused(Provider),
+        // A proof of possession is valid for five.
+        Fault::ClockOff(_) if route == Route::SignInToken => Refused(Provider),
         Fault::ClockOff(_) => Token,
         other => panic!("no rule for {other:?}"),
     }
+}
+
+/// Whether both sides work as fast as they can.
+fn is_busy(fault: &Fault) -> bool {
+    matches!(fault, Fault::EndlessPart { interval: Duration::ZERO, .. })
+}
+
+/// Chunks of a byte take the client long to read, and every source reads them the same way.
+fn is_repetition(route: Route, fault: &Fault) -> bool {
+    let is_long = matches!(fault, Fault::EndlessPart { part: Part::Chunks, interval: Duration::ZERO });
+    is_long && !matches!(route, Route::ImdsCredentials | Route::StsAssumeRole)
 }
 
 /// One row of the table: the result, or why it is wrong.
@@ -164,10 +204,17 @@ fn row(remote: &Remote, fault: &Fault) -> Result<String, String> {
         _ => Duration::from_secs(20),
     };
     let mut came = Ok(String::new());
+    // One at a time: the others' time limits are short.
+    static BUSY: Mutex<()> = Mutex::new(());
+    let _turn = is_busy(fault).then(|| BUSY.lock().unwrap());
     let bound = within(time_out, || {
         let mut machine = Machine::new();
         (remote.prepare)(&mut machine);
         machine.setting("timeout_ms", &time_out.as_millis().to_string());
+        if is_busy(fault) {
+            // Else the second that instance metadata has may be over before all of the limit is read.
+            machine.set("AWS_METADATA_SERVICE_TIMEOUT", "20");
+        }
         machine.simulator.inject(remote.route, fault.clone(), Times::Forever);
         let host = if remote.route == Route::ImdsRegion { "db.example.com" } else { request().host };
         let client = machine.client();
@@ -238,9 +285,18 @@ fn planted(machine: &Machine) -> Vec<String> {
 
 #[test]
 fn every_fault_of_every_remote_source_has_the_expected_kind_number_of_requests_and_time_limit() {
-    let faults = faults();
+    check_all(&faults());
+}
+
+#[test]
+fn a_peer_that_sends_without_end_or_too_much_of_something_gets_no_source_beyond_its_limits() {
+    check_all(&hostile());
+}
+
+fn check_all(faults: &[Fault]) {
+    let pairs = REMOTES.iter().flat_map(|remote| faults.iter().map(move |fault| (remote, fault)));
     let work: Mutex<Vec<(&Remote, &Fault)>> =
-        Mutex::new(REMOTES.iter().flat_map(|remote| faults.iter().map(move |fault| (remote, fault))).collect());
+        Mutex::new(pairs.filter(|(remote, fault)| !is_repetition(remote.route, fault)).collect());
     let table = Mutex::new(BTreeMap::new());
     let all = work.lock().unwrap().len();
     std::thread::scope(|scope| {

@@ -209,15 +209,18 @@ fn the_error_about_a_proxy_that_refuses_has_its_response() {
 }
 
 #[test]
-fn a_response_with_a_head_larger_than_the_limit_is_refused() {
-    for (header, part) in [("x", "larger than 16 KiB"), ("x: y\r\n", "more than 128 headers")] {
+fn a_response_with_a_part_larger_than_its_limit_is_refused() {
+    let chunked = "Transfer-Encoding: chunked\r\n\r\n";
+    for (before, repeated, part) in [
+        ("x: ".to_owned(), "x", "the head of the response is larger than 16 KiB"),
+        (String::new(), "x: y\r\n", "more than 128 headers"),
+        (format!("{chunked}1;"), "x", "a chunk's header in the response is larger than 16 KiB"),
+        (format!("{chunked}0\r\n"), "x: y\r\n", "the response is larger than 256 KiB"),
+    ] {
         let port = serve(move |mut connection| {
-            connection.write_all(b"HTTP/1.1 200 OK\r\n")?;
-            if header == "x" {
-                connection.write_all(b"x: ")?;
-            }
+            connection.write_all(format!("HTTP/1.1 200 OK\r\n{before}").as_bytes())?;
             loop {
-                connection.write_all(header.repeat(1000).as_bytes())?;
+                connection.write_all(repeated.repeat(1000).as_bytes())?;
             }
         });
         let mut machine = web_identity();

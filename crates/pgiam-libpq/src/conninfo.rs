@@ -130,7 +130,8 @@ fn parse_keywords(text: &str) -> Result<Parameters, String> {
         let value_start = at;
         let quoted = bytes.get(at) == Some(&b'\'');
         at += usize::from(quoted);
-        let mut value = Zeroizing::new(Vec::with_capacity(bytes.len() - at));
+        // No more than needed: all of it is wiped, once for each keyword of the string.
+        let mut value = Zeroizing::new(Vec::with_capacity(end_of_value(&bytes[at..], quoted)));
         loop {
             match bytes.get(at) {
                 None if quoted => {
@@ -159,6 +160,20 @@ fn parse_keywords(text: &str) -> Result<Parameters, String> {
             return Err(unknown_keyword(name, &parameters, position(text, start)));
         }
     }
+}
+
+/// The bytes up to the end of a value: at least as many as it has.
+fn end_of_value(bytes: &[u8], quoted: bool) -> usize {
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'\\' => at += 2,
+            b'\'' if quoted => break,
+            byte if !quoted && is_space(*byte) => break,
+            _ => at += 1,
+        }
+    }
+    at.min(bytes.len())
 }
 
 fn parse_uri(rest: &str) -> Result<Parameters, String> {
@@ -640,6 +655,17 @@ mod tests {
         for text in ["", "host=h", "password='it\\'s \\\\ mine' user=u", "password=\u{e4}\u{20ac} sslmode=require"] {
             let written = write(&parse(text).unwrap());
             assert_eq!(written.capacity(), if text.is_empty() { 0 } else { written.len() + 1 }, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_value_takes_no_more_memory_than_its_own_text_whatever_follows_it() {
+        let rest = "host=h ".repeat(10_000);
+        for (text, length) in
+            [("user=u ", 1), ("user='a b' ", 3), ("user='it\\'s' ", 5), ("user=a\\ b\\\\ ", 6), ("user='' ", 0)]
+        {
+            let parameters = parse(&format!("{text}{rest}")).unwrap();
+            assert_eq!(parameters["user"].capacity(), length, "{text}");
         }
     }
 

@@ -1,8 +1,9 @@
 //! Lines of libpq's password file: `host:port:database:user:password`.
 //!
 //! Rules: the PostgreSQL manual, "The Password File", and `passwordFromFile` of `fe-connect.c`: `:` and `\` are escaped
-//! by `\` in every field, a field `*` matches anything, and the first line that matches counts. libpq looks up the
-//! connection's `host`, or its `hostaddr` if it has no host; a line cannot contain a line feed.
+//! by `\` in every field, a field `*` matches anything, a line that begins with `#` is a comment, and the first line that
+//! matches counts. libpq looks up the connection's `host`, or its `hostaddr` if it has no host; a line cannot contain a
+//! line feed.
 
 use zeroize::Zeroizing;
 
@@ -41,13 +42,13 @@ pub fn push_line(
     Ok(())
 }
 
-/// A field other than the password: a lone `*` would match anything.
+/// A field other than the password. A lone `*` would match anything, and a `#` at the beginning of a line would make it a
+/// comment.
 fn push_field(file: &mut Vec<u8>, field: &str) {
-    if field == "*" {
-        file.extend_from_slice(b"\\*");
-    } else {
-        push_escaped(file, field.as_bytes());
+    if field == "*" || field.starts_with('#') {
+        file.push(b'\\');
     }
+    push_escaped(file, field.as_bytes());
 }
 
 fn push_escaped(file: &mut Vec<u8>, text: &[u8]) {
@@ -70,5 +71,8 @@ mod tests {
         push_line(&mut file, "h", "1", "*", b"t\xe4").unwrap();
         assert_eq!(file.as_slice(), b"h:05432:*:a\\:b\\\\c:h\\:5432/?Action=connect\nh:1:*:\\*:t\xe4\n");
         assert!(push_line(&mut file, "h", "1", "a\nb", b"t").is_err());
+        file.clear();
+        push_line(&mut file, "#h", "1", "#u", b"#t").unwrap();
+        assert_eq!(file.as_slice(), b"\\#h:1:*:\\#u:#t\n");
     }
 }

@@ -79,12 +79,23 @@ pub(crate) fn replacement(fault: &Fault, route: Route) -> Option<Response> {
         ),
         Fault::Empty => Response::text(200, ""),
         Fault::Huge(bytes) => Response::new(200, "application/json", vec![b' '; *bytes]),
-        Fault::Endless => Response::text(200, ""),
+        Fault::Endless | Fault::EndlessPart { .. } => Response::text(200, ""),
+        Fault::Headers(count) => (0..*count)
+            .fold(Response::text(200, ""), |response, number| response.with_header(&format!("X-{number}"), "y")),
+        Fault::Nested(depth) => nested(route, *depth),
         Fault::Redirect(status, location) => Response::text(*status, "").with_header("Location", location.as_str()),
         Fault::Throttling => throttled(route),
         Fault::StsError(status, code) => sts::error(*status, code, "Simulated error."),
         _ => return None,
     })
+}
+
+fn nested(route: Route, depth: usize) -> Response {
+    let (kind, open, close) = match route.service() {
+        Service::Sts => ("text/xml", "<a>", "</a>"),
+        _ => ("application/json", "{\"a\": ", "}"),
+    };
+    Response::new(200, kind, format!("{}{{}}{}", open.repeat(depth), close.repeat(depth)))
 }
 
 fn throttled(route: Route) -> Response {

@@ -90,8 +90,8 @@ impl Profile {
         part.properties.extend(properties);
     }
 
-    #[cfg(test)]
-    fn all(&self) -> BTreeMap<&str, &str> {
+    #[cfg(any(test, feature = "fuzz-hooks"))]
+    pub(crate) fn all(&self) -> BTreeMap<&str, &str> {
         let parts = [&self.config, &self.credentials];
         parts.iter().flat_map(|part| &part.properties).map(|(name, value)| (name.as_str(), value.expose())).collect()
     }
@@ -129,10 +129,7 @@ impl ProfileFiles {
             let file: Arc<Path> = Arc::from(path.as_path());
             let note = match sys::read_bounded(path, MAX_SIZE).and_then(Secret::from_utf8) {
                 Ok(text) => {
-                    let sections = grammar::parse(text.expose(), kind).map_err(|fault| {
-                        invalid_configuration(format!("{}, line {}: {}", path.display(), fault.line, fault.what))
-                    })?;
-                    files.add(&file, kind, sections);
+                    files.add_text(&file, kind, text.expose())?;
                     None
                 }
                 Err(error) => nothing_to_read(path, &error)?,
@@ -181,6 +178,15 @@ impl ProfileFiles {
             })
             .collect();
         if files.is_empty() { "no file (HOME is not set)".into() } else { files.join(" and ") }
+    }
+
+    /// Adds the sections of a file.
+    pub(crate) fn add_text(&mut self, file: &Arc<Path>, kind: FileKind, text: &str) -> Result<(), Error> {
+        let sections = grammar::parse(text, kind).map_err(|fault| {
+            invalid_configuration(format!("{}, line {}: {}", file.display(), fault.line, fault.what))
+        })?;
+        self.add(file, kind, sections);
+        Ok(())
     }
 
     fn add(&mut self, file: &Arc<Path>, kind: FileKind, sections: Vec<Section>) {

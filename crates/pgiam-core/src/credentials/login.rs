@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::net::aws_endpoint::{AwsService, Endpoint};
 use crate::time::{Deadline, unix_seconds};
 
-const KIND: Kind = Kind {
+pub(crate) const KIND: Kind = Kind {
     name: "login session",
     command: "aws login",
     directory: ".aws/login/cache",
@@ -48,7 +48,7 @@ pub(crate) fn provide(context: &Context<'_>, profile: &Profile) -> Result<Provid
     })
 }
 
-fn credentials(document: &Document) -> Result<Credentials, Error> {
+pub(crate) fn credentials(document: &Document) -> Result<Credentials, Error> {
     document.clone().take_object("accessToken")?.credentials(&LOGIN, "login")
 }
 
@@ -143,7 +143,7 @@ impl Verdict {
 }
 
 /// Puts what the service answered into the document; what is not known to this program stays as it is.
-fn update(document: &mut Document, mut answer: Document, now: i64) -> Result<(), Error> {
+pub(crate) fn update(document: &mut Document, mut answer: Document, now: i64) -> Result<(), Error> {
     let mut token = answer.take_object("accessToken")?;
     token.set("expiresAt", &expires_at(&answer, now)?);
     token.credentials(&LOGIN, "login")?;

@@ -102,7 +102,7 @@ fn words_of(command: &str, is_privileged: bool) -> Result<Vec<String>, Error> {
 }
 
 /// Splits a command like the AWS CLI, which uses Python's `shlex.split`. `None`: a quote or backslash has no end.
-fn split(command: &str) -> Option<Vec<String>> {
+pub(crate) fn split(command: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut characters = command.chars();
@@ -304,7 +304,7 @@ fn rounded(limit: Duration) -> String {
 }
 
 /// The last lines of a program's standard error, as the end of a message. Words of its standard output are not repeated.
-fn last_words(errors: &[u8], output: &[u8]) -> String {
+pub(crate) fn last_words(errors: &[u8], output: &[u8]) -> String {
     let errors = String::from_utf8_lossy(errors);
     let mut lines: Vec<&str> = errors.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let last = lines.split_off(lines.len().saturating_sub(LAST_LINES)).join(" / ");
@@ -322,7 +322,7 @@ fn last_words(errors: &[u8], output: &[u8]) -> String {
     }
 }
 
-fn credentials(output: Zeroizing<Vec<u8>>) -> Result<Credentials, Error> {
+pub(crate) fn credentials(output: Zeroizing<Vec<u8>>) -> Result<Credentials, Error> {
     let document = Document::parse("the output", output)?;
     if document.number("Version") != Some(1) {
         return Err(document.fault("has no \"Version\": 1, the only version there is"));

@@ -17,7 +17,7 @@ use crate::net::http::Response;
 use crate::percent_encoding::percent_encode;
 use crate::time::{Deadline, parse_rfc3339};
 
-const KIND: Kind = Kind {
+pub(crate) const KIND: Kind = Kind {
     name: "SSO session",
     command: "aws sso login",
     directory: ".aws/sso/cache",
@@ -169,7 +169,7 @@ impl<'a> Session<'a> {
 }
 
 /// The access token in a document, if it can be sent as a header: visible ASCII characters only.
-fn access_token(document: &Document) -> Option<&str> {
+pub(crate) fn access_token(document: &Document) -> Option<&str> {
     document.text("accessToken").filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()))
 }
 

@@ -1,7 +1,9 @@
-//! The connection under every request: ureq's own, with the fetch's deadline and with buffers that are wiped.
+//! The connection under every request: ureq's own, with the fetch's deadline, a limit of what is read, and with buffers
+//! that are wiped.
 //!
 //! ureq allows each read of a proxy's response its full time again, so a proxy that sends a byte now and then would
-//! outlast the deadline; and its buffers keep what went through them.
+//! outlast the deadline. It does not count what frames a body, so chunks of a byte and headers after the last chunk could
+//! go on until the deadline. And its buffers keep what went through them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,6 +14,9 @@ use ureq::{Error, Timeout};
 use zeroize::Zeroize;
 
 use crate::time::Deadline;
+
+/// The most bytes that are read for one request. A body is smaller; this counts what frames it too.
+pub(crate) const MOST_RECEIVED: u64 = 512 * 1024;
 
 /// How far a request got.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -75,7 +80,12 @@ impl<In: Transport> Connector<In> for BoundedConnector {
     type Out = Bounded<In>;
 
     fn connect(&self, _: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
-        Ok(chained.map(|inner| Bounded { inner, deadline: self.deadline, progress: self.progress.clone() }))
+        Ok(chained.map(|inner| Bounded {
+            inner,
+            deadline: self.deadline,
+            progress: self.progress.clone(),
+            received: 0,
+        }))
     }
 }
 
@@ -84,6 +94,8 @@ pub(crate) struct Bounded<T: Transport> {
     inner: T,
     deadline: Deadline,
     progress: Progress,
+    /// Bytes since the last request.
+    received: u64,
 }
 
 impl<T: Transport> Bounded<T> {
@@ -101,11 +113,15 @@ impl<T: Transport> Transport for Bounded<T> {
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         // A connection that is used again.
         self.progress.reached(Stage::Connected);
+        self.received = 0;
         self.inner.transmit_output(amount, self.limit(timeout)?)
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        self.inner.await_input(self.limit(timeout)?)
+        let before = self.inner.buffers().input().len();
+        let progress = self.inner.await_input(self.limit(timeout)?)?;
+        self.received += self.inner.buffers().input().len().saturating_sub(before) as u64;
+        if self.received > MOST_RECEIVED { Err(Error::BodyExceedsLimit(MOST_RECEIVED)) } else { Ok(progress) }
     }
 
     fn is_open(&mut self) -> bool {
@@ -187,7 +203,7 @@ mod tests {
             }
             let inner = Witness { buffers, left: Arc::clone(&left) };
             let deadline = Deadline::after(std::time::Duration::from_secs(1));
-            drop(Bounded { inner, deadline, progress: Progress::default() });
+            drop(Bounded { inner, deadline, progress: Progress::default(), received: 0 });
             let left = left.lock().unwrap();
             assert_eq!(left.len(), 32 + 64);
             assert!(left.iter().all(|byte| *byte == 0), "{first} {consumed} {second}: {left:?}");

@@ -325,6 +325,20 @@ impl Http {
         Self { agent, deadline, progress, proxy: None, tls: None }
     }
 
+    /// Over connections that `connector` makes, which need no network.
+    #[cfg(feature = "fuzz-hooks")]
+    pub(crate) fn over<Out: ureq::unversioned::transport::Transport>(
+        deadline: Deadline,
+        connector: impl Connector<Out = Out>,
+    ) -> Self {
+        let progress = Progress::default();
+        let connector = connector
+            .chain(Note { stage: Stage::Connected, progress: progress.clone() })
+            .chain(BoundedConnector { deadline, progress: progress.clone() });
+        let agent = Agent::with_parts(base_config().clone(), connector, BoundedResolver { rule: None });
+        Self { agent, deadline, progress, proxy: None, tls: None }
+    }
+
     /// Sends one request and reads its whole response.
     pub(crate) fn send(&self, request: &Request<'_>, limits: Limits) -> Result<Response, Failure> {
         self.progress.reset();
@@ -410,14 +424,10 @@ impl Http {
                 (Some(error), None) => Failure::new(FailureClass::NotConnected, error.to_string()),
                 (None, _) => Failure::new(FailureClass::Broken, "the request failed"),
             },
-            (E::BodyExceedsLimit(_), ..) => {
-                let message = format!("the response is larger than {} KiB", MAX_BODY / 1024);
-                Failure::new(FailureClass::TooLarge, message)
-            }
-            (E::LargeResponseHeader(..), ..) => {
-                let message = format!("the head of the response is larger than {} KiB", BUFFER / 1024);
-                Failure::new(FailureClass::TooLarge, message)
-            }
+            (E::BodyExceedsLimit(_), ..) => too_large("the response", MAX_BODY),
+            // No line of it fits into the buffer.
+            (E::BodyStalled, ..) => too_large("a chunk's header in the response", BUFFER as u64),
+            (E::LargeResponseHeader(..), ..) => too_large("the head of the response", BUFFER as u64),
             (E::BadUri(_), ..) => Failure::new(FailureClass::BadRequest, "the address is not a URL"),
             (E::Http(error), ..) => {
                 Failure::new(FailureClass::BadRequest, format!("the request cannot be sent: {error}"))
@@ -448,6 +458,10 @@ pub(crate) fn proxy(url: &str) -> Option<Proxy> {
 /// The proxy for a message, without its user name and password.
 fn label(proxy: &Proxy) -> String {
     format!("{}:{}", proxy.host(), proxy.port())
+}
+
+fn too_large(what: &str, most: u64) -> Failure {
+    Failure::new(FailureClass::TooLarge, format!("{what} is larger than {} KiB", most / 1024))
 }
 
 /// The proxy's response to CONNECT is not 200; ureq's text has the status.
