@@ -4,7 +4,6 @@
 //! An explicit value counts even if it is empty, except that of a command-line option (`conninfo_array_parse`,
 //! `conninfo_add_defaults` and `connectOptions2` in `fe-connect.c`).
 
-use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -20,7 +19,7 @@ use zeroize::Zeroizing;
 const DEFAULT_PORT: u16 = 5432;
 
 /// The environment variables. They are checked for UTF-8 only when they are used.
-pub(crate) struct Environment(HashMap<OsString, OsString>);
+pub(crate) struct Environment(Vec<(OsString, OsString)>);
 
 impl Environment {
     /// The given variables.
@@ -30,14 +29,18 @@ impl Environment {
 
     /// Whether a variable is set; it may be empty.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.0.contains_key(std::ffi::OsStr::new(name))
+        self.value(name).is_some()
     }
 
     /// The text of a variable, which may be empty.
     pub(crate) fn get(&self, name: &str) -> Result<Option<String>, Failure> {
-        let Some(value) = self.0.get(std::ffi::OsStr::new(name)) else { return Ok(None) };
+        let Some(value) = self.value(name) else { return Ok(None) };
         let text = value.to_str().ok_or_else(|| Failure::usage(format!("{name} is not valid UTF-8")))?;
         Ok(Some(text.to_owned()))
+    }
+
+    fn value(&self, name: &str) -> Option<&OsString> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 }
 
@@ -86,9 +89,33 @@ pub(crate) struct Given {
     pub(crate) source: Source,
 }
 
-/// The values given by flags and a connection string. Such a map is filled with `extend`: `collect` sorts first, and the
-/// code of the sort is 6 KB for each type.
-pub(crate) type Explicit = BTreeMap<String, Given>;
+/// The values given by flags and a connection string, by keyword. They are few: a list has 10 KB less code than a map.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Explicit(Vec<(String, Given)>);
+
+impl Explicit {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn get(&self, keyword: &str) -> Option<&Given> {
+        self.iter().find(|(known, _)| *known == keyword).map(|(_, given)| given)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Given)> {
+        self.0.iter().map(|(keyword, given)| (keyword.as_str(), given))
+    }
+
+    pub(crate) fn insert(&mut self, keyword: &str, given: Given) {
+        self.remove(keyword);
+        self.0.push((keyword.to_owned(), given));
+    }
+
+    fn remove(&mut self, keyword: &str) -> Option<Given> {
+        let at = self.0.iter().position(|(known, _)| known == keyword)?;
+        Some(self.0.swap_remove(at).1)
+    }
+}
 
 /// The values of pgiam's own flags and argument. If they contradict each other it is an error; psql would silently prefer
 /// one of them.
@@ -119,7 +146,7 @@ pub(crate) fn explicit<const N: usize>(
                 "{flag} and the connection string give different values for {keyword}; leave one out"
             )));
         }
-        explicit.insert(keyword.to_owned(), Given { value, source: Source::Flag(flag) });
+        explicit.insert(keyword, Given { value, source: Source::Flag(flag) });
     }
     Ok(explicit)
 }
@@ -135,11 +162,13 @@ pub(crate) fn explicit_of_program(arguments: Arguments) -> Result<Explicit, Fail
     ];
     for (keyword, flag, value) in options {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
-            explicit.insert(keyword.to_owned(), Given { value, source: Source::Flag(flag) });
+            explicit.insert(keyword, Given { value, source: Source::Flag(flag) });
         }
     }
     if let Some(text) = arguments.dbname.as_deref().filter(|text| conninfo::is_connection_string(text)) {
-        explicit.extend(from_connection_string(text)?);
+        for (keyword, given) in from_connection_string(text)?.0 {
+            explicit.insert(&keyword, given);
+        }
     }
     Ok(explicit)
 }
@@ -148,7 +177,7 @@ fn from_connection_string(text: &str) -> Result<Explicit, Failure> {
     let parameters = conninfo::parse(text).map_err(|why| Failure::usage(format!("the connection string: {why}")))?;
     let given = |value: Zeroizing<String>| Given { value: value.to_string(), source: Source::ConnectionString };
     let mut explicit = Explicit::new();
-    explicit.extend(parameters.into_iter().map(|(keyword, value)| (keyword, given(value))));
+    explicit.0.extend(parameters.into_iter().map(|(keyword, value)| (keyword, given(value))));
     Ok(explicit)
 }
 
@@ -214,7 +243,9 @@ pub(crate) fn resolve(explicit: Explicit, surroundings: &Surroundings<'_>) -> Re
         let (parameters, file) = service_file::find(&name, &files)?;
         for (keyword, value) in parameters {
             let source = Source::Service { name: name.clone(), file: file.clone() };
-            given.entry(keyword).or_insert(Given { value: value.to_string(), source });
+            if given.get(&keyword).is_none() {
+                given.insert(&keyword, Given { value: value.to_string(), source });
+            }
         }
     }
     let mut take = |keyword: &str, variable: &'static str| -> Result<Option<Given>, Failure> {
@@ -241,7 +272,7 @@ pub(crate) fn resolve(explicit: Explicit, surroundings: &Surroundings<'_>) -> Re
     let passfile = given.remove("passfile").map(|given| given.source);
     let replication = given.remove("replication");
     let mut own_keywords = given.clone();
-    own_keywords.retain(|keyword, _| rules::KEYWORDS.iter().any(|(own, _)| own == keyword));
+    own_keywords.0.retain(|(keyword, _)| rules::KEYWORDS.iter().any(|(own, _)| own == keyword));
 
     Ok(Connection {
         host,
@@ -276,7 +307,8 @@ fn own_settings(given: Explicit, environment: &Environment) -> Result<OwnSetting
     }
     let variable = |name: &str| variables.iter().find(|(known, _)| *known == name)?.1.clone();
     let mut parameters = conninfo::Parameters::new();
-    parameters.extend(given.into_iter().map(|(keyword, given)| (keyword, given.value.into())));
+    // `collect` would sort first, and the code of the sort is 6 KB for each type.
+    parameters.extend(given.0.into_iter().map(|(keyword, given)| (keyword, given.value.into())));
     OwnSettings::read(&parameters, variable).map_err(Failure::usage)
 }
 
@@ -396,7 +428,7 @@ impl Connection {
             ("replication", &self.replication),
         ];
         let libpq = libpq.into_iter().filter_map(|(keyword, given)| Some((keyword, given.as_ref()?)));
-        let own = self.own_keywords.iter().map(|(keyword, given)| (keyword.as_str(), given));
+        let own = self.own_keywords.iter();
         let all = libpq.chain(own).filter(|(_, given)| !matches!(given.source, Source::Environment(_)));
         let mut settings = conninfo::Parameters::new();
         settings.extend(all.map(|(keyword, given)| (keyword.to_owned(), Zeroizing::new(given.value.clone()))));

@@ -21,7 +21,7 @@ pub(crate) fn connections(
         let mut explicit = base.clone();
         for (keyword, flag, given) in lists {
             if let Some(value) = given.get(number).or_else(|| given.first()) {
-                explicit.insert(keyword.to_owned(), Given { value: value.clone(), source: Source::Flag(flag) });
+                explicit.insert(keyword, Given { value: value.clone(), source: Source::Flag(flag) });
             }
         }
         connections.push(connection::resolve(explicit, surroundings)?);

@@ -325,7 +325,7 @@ fn read_connection(arguments: &LoginArguments, surroundings: &Surroundings<'_>) 
         ));
     }
     if let Some(dbname) = arguments.dbname.as_ref().filter(|text| in_dbname.is_none() && !text.is_empty()) {
-        explicit.insert("dbname".to_owned(), Given { value: dbname.clone(), source: Source::Flag("-d") });
+        explicit.insert("dbname", Given { value: dbname.clone(), source: Source::Flag("-d") });
     }
     connection::resolve(explicit, surroundings)
 }

@@ -1,6 +1,5 @@
 //! The steps: what each looks at, and what it says. Looking changes nothing.
 
-
 use pgiam_core::{AwsSession, CallerIdentity};
 use serde_json::Value;
 
