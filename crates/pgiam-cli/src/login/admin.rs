@@ -40,6 +40,9 @@ SELECT pg_catalog.json_build_object(
 );
 ";
 
+/// Secrets that psql takes in a connection string only; the password has a variable.
+const IN_ARGUMENTS: [&str; 4] = ["oauth_client_secret", "scram_client_key", "scram_server_key", "sslpassword"];
+
 /// A connection for psql.
 pub(crate) struct Login {
     /// Without the password.
@@ -61,6 +64,12 @@ impl Login {
                  URI write '@' and '/' of a password as %40 and %2F",
             )
         })?;
+        if let Some(keyword) = IN_ARGUMENTS.iter().find(|keyword| parameters.contains_key(**keyword)) {
+            return Err(Failure::usage(format!(
+                "--admin: {keyword} would be in the arguments of psql, which every user of this machine can read; write \
+                 it into a service file and pass service=NAME"
+            )));
+        }
         Ok(Self { password: parameters.remove("password"), parameters })
     }
 
@@ -191,4 +200,20 @@ pub(crate) fn path_to(roles: &Value, group: &str) -> Option<Path> {
 /// Whether the server has this group.
 pub(crate) fn has_group(roles: &Value, group: &str) -> bool {
     roles["groups"].as_array().is_some_and(|groups| groups.iter().any(|name| name == group))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_that_would_be_in_the_arguments_of_psql_is_refused_and_not_repeated() {
+        for keyword in IN_ARGUMENTS {
+            let Err(Failure::Usage(message)) = Login::parse(&format!("host=h user=u {keyword}=hush")) else {
+                panic!("{keyword} is accepted")
+            };
+            assert!(message.contains(keyword) && !message.contains("hush"), "{message}");
+        }
+        assert!(Login::parse("host=h user=u password=hush").is_ok_and(|login| !login.shown().contains("hush")));
+    }
 }
