@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
@@ -258,18 +259,27 @@ fn indirect_members_of_rds_iam_are_shown_with_their_path() {
     assert_eq!(found.outcome("server"), "ok", "its password is refused, the server requires a token: {}", found.output);
 }
 
-/// A PostgreSQL 16 in a temporary directory.
+/// A PostgreSQL 16 or later in a temporary directory.
 pub(crate) struct Postgres16 {
     directory: tempfile::TempDir,
+    programs: PathBuf,
+}
+
+/// The directory of the system's newest PostgreSQL, if that is 16 or later.
+fn programs_of_the_system() -> Option<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
+    let newest = versions.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).max()?;
+    let programs = PathBuf::from(format!("/usr/lib/postgresql/{newest}/bin"));
+    (newest >= 16 && programs.join("initdb").exists()).then_some(programs)
 }
 
 impl Postgres16 {
     fn run(&self, script: &str) -> String {
-        let prelude = r#"set -e; cd "$1"
+        let prelude = r#"set -e; cd "$1"; programs=$2
             as= ; [ "$(id -u)" != 0 ] || as='setpriv --reuid=postgres --regid=postgres --init-groups --'"#;
         let output = clean_command("bash")
             .args(["-c", &format!("{prelude}\n{script}"), "postgres-16"])
-            .arg(self.directory.path())
+            .args([self.directory.path(), &self.programs])
             .stdin(Stdio::null())
             .output()
             .unwrap();
@@ -277,19 +287,27 @@ impl Postgres16 {
     }
 
     pub(crate) fn start() -> Self {
+        let directory = temporary_directory();
+        let server = match programs_of_the_system() {
+            Some(programs) => Self { directory, programs },
+            None => Self::from_pypi(directory),
+        };
+        server.run(
+            r#"mkdir run; chmod 755 . run; [ -z "$as" ] || chown postgres run
+            $as "$programs/initdb" --no-sync -A trust -U postgres -D run/data >/dev/null
+            $as "$programs/pg_ctl" -w -D run/data -l run/log -o "-F -c listen_addresses= -c unix_socket_directories=$PWD/run" \
+                start >/dev/null"#,
+        );
+        server
+    }
+
+    fn from_pypi(directory: tempfile::TempDir) -> Self {
         let python = clean_command(root().join("tools/python-environment")).arg("postgres16").output().unwrap();
         let python = expect_success("python-environment", &python);
-        let environment = std::path::Path::new(python.trim()).ancestors().nth(2).unwrap();
-        let server = Self { directory: temporary_directory() };
+        let environment = Path::new(python.trim()).ancestors().nth(2).unwrap();
+        let server = Self { programs: directory.path().join("pgserver/pginstall/bin"), directory };
         // The server does not run as root and may be unable to read the environment's directory.
-        server.run(&format!(
-            r#"cp -r {}/lib/python3*/site-packages/pgserver* .
-            mkdir run; chmod 755 . run; [ -z "$as" ] || chown postgres run
-            $as pgserver/pginstall/bin/initdb --no-sync -A trust -U postgres -D run/data >/dev/null
-            $as pgserver/pginstall/bin/pg_ctl -w -D run/data -l run/log -o "-F -c listen_addresses= -c unix_socket_directories=$PWD/run" \
-                start >/dev/null"#,
-            environment.display()
-        ));
+        server.run(&format!("cp -r {}/lib/python3*/site-packages/pgserver* .", environment.display()));
         server
     }
 
@@ -304,7 +322,7 @@ impl Postgres16 {
 impl Drop for Postgres16 {
     fn drop(&mut self) {
         // It may not have started.
-        self.run("$as pgserver/pginstall/bin/pg_ctl -m immediate -D run/data stop >/dev/null 2>&1 || true");
+        self.run("$as \"$programs/pg_ctl\" -m immediate -D run/data stop >/dev/null 2>&1 || true");
     }
 }
 
@@ -340,8 +358,7 @@ fn a_user_with_both_rds_ad_and_rds_iam_is_reported() {
 fn the_administrators_password_is_used_but_not_printed() {
     let server = server();
     let [host, port] = [server.socket.display().to_string(), server.port.to_string()];
-    let admin =
-        format!("host={host} hostaddr='' port={port} user=postgres dbname=postgres password=hush sslpassword=hush");
+    let admin = format!("host={host} hostaddr='' port={port} user=postgres dbname=postgres password=hush");
     let found = diagnose(&["-U", "nobody", "--admin", &admin], &[]);
     let (_, commands) = found.cause("no-role");
     assert!(commands.contains(&format!("host={host}")) && !found.output.contains("hush"), "{}", found.output);
