@@ -459,6 +459,12 @@ impl Drop for FileActions {
     }
 }
 
+/// The flag of `posix_spawn` for a session of its own, or for a group where the crate libc has no such flag.
+#[cfg(target_os = "linux")]
+const OWN_SESSION: libc::c_int = libc::POSIX_SPAWN_SETSID as libc::c_int;
+#[cfg(not(target_os = "linux"))]
+const OWN_SESSION: libc::c_int = libc::POSIX_SPAWN_SETPGROUP;
+
 /// Session and signals of a new program.
 struct Attributes(Box<libc::posix_spawnattr_t>);
 
@@ -482,8 +488,7 @@ impl Attributes {
                 Session::Shared => set(both)?,
                 // glibc before 2.26 has no sessions here. In a group of its own a program that asks is stopped, and killed
                 // at the deadline.
-                Session::Own => set(both | libc::c_int::from(libc::POSIX_SPAWN_SETSID))
-                    .or_else(|_| set(both | libc::POSIX_SPAWN_SETPGROUP))?,
+                Session::Own => set(both | OWN_SESSION).or_else(|_| set(both | libc::POSIX_SPAWN_SETPGROUP))?,
             }
             Ok(attributes)
         }
