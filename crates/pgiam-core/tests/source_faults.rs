@@ -4,7 +4,7 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_simulator::{Fault, KeyFormat, Part, Route, Times};
@@ -206,7 +206,7 @@ fn row(remote: &Remote, fault: &Fault) -> Result<String, String> {
     let mut came = Ok(String::new());
     // One at a time: the others' time limits are short.
     static BUSY: Mutex<()> = Mutex::new(());
-    let _turn = is_busy(fault).then(|| BUSY.lock().unwrap());
+    let _turn = is_busy(fault).then(|| BUSY.lock().unwrap_or_else(PoisonError::into_inner));
     let bound = within(time_out, || {
         let mut machine = Machine::new();
         (remote.prepare)(&mut machine);
@@ -294,6 +294,9 @@ fn a_peer_that_sends_without_end_or_too_much_of_something_gets_no_source_beyond_
 }
 
 fn check_all(faults: &[Fault]) {
+    // One table at a time: the time limits are short.
+    static TABLE: Mutex<()> = Mutex::new(());
+    let _turn = TABLE.lock().unwrap_or_else(PoisonError::into_inner);
     let pairs = REMOTES.iter().flat_map(|remote| faults.iter().map(move |fault| (remote, fault)));
     let work: Mutex<Vec<(&Remote, &Fault)>> =
         Mutex::new(pairs.filter(|(remote, fault)| !is_repetition(remote.route, fault)).collect());
