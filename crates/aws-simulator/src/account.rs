@@ -290,25 +290,22 @@ fn effect(statements: &[Statement], action: &str, resource: &str) -> Effect {
 
 /// `*` matches any sequence of characters, `?` any one character.
 fn matches(pattern: &str, text: &str) -> bool {
-    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
-    let (mut p, mut t, mut star) = (0, 0, None);
-    while t < text.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, t));
-                p += 1;
+    let text = text.as_bytes();
+    // At which lengths of the text the pattern so far may end.
+    let mut ends = vec![false; text.len() + 1];
+    ends[0] = true;
+    for byte in pattern.bytes() {
+        if byte == b'*' {
+            let first = ends.iter().position(|ends| *ends).unwrap_or(ends.len());
+            ends[first..].fill(true);
+        } else {
+            for length in (1..ends.len()).rev() {
+                ends[length] = ends[length - 1] && (byte == b'?' || byte == text[length - 1]);
             }
-            Some(byte) if *byte == b'?' || *byte == text[t] => (p, t) = (p + 1, t + 1),
-            _ => match star {
-                Some((at, from)) => {
-                    star = Some((at, from + 1));
-                    (p, t) = (at + 1, from + 1);
-                }
-                None => return false,
-            },
+            ends[0] = false;
         }
     }
-    pattern[p..].iter().all(|byte| *byte == b'*')
+    ends[text.len()]
 }
 
 #[cfg(test)]
