@@ -380,7 +380,22 @@ impl Child {
         Ok(Self { id, state: ChildState::Runs, session, stdout: Some(stdout), stderr })
     }
 
-    /// Whether it runs. Does not wait.
+    /// Whether it has ended. Its number stays its own: until [`Self::state`] no other process can get it.
+    pub(crate) fn has_ended(&self) -> bool {
+        if self.state != ChildState::Runs {
+            return true;
+        }
+        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        // SAFETY: numbers only; writes `info`, which lives for the call and is valid when it is all zeros. A child that runs
+        // leaves its signal at zero.
+        unsafe {
+            let outcome = libc::waitid(libc::P_PID, self.id.unsigned_abs(), info.as_mut_ptr(), options);
+            outcome != 0 || info.assume_init().si_signo != 0
+        }
+    }
+
+    /// Whether it runs. Does not wait. Once it has ended, another process can get its number.
     pub(crate) fn state(&mut self) -> ChildState {
         if self.state == ChildState::Runs {
             let mut status = 0;
@@ -399,6 +414,8 @@ impl Child {
     pub(crate) fn kill(&self) {
         match self.session {
             Session::Own => kill_session(self.id),
+            // Those whose parent has ended are not found, and its number may be another process'.
+            Session::Shared if self.has_ended() => {}
             Session::Shared => kill_tree(self.id),
         }
     }
@@ -839,5 +856,19 @@ mod tests {
     #[test]
     fn a_program_without_extra_rights_is_not_privileged() {
         assert!(!runs_privileged());
+    }
+
+    #[test]
+    fn a_program_that_has_ended_keeps_its_number_until_its_status_is_read() {
+        let words = ["sh", "-c", "exit 3"].map(str::to_owned);
+        let mut child = Child::start(&words, &Variables::of_process(), None).unwrap();
+        while !child.has_ended() {
+            std::thread::yield_now();
+        }
+        let process = format!("/proc/{}", child.id);
+        assert!(std::path::Path::new(&process).exists() && child.has_ended());
+        let ChildState::Ended(Some(status)) = child.state() else { panic!("it runs, or there is no status") };
+        assert_eq!(status.code(), Some(3));
+        assert!(child.has_ended() && !std::path::Path::new(&process).exists());
     }
 }

@@ -184,7 +184,7 @@ impl Running {
     fn run(&mut self, deadline: Deadline) -> End {
         while self.child.stdout.is_some() {
             // Asked before reading, so that all that an ended program wrote is there.
-            let has_ended = self.child.state() != ChildState::Runs;
+            let has_ended = self.child.has_ended();
             let Some(left) = deadline.remaining() else {
                 return if has_ended { End::OutputLeftOpen } else { End::Overran };
             };
