@@ -282,13 +282,20 @@ fn what_may_not_be_looked_up_is_unknown_names_the_permission_and_still_has_its_c
 #[test]
 fn without_credentials_the_commands_are_printed_with_placeholders() {
     let world = World::new(&[]);
-    let mut without = command(&world, &["-h", &INSTANCE.replace("eu-central-1", "us-gov-west-1"), "-U", USER]);
-    without.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
-    let steps = Steps::of(without);
-    steps.says("identity", "unknown", &["no credentials"], &["pgiam credentials"]);
-    steps.says("iam", "unknown", &["no credentials"], &["aws rds modify-db-instance --region us-gov-west-1"]);
-    let resource = "arn:aws-us-gov:rds-db:us-gov-west-1:ACCOUNT:dbuser:RESOURCE_ID/app_user";
-    steps.says("policy", "unknown", &["rds-db:connect"], &["aws iam create-policy", resource]);
+    for (host, region, partition) in [
+        ("orders-prod.c9akciq32rpa.us-gov-west-1.rds.amazonaws.com", "us-gov-west-1", "aws-us-gov"),
+        ("orders-prod.c9akciq32rpa.rds.cn-north-1.amazonaws.com.cn", "cn-north-1", "aws-cn"),
+        ("orders-prod.c9akciq32rpa.eusc-de-east-1.rds.amazonaws.eu", "eusc-de-east-1", "aws-eusc"),
+    ] {
+        let mut without = command(&world, &["-h", host, "-U", USER]);
+        without.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+        let steps = Steps::of(without);
+        steps.says("identity", "unknown", &["no credentials"], &["pgiam credentials"]);
+        let enable = format!("aws rds modify-db-instance --region {region}");
+        steps.says("iam", "unknown", &["no credentials"], &[&enable]);
+        let resource = format!("arn:{partition}:rds-db:{region}:ACCOUNT:dbuser:RESOURCE_ID/app_user");
+        steps.says("policy", "unknown", &["rds-db:connect"], &["aws iam create-policy", &resource]);
+    }
     assert!(world.simulator.requests().is_empty());
 }
 

@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, service_words};
 use crate::net::aws_endpoint::{AwsService, Endpoint};
 use crate::net::aws_signature::Signer;
 use crate::net::http::Response;
+use crate::net::partition::Partition;
 pub use crate::net::xml::Element;
 use crate::percent_encoding::percent_encode;
 use crate::secret::Secret;
@@ -133,6 +134,12 @@ impl AwsSession {
     #[must_use]
     pub fn region(&self) -> &str {
         &self.region
+    }
+
+    /// The partition of that region, as in an ARN: `aws`, `aws-cn` and so on.
+    #[must_use]
+    pub fn partition(&self) -> &'static str {
+        Partition::of_region(&self.region).id
     }
 
     /// Now, in Unix seconds, by the client's clock.

@@ -203,11 +203,7 @@ impl<'a> Setup<'a> {
 
     /// The account, for ARNs and texts.
     fn account(&self) -> CallerIdentity {
-        let partition = match self.region() {
-            region if region.starts_with("cn-") => "aws-cn",
-            region if region.starts_with("us-gov-") => "aws-us-gov",
-            _ => "aws",
-        };
+        let partition = self.session.partition();
         let placeholder = || CallerIdentity { arn: format!("arn:{partition}"), account: "ACCOUNT".to_owned() };
         self.identity.clone().unwrap_or_else(|_| placeholder())
     }
