@@ -837,6 +837,38 @@ fn after_a_failed_login_of_psql_on_a_terminal_one_line_suggests_doctor() {
     assert!(err.contains("nobody") && !err.contains("pgiam doctor"), "{err}");
 }
 
+#[test]
+fn a_check_that_takes_long_is_named_on_a_terminal_until_it_ends() {
+    let server = server();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    // Says nothing until the name of the check is on the terminal.
+    let silent = thread::spawn(move || {
+        let _connection = listener.accept().unwrap();
+        let _ = released.recv();
+    });
+    let doctor = command(server, &Key::new(server, None), &["-h", ENDPOINT, "-U", "app_user", "-p", &port]);
+    let words: Vec<_> = std::iter::once(doctor.get_program()).chain(doctor.get_args()).collect();
+    let line = words.join(std::ffi::OsStr::new(" "));
+    let mut script = clean_command("script");
+    script.args(["-qec", line.to_str().unwrap(), "/dev/null"]).env("SHELL", "/bin/sh").env("PGHOSTADDR", "127.0.0.1");
+    script.envs(doctor.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut process = script.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("script runs");
+    let (mut shown, mut byte) = (Vec::new(), [0]);
+    let mut output = process.stdout.take().unwrap();
+    while !shown.ends_with(b" ...") && output.read(&mut byte).unwrap() == 1 {
+        shown.push(byte[0]);
+    }
+    assert!(shown.ends_with(b" ..."), "{}", String::from_utf8_lossy(&shown));
+    drop(release);
+    silent.join().unwrap();
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    process.wait().unwrap();
+    assert!(rest.starts_with("\r\x1b[K") && rest.contains("FAIL"), "{rest}");
+}
+
 /// Each row of the page names a test that exists, and each cause that doctor prints has a row.
 #[test]
 fn the_page_about_doctor_has_every_cause_and_names_its_test() {
