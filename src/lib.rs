@@ -16,3 +16,6 @@ mod client;
 mod error;
 
 mod libpq;
+
+#[global_allocator]
+static ALLOCATOR: pgiam_boundary::WipingAllocator = pgiam_boundary::WipingAllocator;

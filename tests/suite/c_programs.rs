@@ -15,6 +15,11 @@ pub(crate) fn build(source: &str, directory: &Path, flags: &[&str]) -> PathBuf {
     let link = library.join("libpgiam.so.0");
     // Several tests may do this at the same time; after the first, the link exists.
     std::os::unix::fs::symlink("libpgiam.so", &link).ok();
+    build_with(source, directory, library, flags)
+}
+
+/// Compiles a program with the library of another directory.
+pub(crate) fn build_with(source: &str, directory: &Path, library: &Path, flags: &[&str]) -> PathBuf {
     let program = directory.join("program");
     let mut arguments: Vec<String> =
         ["-std=gnu99", "-g", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-pthread"].map(str::to_owned).into();

@@ -28,6 +28,7 @@ mod preload;
 mod preload_support;
 mod psql_iam;
 mod real_server_logins;
+mod secrets;
 mod setup;
 mod sidecar_page;
 mod support;

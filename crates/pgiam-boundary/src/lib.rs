@@ -1,5 +1,5 @@
 //! What every function called from C does first and last: it disables thread cancellation, catches panics and keeps
-//! `errno`.
+//! `errno`. And the allocator of the libraries, which overwrites what is freed.
 //!
 //! glibc ends a cancelled thread by unwinding its stack. Rust aborts the process when that passes a frame that has
 //! something to drop or that must not unwind. With asynchronous cancellation it can happen at any instruction, so
@@ -8,7 +8,11 @@
 //! and returns plain values, and its body is one call of [`entry`]. What [`entry`] takes is `Copy`, and so has nothing to
 //! drop: otherwise a build without optimisations has unwinding instructions all the same.
 
+mod allocator;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+pub use allocator::WipingAllocator;
 
 unsafe extern "C-unwind" {
     // The libc crate does not have them for every target. POSIX: they set whether and when the calling thread can be

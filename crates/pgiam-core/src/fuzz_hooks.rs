@@ -167,7 +167,7 @@ pub fn login_cache(bytes: &[u8]) -> Result<(Result<Keys, String>, Option<i64>), 
 pub fn login_refreshed(cache: &[u8], answer: &[u8], now: i64) -> Result<String, String> {
     let mut cache = document(cache)?;
     login::update(&mut cache, document(answer)?, now).map_err(text_of)?;
-    Ok(cache.to_json().to_string())
+    Ok(String::from_utf8_lossy(&cache.to_json()).into_owned())
 }
 
 /// A DPoP proof by a key in PEM; `None`: it is no key.

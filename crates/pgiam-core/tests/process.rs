@@ -7,8 +7,9 @@ use std::io::{Read, Write};
 use std::os::fd::FromRawFd;
 use std::time::{Duration, Instant};
 
+use aws_simulator::Credentials;
 use pgiam_core::{Error, ErrorKind};
-use support::{Machine, access_key_id, within};
+use support::{Machine, ROLE, access_key_id, within};
 
 const KEYS: &str = r#""AccessKeyId": "AKIDPROCESS", "SecretAccessKey": "planted-secret""#;
 
@@ -484,5 +485,45 @@ fn it_works_where_the_host_program_ignores_or_reaps_its_children() {
         assert!(in_a_child(prepare, || {
             hanging.client().generate_token(&support::request()).is_err_and(|error| error.kind() == ErrorKind::Timeout)
         }));
+    }
+}
+
+/// A role whose source is a `credential_process`, with secrets of this profile and of others in the files.
+#[test]
+fn a_credential_process_gets_the_environment_as_it_is_its_own_arguments_and_no_secret() {
+    let mut machine = Machine::new();
+    let others = machine.keys("tests");
+    let base = Credentials::of_user("base");
+    machine.simulator.register_credentials(&base);
+    let keys = format!(
+        r#"{{"Version": 1, "AccessKeyId": "{}", "SecretAccessKey": "{}"}}"#,
+        base.access_key_id, base.secret_access_key
+    );
+    let seen = machine.path("seen");
+    let look = format!(
+        "tr '\\0' '\\n' </proc/$$/environ >{0}.environ; tr '\\0' '\\n' </proc/$$/cmdline >{0}.arguments\n\
+         tr '\\0' '\\n' </proc/$PPID/cmdline >{0}.callers; cat <<'END'\n{keys}\nEND",
+        seen.display()
+    );
+    let script = machine.script("vault", &look);
+    machine.profile_app(&format!(
+        "[profile app]\nrole_arn = {ROLE}\nexternal_id = planted-external-id\nsource_profile = base\n\
+         [profile base]\ncredential_process = {script} --account 1\n[profile other]\n{others}"
+    ));
+    let token = machine.token();
+    let read = |name: &str| fs::read_to_string(seen.with_extension(name)).unwrap();
+    let environ = read("environ");
+    // That of the process: the client's own is given to it by the test.
+    let own: Vec<u8> = fs::read("/proc/self/environ").unwrap();
+    assert_eq!(
+        environ.trim_end_matches('\n'),
+        String::from_utf8_lossy(&own).replace('\0', "\n").trim_end_matches('\n')
+    );
+    // The shell has its own arguments, and the script's.
+    assert_eq!(read("arguments").lines().skip(1).collect::<Vec<_>>(), [script.as_str(), "--account", "1"]);
+    let signature = token.as_str().rsplit_once('=').unwrap().1;
+    for name in ["environ", "arguments", "callers"] {
+        let text = read(name);
+        assert!(!text.contains("PLANTED") && !text.contains("planted") && !text.contains(signature), "{name}: {text}");
     }
 }

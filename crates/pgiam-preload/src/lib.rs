@@ -20,3 +20,6 @@ mod exports;
 mod libpq;
 mod options;
 mod remembered;
+
+#[global_allocator]
+static ALLOCATOR: pgiam_boundary::WipingAllocator = pgiam_boundary::WipingAllocator;

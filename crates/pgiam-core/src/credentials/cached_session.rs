@@ -201,8 +201,8 @@ impl<'a> Replacement<'a> {
         self.file.rewind()
     }
 
-    fn write(mut self, text: &str) -> io::Result<()> {
-        self.file.write_all(text.as_bytes())?;
+    fn write(mut self, text: &[u8]) -> io::Result<()> {
+        self.file.write_all(text)?;
         self.file.set_len(text.len() as u64)?;
         self.file.sync_all()?;
         fs::rename(&self.temporary, self.path)
@@ -256,12 +256,12 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         drop(Replacement::create(&path).unwrap());
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
-        Replacement::create(&path).unwrap().write("new").unwrap();
+        Replacement::create(&path).unwrap().write(b"new").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
         for text in ["short", "longer than what was reserved"] {
             let mut replacement = Replacement::create(&path).unwrap();
             replacement.reserve(10).unwrap();
-            replacement.write(text).unwrap();
+            replacement.write(text.as_bytes()).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);

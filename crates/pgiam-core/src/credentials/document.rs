@@ -3,6 +3,8 @@
 //! `credential_process`, the container endpoint, instance metadata, SSO and `aws login` hand out the same values under
 //! different names ([`Members`]). What is read is wiped: the bytes, and every string of the parsed document when it is dropped.
 
+use std::io;
+
 use aws_credential_types::Credentials;
 use serde_json::Value;
 use zeroize::{Zeroize, Zeroizing};
@@ -113,8 +115,11 @@ impl Document {
         Self::from_value(self.what, self.value[name].take()).ok_or_else(|| self.is_missing(name))
     }
 
-    pub(crate) fn to_json(&self) -> Zeroizing<String> {
-        Zeroizing::new(self.value.to_string())
+    pub(crate) fn to_json(&self) -> Zeroizing<Vec<u8>> {
+        let mut text = WipedText::default();
+        // Writing to memory does not fail, and every member's name is a string.
+        serde_json::to_writer(&mut text, &self.value).ok();
+        text.0
     }
 
     /// The credentials in the document with their expiry and account. `provider` becomes their provider name.
@@ -179,6 +184,27 @@ impl Document {
 impl Drop for Document {
     fn drop(&mut self) {
         wipe(&mut self.value);
+    }
+}
+
+/// A text in memory that leaves no copy behind when it grows.
+#[derive(Default)]
+struct WipedText(Zeroizing<Vec<u8>>);
+
+impl io::Write for WipedText {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = self.0.len() + bytes.len();
+        if length > self.0.capacity() {
+            let mut larger = Zeroizing::new(Vec::with_capacity(2 * length));
+            larger.extend_from_slice(&self.0);
+            self.0 = larger;
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

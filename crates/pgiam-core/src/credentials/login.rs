@@ -74,7 +74,7 @@ fn renew(
     let proof = key.proof(&format!("{}{PATH}", endpoint.url()), context.clock.now())?;
     let headers = [("content-type", "application/json"), ("dpop", proof.expose())];
     let response = endpoint
-        .ask("POST", PATH, &headers, body.to_json().as_bytes(), |_| false)
+        .ask("POST", PATH, &headers, &body.to_json(), |_| false)
         // A region that does not exist looks like a name that cannot be resolved.
         .map_err(|error| error.context(&format!("{} {}", region.origin, region.name)))?;
     let fault = |error: Error| endpoint.fault(error.message());

@@ -147,7 +147,7 @@ impl<'a> Session<'a> {
         ]);
         let endpoint = self.endpoint(context, AwsService::SsoOidc, deadline)?;
         let response = endpoint
-            .ask("POST", "/token", &[("content-type", "application/json")], body.to_json().as_bytes(), is_throttled)
+            .ask("POST", "/token", &[("content-type", "application/json")], &body.to_json(), is_throttled)
             .map_err(|error| self.name_region(error))?;
         match response.status {
             200 => {}

@@ -6,10 +6,12 @@
 use std::io::{self, Read};
 use std::time::Duration;
 
+use bytes::Bytes;
 use once_cell::race::OnceBox;
 use serde_json::Value;
 use ureq::config::Config;
 use ureq::http::Uri;
+use ureq::http::header::HeaderValue;
 use ureq::http::uri::Authority;
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, RustlsConnector, TcpConnector};
@@ -261,6 +263,12 @@ fn secrets_of(request: &Request<'_>) -> Vec<Secret> {
     secrets
 }
 
+/// A header's value that is wiped when the request and all that has a copy of it is dropped.
+fn header_value(text: &str) -> Result<HeaderValue, ureq::http::Error> {
+    let bytes = Bytes::from_owner(Zeroizing::new(text.as_bytes().to_vec()));
+    Ok(HeaderValue::from_maybe_shared(bytes)?)
+}
+
 /// Makes ureq's configuration, once for the process.
 ///
 /// Whoever makes a client calls this: ureq reads the proxy variables of the live environment when it makes a
@@ -347,7 +355,7 @@ impl Http {
         };
         let mut builder = ureq::http::Request::builder().method(request.method).uri(request.url);
         for (name, value) in request.headers {
-            builder = builder.header(*name, *value);
+            builder = builder.header(*name, header_value(value).map_err(|error| self.failure(error.into()))?);
         }
         let built = builder.body(request.body).map_err(|error| self.failure(error.into()))?;
         if self.tls.is_none() && is_https(request.url) {

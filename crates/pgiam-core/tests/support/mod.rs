@@ -140,6 +140,11 @@ impl Machine {
         self.variables.insert(name.into(), value.into());
     }
 
+    /// For a program that is to run on this machine.
+    pub(crate) fn variables(&self) -> &BTreeMap<String, String> {
+        &self.variables
+    }
+
     pub(crate) fn unset(&mut self, name: &str) {
         self.variables.remove(name);
     }
@@ -225,7 +230,7 @@ impl Machine {
         self.builder().build()
     }
 
-    fn builder(&self) -> ClientBuilder {
+    pub(crate) fn builder(&self) -> ClientBuilder {
         let pairs: Vec<_> = self.settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         let environment: Environment = self.variables.clone().into_iter().collect();
         Client::builder().settings(settings(&pairs)).environment(environment).clock(self.clock.clone())

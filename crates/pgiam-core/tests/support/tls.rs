@@ -37,21 +37,103 @@ pub(crate) fn tls_before(machine: &Machine, name: &str) -> Tls {
 }
 
 pub(crate) fn tls_with(machine: &Machine, name: &str, provider: rustls::crypto::CryptoProvider) -> Tls {
-    let authority_key = rcgen::KeyPair::generate().unwrap();
-    let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
-    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let authority = parameters.self_signed(&authority_key).unwrap();
-    let issuer = rcgen::Issuer::from_params(&parameters, &authority_key);
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    tls_of(machine, &Chain { name, ..Chain::default() }, provider, rustls::ALL_VERSIONS)
+}
 
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let chain = vec![CertificateDer::from(certificate.der().to_vec())];
+/// A kind of key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Key {
+    P256,
+    P384,
+    Ed25519,
+    /// 2048 bits, SHA-256.
+    Rsa,
+}
+
+impl Key {
+    fn pair(self) -> rcgen::KeyPair {
+        let algorithm = match self {
+            Self::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+            Self::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
+            Self::Ed25519 => &rcgen::PKCS_ED25519,
+            Self::Rsa => {
+                // ring makes none. This one protects nothing.
+                let pem = include_str!("../data/rsa-2048.pem");
+                return rcgen::KeyPair::from_pkcs8_pem_and_sign_algo(pem, &rcgen::PKCS_RSA_SHA256).unwrap();
+            }
+        };
+        rcgen::KeyPair::generate_for(algorithm).unwrap()
+    }
+}
+
+/// A certificate and who signed it.
+pub(crate) struct Chain<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) key: Key,
+    pub(crate) authority_key: Key,
+    /// The years in which it begins and ends to be valid.
+    pub(crate) years: [i32; 2],
+    /// Signed by an authority between.
+    pub(crate) by_intermediate: bool,
+    /// Signed by itself.
+    pub(crate) self_signed: bool,
+}
+
+impl Default for Chain<'_> {
+    fn default() -> Self {
+        let (key, authority_key) = (Key::P256, Key::P256);
+        Self { name: "localhost", key, authority_key, years: [1975, 4096], by_intermediate: false, self_signed: false }
+    }
+}
+
+fn authority(name: &str) -> rcgen::CertificateParams {
+    let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    parameters
+}
+
+impl Chain<'_> {
+    /// The authority's certificate in PEM form, what the server sends, and its key.
+    fn make(&self) -> (String, Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let (root, root_key) = (authority("root"), self.authority_key.pair());
+        let root_certificate = root.self_signed(&root_key).unwrap();
+        let (between, between_key) = (authority("between"), self.authority_key.pair());
+        let root = rcgen::Issuer::from_params(&root, &root_key);
+        let between_certificate = between.signed_by(&between_key, &root).unwrap();
+        let between = rcgen::Issuer::from_params(&between, &between_key);
+
+        let key = self.key.pair();
+        let mut parameters = rcgen::CertificateParams::new(vec![self.name.to_owned()]).unwrap();
+        let [from, to] = self.years;
+        (parameters.not_before, parameters.not_after) =
+            (rcgen::date_time_ymd(from, 1, 1), rcgen::date_time_ymd(to, 1, 1));
+        let mut chain = Vec::new();
+        if self.self_signed {
+            chain.push(parameters.self_signed(&key).unwrap().der().to_vec());
+        } else if self.by_intermediate {
+            chain.push(parameters.signed_by(&key, &between).unwrap().der().to_vec());
+            chain.push(between_certificate.der().to_vec());
+        } else {
+            chain.push(parameters.signed_by(&key, &root).unwrap().der().to_vec());
+        }
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        (root_certificate.pem(), chain.into_iter().map(CertificateDer::from).collect(), key)
+    }
+}
+
+pub(crate) fn tls_of(
+    machine: &Machine,
+    chain: &Chain<'_>,
+    provider: rustls::crypto::CryptoProvider,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> Tls {
+    let (authority, certificates, key) = chain.make();
     let config = rustls::ServerConfig::builder_with_provider(Arc::new(provider))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(chain, key)
+        .with_single_cert(certificates, key)
         .unwrap();
     let config = Arc::new(config);
     let (simulator, sessions) = (machine.simulator.port(), Arc::new(AtomicUsize::new(0)));
@@ -78,7 +160,7 @@ pub(crate) fn tls_with(machine: &Machine, name: &str, provider: rustls::crypto::
         stream.conn.send_close_notify();
         stream.flush()
     });
-    Tls { authority: authority.pem(), port, sessions }
+    Tls { authority, port, sessions }
 }
 
 fn is_whole(request: &[u8]) -> bool {
