@@ -7,6 +7,7 @@ mod c_programs;
 #[path = "../suite/examples_support.rs"]
 mod examples;
 mod exec;
+mod fleet;
 mod host_process;
 mod packages_python;
 mod packages_ruby;
