@@ -18,6 +18,7 @@ mod preload;
 mod preload_support;
 mod recipes;
 mod set_user_id;
+mod soak;
 mod static_libpq;
 #[allow(dead_code)]
 #[path = "../suite/support.rs"]
