@@ -250,7 +250,7 @@ fn run_scenario(machine: &Machine, wrapper: &[&str], program: &str, scenario: &s
     text
 }
 
-fn host(machine: &Machine, program: &str, scenario: &str, loops: u32) -> String {
+pub(crate) fn host(machine: &Machine, program: &str, scenario: &str, loops: u32) -> String {
     run_scenario(machine, &[], program, scenario, loops)
 }
 

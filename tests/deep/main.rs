@@ -7,6 +7,7 @@ mod c_programs;
 #[path = "../suite/examples_support.rs"]
 mod examples;
 mod exec;
+mod fleet;
 mod host_process;
 mod packages_python;
 mod packages_ruby;
@@ -17,6 +18,7 @@ mod preload;
 mod preload_support;
 mod recipes;
 mod set_user_id;
+mod soak;
 mod static_libpq;
 #[allow(dead_code)]
 #[path = "../suite/support.rs"]

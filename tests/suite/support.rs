@@ -1,7 +1,7 @@
 //! Shared by the tests: built products, a real PostgreSQL, the simulator, a Python with the AWS CLI's signer.
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -82,7 +82,7 @@ pub(crate) fn python() -> &'static Path {
 /// A PostgreSQL with TLS whose PAM module checks tokens as RDS does. It stops when its standard input is closed, also if
 /// the test is killed.
 pub(crate) struct Server {
-    _process: Child,
+    process: Child,
     pub(crate) port: u16,
     pub(crate) socket: PathBuf,
     pub(crate) ca: String,
@@ -136,21 +136,38 @@ impl Server {
             ca: value("ca"),
             log: value("log").into(),
             credentials: value("credentials").into(),
-            _process: process,
+            process,
         }
     }
 
     /// The output of psql as the superuser.
     #[allow(dead_code, reason = "for the deep tests")]
     pub(crate) fn as_superuser(&self, database: &str, sql: &str) -> String {
-        let output = clean_command("psql")
+        expect_success(sql, &self.query(database, sql)).trim().to_owned()
+    }
+
+    #[allow(dead_code, reason = "for the deep tests")]
+    fn query(&self, database: &str, sql: &str) -> Output {
+        clean_command("psql")
             .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-p", &self.port.to_string()])
             .arg("-h")
             .arg(&self.socket)
             .args(["-c", sql])
             .output()
-            .expect("psql runs");
-        expect_success(sql, &output).trim().to_owned()
+            .expect("psql runs")
+    }
+
+    /// Restarts the server, which ends all sessions, and waits until it takes connections again.
+    #[allow(dead_code, reason = "for the deep tests")]
+    pub(crate) fn restart(&mut self) {
+        let started = "select pg_postmaster_start_time()";
+        let before = self.as_superuser("postgres", started);
+        let commands = self.process.stdin.as_mut().expect("piped");
+        commands.write_all(b"restart\n").expect("start-postgres reads its commands");
+        let is_new = |output: &Output| output.status.success() && texts(output).0.trim() != before;
+        while !is_new(&self.query("postgres", started)) {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
     }
 
     /// A simulator whose instance role this server accepts.

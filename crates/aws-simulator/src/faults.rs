@@ -1,4 +1,4 @@
-//! The faults and their queue.
+//! The faults, their queue, and those that come at random.
 //!
 //! A fault is injected for a route and a number of requests. Every request takes the oldest fault whose route covers
 //! it, so that a test can inject a sequence: 503 twice, then a hang, then normal responses again.
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::random;
 use crate::route::Route;
 use crate::sync::lock;
 
@@ -145,6 +146,14 @@ impl From<u32> for Times {
 #[derive(Default)]
 pub(crate) struct Faults {
     queue: Mutex<Vec<Waiting>>,
+    at_random: Mutex<Vec<Possible>>,
+}
+
+/// A fault that one in so many requests of a route gets.
+struct Possible {
+    route: Route,
+    fault: Fault,
+    one_in: u32,
 }
 
 struct Waiting {
@@ -158,13 +167,24 @@ impl Faults {
         lock(&self.queue).push(Waiting { route, fault, times });
     }
 
+    pub(crate) fn inject_at_random(&self, route: Route, fault: Fault, one_in: u32) {
+        lock(&self.at_random).push(Possible { route, fault, one_in });
+    }
+
     pub(crate) fn clear(&self) {
         lock(&self.queue).clear();
+        lock(&self.at_random).clear();
     }
 
     /// Takes the fault for a request of this route, if there is one.
     pub(crate) fn take(&self, route: Route) -> Option<Fault> {
-        self.take_where(|waiting| waiting.route.covers(route), |_| true)
+        self.take_where(|waiting| waiting.route.covers(route), |_| true).or_else(|| self.draw(route))
+    }
+
+    fn draw(&self, route: Route) -> Option<Fault> {
+        let at_random = lock(&self.at_random);
+        let drawn = at_random.iter().find(|possible| possible.route.covers(route) && random::one_in(possible.one_in));
+        drawn.map(|possible| possible.fault.clone())
     }
 
     /// Whether to reset a connection that has just been accepted.
@@ -216,6 +236,23 @@ mod tests {
         assert_eq!(faults.take(Route::ImdsToken), Some(Fault::Status(503)));
         assert_eq!(faults.take(Route::ImdsToken), Some(Fault::Empty));
         assert_eq!(faults.take(Route::ImdsToken), None);
+    }
+
+    #[test]
+    fn a_fault_at_random_applies_to_its_share_of_the_requests_and_after_those_in_the_queue() {
+        let faults = Faults::default();
+        faults.inject_at_random(Route::Imds, Fault::Status(500), 10);
+        faults.inject_at_random(Route::Imds, Fault::Truncate, 10);
+        faults.inject(Route::Imds, Fault::Empty, Times::Count(1));
+        assert_eq!(faults.take(Route::ImdsToken), Some(Fault::Empty));
+        let taken: Vec<_> = (0..10_000).filter_map(|_| faults.take(Route::ImdsToken)).collect();
+        for fault in [Fault::Status(500), Fault::Truncate] {
+            let count = taken.iter().filter(|taken| **taken == fault).count();
+            assert!((700..1300).contains(&count), "{count} times {fault:?}");
+        }
+        assert_eq!(faults.take(Route::Container), None);
+        faults.clear();
+        assert!((0..100).all(|_| faults.take(Route::ImdsToken).is_none()));
     }
 
     #[test]

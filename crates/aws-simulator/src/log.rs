@@ -128,6 +128,10 @@ impl Log {
         lock(&self.state).entries.clone()
     }
 
+    pub(crate) fn take(&self) -> Vec<LoggedRequest> {
+        std::mem::take(&mut lock(&self.state).entries)
+    }
+
     pub(crate) fn clear(&self) {
         lock(&self.state).entries.clear();
     }

@@ -24,11 +24,22 @@ pub(crate) fn request_id() -> String {
     format!("{}-{}-{}-{}-{}", &digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..])
 }
 
+/// True once in so many calls, on average.
+pub(crate) fn one_in(count: u32) -> bool {
+    let mut bytes = [0; 4];
+    fill(&mut bytes);
+    u32::from_ne_bytes(bytes).is_multiple_of(count)
+}
+
 /// The alphabet's length must be a power of two no larger than 256, so that every character is equally likely.
 fn text(alphabet: &[u8], length: usize) -> String {
     let mut bytes = vec![0; length];
-    File::open("/dev/urandom")
-        .and_then(|mut source| source.read_exact(&mut bytes))
-        .expect("read random bytes from /dev/urandom");
+    fill(&mut bytes);
     bytes.iter().map(|byte| char::from(alphabet[usize::from(*byte) % alphabet.len()])).collect()
+}
+
+fn fill(bytes: &mut [u8]) {
+    File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(bytes))
+        .expect("read random bytes from /dev/urandom");
 }

@@ -90,6 +90,11 @@ impl Simulator {
         requests
     }
 
+    /// The same, and clears the log: no request is missed or returned twice.
+    pub fn take_requests(&self) -> Vec<LoggedRequest> {
+        self.state.log.take()
+    }
+
     /// Clears the log.
     pub fn clear_requests(&self) {
         self.state.log.clear();
@@ -111,6 +116,11 @@ impl Simulator {
     /// fault applies to a request: the oldest that was injected for its route.
     pub fn inject(&self, route: Route, fault: Fault, times: impl Into<Times>) {
         self.state.faults.inject(route, fault, times.into());
+    }
+
+    /// Applies `fault` to one in `one_in` requests of `route`, chosen at random among those that no other fault is for.
+    pub fn inject_at_random(&self, route: Route, fault: Fault, one_in: u32) {
+        self.state.faults.inject_at_random(route, fault, one_in);
     }
 
     /// Removes all injected faults. Requests to which one already applies are not affected.

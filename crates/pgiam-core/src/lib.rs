@@ -53,6 +53,30 @@ mod test_hooks;
 mod time;
 pub mod token;
 
+/// The rules by which requests are spread over time, for simulations of many processes.
+#[cfg(feature = "test-hooks")]
+pub mod rules {
+    use std::time::Duration;
+
+    /// How often one request is tried.
+    pub const ATTEMPTS: u32 = crate::net::aws_endpoint::ATTEMPTS;
+
+    /// The wait before the next try.
+    pub fn wait_after(attempts: u32) -> Duration {
+        crate::net::retry::wait_after(attempts)
+    }
+
+    /// Seconds before the end of credentials at which their refresh is due.
+    pub fn refresh_window(lifetime: i64) -> i64 {
+        crate::credentials::cache::refresh_window(lifetime)
+    }
+
+    /// Seconds until the next refresh after `failures` failed ones, with `left` seconds until the credentials end.
+    pub fn back_off(failures: u32, left: i64) -> i64 {
+        crate::credentials::cache::back_off(failures, left)
+    }
+}
+
 pub use aws_api::{AwsApi, AwsFailure, AwsSession, CallerIdentity, Element};
 pub use client::{Client, ClientBuilder, Explanation, FoundCredentials};
 pub use config::environment::Environment;

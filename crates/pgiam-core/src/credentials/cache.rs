@@ -4,7 +4,7 @@
 //! | when | what happens |
 //! |---|---|
 //! | nothing cached, or expired | one caller fetches, the others wait for that fetch and share its outcome |
-//! | within min(15 min, a quarter of the lifetime) before expiry | callers get the cached ones at once; one background refresh runs; a failure backs off and nobody sees it |
+//! | within min(15 min, a quarter of the lifetime) before expiry, or up to a third of that time earlier, at random | callers get the cached ones at once; one background refresh runs; a failure backs off and nobody sees it |
 //! | expired, and the source of the instance or container is down | the cached ones are used for 5 to 15 minutes more, then the source is asked again, as the SDKs do (botocore, smithy-rs `imds`) |
 //! | keys from files, without expiry | a call that finds the last check of the files 30 s or more ago checks them before it signs |
 //!
@@ -22,7 +22,7 @@ use crate::time::{Moment, unix_seconds};
 
 // Seconds.
 /// As long as a token lives: credentials that last longer do not shorten one.
-const WIDEST_WINDOW: i64 = 900;
+const LONGEST_WINDOW: i64 = 900;
 const FIRST_BACK_OFF: i64 = 30;
 const LONGEST_BACK_OFF: i64 = 300;
 const FILES_CHECKED_EVERY: i64 = 30;
@@ -104,7 +104,7 @@ impl CachedCredentials {
             source,
             identity,
             expiry,
-            window: if matches!(expiry, Expiry::At { .. }) { WIDEST_WINDOW.min(lifetime / 4) } else { 0 },
+            window: if matches!(expiry, Expiry::At { .. }) { refresh_window(lifetime) } else { 0 },
             next_refresh: AtomicI64::new(now.monotonic_seconds.saturating_add(wait)),
             failures: AtomicU32::new(0),
             files: from_files.then(|| FileCheck::new(now)),
@@ -249,8 +249,15 @@ fn extension(now: Moment) -> Expiry {
     Expiry::Extended { monotonic: now.monotonic_seconds.saturating_add(fastrand::i64(EXTENSION)) }
 }
 
+/// Seconds before the end of credentials at which their refresh is due. Jittered, so that processes which were started
+/// together do not renew together.
+pub(crate) fn refresh_window(lifetime: i64) -> i64 {
+    let shortest = LONGEST_WINDOW.min(lifetime / 4);
+    shortest + fastrand::i64(0..=shortest / 3)
+}
+
 /// Seconds until the next try after `failures` failures, jittered; sooner when little time is left.
-fn back_off(failures: u32, left: i64) -> i64 {
+pub(crate) fn back_off(failures: u32, left: i64) -> i64 {
     let most = (FIRST_BACK_OFF << failures.min(8)).min(LONGEST_BACK_OFF);
     let jittered = most / 2 + fastrand::i64(0..=most / 2);
     jittered.min((left / 2).max(5))
@@ -339,6 +346,17 @@ mod tests {
             let before = fetched(source, HOUR, at(0, 0));
             assert!(after_fetch(source_down(), Some(&before), at(passed, 0)).is_err(), "{source:?}");
         }
+    }
+
+    #[test]
+    fn refreshes_of_credentials_that_were_fetched_together_are_spread_over_a_third_of_the_window() {
+        let starts = |lifetime| (0..1000).map(move |_| refresh_window(lifetime));
+        for (lifetime, window) in [(900, 225..=300), (HOUR, 900..=1200), (6 * HOUR, 900..=1200)] {
+            assert!(starts(lifetime).all(|start| window.contains(&start)), "{lifetime}");
+            let spread = starts(lifetime).max().unwrap() - starts(lifetime).min().unwrap();
+            assert!(spread > (window.end() - window.start()) * 9 / 10, "{lifetime}: {spread}");
+        }
+        assert!(starts(0).all(|start| start == 0));
     }
 
     #[test]

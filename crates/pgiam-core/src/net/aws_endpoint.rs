@@ -109,7 +109,7 @@ pub(crate) struct Endpoint {
     log: Log,
 }
 
-const ATTEMPTS: u32 = 3;
+pub(crate) const ATTEMPTS: u32 = 3;
 
 impl Endpoint {
     /// The endpoint in a region. As in the AWS CLI the endpoint settings of the profile in use apply, also for a service

@@ -54,6 +54,12 @@ enum Attempt<T, E> {
 
 const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
 
+/// How long to wait after so many attempts.
+pub(crate) fn wait_after(attempts: u32) -> Duration {
+    let most = FIRST_BACK_OFF * 2_u32.saturating_pow(attempts - 1).min(16);
+    most.mul_f64(fastrand::f64())
+}
+
 /// Calls `attempt` up to `attempts` times. When the wait would not leave time for another try, the last failure is the
 /// result. `again` is called before each wait, with the number of the next attempt.
 fn retry<T, E>(
@@ -67,8 +73,7 @@ fn retry<T, E>(
         match attempt() {
             Attempt::Done(outcome) => return outcome,
             Attempt::Again(failure) => {
-                let most = FIRST_BACK_OFF * 2_u32.saturating_pow(number - 1).min(16);
-                let wait = most.mul_f64(fastrand::f64());
+                let wait = wait_after(number);
                 if number >= attempts || deadline.remaining().is_none_or(|left| left <= wait) {
                     return Err(failure);
                 }
