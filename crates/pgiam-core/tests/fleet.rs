@@ -24,13 +24,13 @@ const ANSWER: i64 = 50;
 
 /// New logins with IAM in a second that a database accepts (Amazon RDS user guide, IAM database authentication).
 const RDS: u32 = 200;
-/// AssumeRole and others together, in an account and region (IAM user guide, quotas of STS).
+/// AssumeRole and others together, in an account and region. Assumed: Service Quotas shows each account its own limit.
 const STS: u32 = 600;
 /// Of one node's EKS Pod Identity Agent (`RequestRate` in its `configuration/config.go`).
 const AGENT: u32 = 1000;
 const PODS_PER_NODE: usize = 100;
-/// Packets to link-local services of a network interface (Amazon VPC user guide, DNS quotas), with 12 packets for a
-/// connection with one request.
+/// Packets to link-local services of a network interface (AWS Knowledge Center, VPC DNS throttling), with 12 packets for
+/// a connection with one request.
 const IMDS: u32 = 1024 / 12;
 const IMDS_REQUESTS: u32 = 3;
 
