@@ -326,7 +326,11 @@ fn a_proxy_is_found_by_each_of_its_endpoints() {
     world.account.proxies[0].target_state = "UNAVAILABLE".into();
     let words = ["cannot use orders-prod (UNAVAILABLE)"];
     world.doctor(PROXY).fails("database", "proxy-target", &words, "describe-db-proxy-targets");
-    world.account.proxies[0].secrets[0].iam_auth = "DISABLED".into();
+    world.account.proxies[0].target_state = "AVAILABLE".into();
+    let with_passwords = ProxySecret { iam_auth: "DISABLED".into(), ..world.account.proxies[0].secrets[0].clone() };
+    world.account.proxies[0].secrets.push(with_passwords);
+    world.doctor(PROXY).says("database", "ok", &["DISABLED for 1 of 2 secrets"]);
+    world.account.proxies[0].secrets.remove(0);
     let words = ["does not accept IAM"];
     world.doctor(PROXY).fails("database", "proxy-iam-off", &words, "aws rds modify-db-proxy --region eu-central-1");
 }

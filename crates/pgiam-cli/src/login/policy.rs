@@ -4,6 +4,9 @@
 //! Shapes: IAM API Reference, `SimulatePrincipalPolicy`; resources: Amazon RDS User Guide, "Creating and using an IAM
 //! policy for IAM database access".
 
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
 use pgiam_core::{AwsApi, AwsFailure, AwsSession, CallerIdentity, Element};
 use serde_json::Value;
 
@@ -630,7 +633,7 @@ fn managed_policy(session: &AwsSession, arn: &str) -> Result<Vec<Statement>, Aws
 
 /// Reads a policy document, which IAM percent-encodes.
 fn read_document(policy: &str, document: &str) -> Vec<Statement> {
-    let document: Value = serde_json::from_slice(&percent_decoded(document)).unwrap_or_default();
+    let document: Value = serde_json::from_slice(&Cow::from(percent_decode_str(document))).unwrap_or_default();
     let read = |value: &Value| Statement {
         policy: policy.to_owned(),
         allows: value["Effect"] == "Allow",
@@ -656,26 +659,6 @@ fn one_or_many(value: &Value) -> Vec<String> {
         Value::Array(all) => all.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect(),
         _ => Vec::new(),
     }
-}
-
-fn percent_decoded(text: &str) -> Vec<u8> {
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let hex = bytes.get(at + 1..at + 3).and_then(|digits| std::str::from_utf8(digits).ok());
-        match hex.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(encoded) if byte == b'%' => {
-                decoded.push(encoded);
-                at += 3;
-            }
-            _ => {
-                decoded.push(byte);
-                at += 1;
-            }
-        }
-    }
-    decoded
 }
 
 #[cfg(test)]

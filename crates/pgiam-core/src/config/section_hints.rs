@@ -75,6 +75,8 @@ fn quoted(name: &str) -> String {
 /// The most similar name: the same but for case, or with one or two characters mistyped.
 fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     const LONGEST: usize = 100;
+    // A person's files have fewer; comparing all that fit into a file would take seconds.
+    const MOST: usize = 10_000;
     let allowed = if name.chars().count() < 5 { 1 } else { 2 };
     let distance = |other: &str| {
         if name.len().max(other.len()) > LONGEST {
@@ -82,5 +84,10 @@ fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a s
         }
         strsim::osa_distance(&name.to_ascii_lowercase(), &other.to_ascii_lowercase())
     };
-    names.map(|other| (distance(other), other)).filter(|(distance, _)| *distance <= allowed).min().map(|(_, name)| name)
+    names
+        .take(MOST)
+        .map(|other| (distance(other), other))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min()
+        .map(|(_, name)| name)
 }

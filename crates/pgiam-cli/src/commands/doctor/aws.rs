@@ -263,8 +263,9 @@ fn judge_proxy(subject: &Subject<'_>, proxy: &DbProxy) -> Finding {
         let text = format!("proxy {} is {}", proxy.name, proxy.status);
         return fail("database-not-ready", text, format!("describe-db-proxies --db-proxy-name {name}"));
     }
-    let by_secret = proxy.secrets.iter().any(|secret| secret.iam_auth != "DISABLED");
-    if !proxy.is_end_to_end() && !by_secret {
+    let disabled = proxy.secrets.iter().filter(|secret| secret.iam_auth == "DISABLED").count();
+    let all = proxy.secrets.len();
+    if !proxy.is_end_to_end() && disabled == all {
         let text = format!("proxy {} does not accept IAM authentication", proxy.name);
         return Finding::fail("database", "proxy-iam-off", text, proxy.require_iam(subject.session.region()));
     }
@@ -280,8 +281,16 @@ fn judge_proxy(subject: &Subject<'_>, proxy: &DbProxy) -> Finding {
     } else {
         format!(". It logs in with a password of Secrets Manager: {user} needs a secret, and must not have rds_iam")
     };
+    // Which user a secret is for stands in the secret, which only the proxy reads.
+    let refused = match disabled {
+        0 => String::new(),
+        _ => format!(". IAMAuth is DISABLED for {disabled} of {all} secrets, whose users cannot log in with a token"),
+    };
     let id = &proxy.resource_id;
-    Finding::ok("database", format!("proxy {}: IAM authentication is on, resource id {id}{behind}", proxy.name))
+    Finding::ok(
+        "database",
+        format!("proxy {}: IAM authentication is on, resource id {id}{behind}{refused}", proxy.name),
+    )
 }
 
 fn check_proxy_policy(subject: &Subject<'_>, proxy: &DbProxy, report: &mut Report) {

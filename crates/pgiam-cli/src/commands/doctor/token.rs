@@ -3,9 +3,8 @@
 //! A token is `HOST:PORT/?Action=connect&DBUser=…&X-Amz-…`, a presigned URL without its scheme; one for Aurora DSQL has
 //! neither port nor `DBUser`. Signature, session token and the token as a whole are never shown.
 
-use pgiam_core::{parse_rfc3339, rfc3339};
-
-use pgiam_core::{ErrorKind, LIFETIME_SECONDS, TokenRequest};
+use percent_encoding::percent_decode_str;
+use pgiam_core::{ErrorKind, LIFETIME_SECONDS, TokenRequest, parse_rfc3339, rfc3339};
 use zeroize::Zeroizing;
 
 use crate::login::Context;
@@ -143,7 +142,7 @@ impl<'a> Fields<'a> {
         let (address, query) = token.split_once("/?").or_else(|| token.split_once('?'))?;
         let parameters = query.split('&').map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (name.to_owned(), percent_decoded(value))
+            (name.to_owned(), percent_decode_str(value).decode_utf8_lossy().into_owned())
         });
         Some(Self { address, parameters: parameters.collect() })
     }
@@ -222,7 +221,7 @@ fn judge(token: &str, expected: &Expected<'_>, now: i64) -> Vec<Problem> {
              was made"
                 .to_owned(),
         );
-        decoded = percent_decoded(text);
+        decoded = percent_decode_str(text).decode_utf8_lossy();
         text = &decoded;
     }
     for scheme in ["https://", "http://"] {
@@ -347,25 +346,6 @@ fn cutter(length: usize) -> &'static str {
         4095 => "; a terminal takes 4,095 bytes of a line",
         _ => "",
     }
-}
-
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.filter(|_| first == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]
