@@ -2,7 +2,7 @@
 //! identity of the process.
 //!
 //! They are the standard library's, arc_swap's and the operating system's. The model tests
-//! (`cargo test -p pgiam-core --features model --lib model`) run the modules that import them from here on those of the
+//! (`cargo test -p pgiam-core --features model --lib model_tests`) run the modules that import them from here on those of the
 //! crate `shuttle`, which runs one thread at a time and tries thousands of orders: `primitives_for_tests.rs`.
 
 #[cfg(not(all(test, feature = "model")))]
