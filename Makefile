@@ -27,7 +27,7 @@ MAJOR       := $(firstword $(subst ., ,$(VERSION)))
 TARGET_DIR  := $(or $(CARGO_TARGET_DIR),target)
 RELEASE     := $(TARGET_DIR)/release
 
-.PHONY: all help build products manual header demo check check-deep check-portability check-packages bench bench-quick \
+.PHONY: all help build products manual header demo check check-deep check-portability check-packages check-supply-chain bench bench-quick \
         dist install install-library install-development install-program uninstall clean
 
 all: build
@@ -41,6 +41,7 @@ help:
 	@echo 'make check-portability  set up, and log in from other Debian releases, arm64 and musl (needs root);'
 	@echo '                 ARGS=--ci: a part of it'
 	@echo 'make check-packages  install, use, upgrade and remove the packages of make dist (needs root)'
+	@echo 'make check-supply-chain  licences, sources, advisories and bans of dependencies; two builds give the same bytes'
 	@echo 'make bench       set up, and measure beside the AWS CLI and the AWS SDKs (docs/performance.md)'
 	@echo 'make bench-quick the same without the peers that take long to build'
 	@echo 'make install     PREFIX=$(PREFIX) DESTDIR= (docs/packaging.md has the other variables)'
@@ -73,6 +74,10 @@ check-portability:
 check-packages:
 	tools/setup dist
 	tools/check-packages
+
+check-supply-chain:
+	tools/setup dist
+	tools/check-supply-chain $(ARGS)
 
 header:
 	PGIAM_BLESS=1 $(CARGO) test --locked --test suite header::the_header_is_what_the_source_says

@@ -136,42 +136,92 @@ fn the_settings_for_connections_are_explained_and_the_page_is_linked() {
     assert!(readme.contains("(docs/settings.md)"));
 }
 
-/// The sources of all tests: `tests/`, and those of each crate.
-fn rust_sources(directory: &std::path::Path, text: &mut String) {
+/// Files of Rust: the name without the extension, for `mod.rs` that of its folder, and its text.
+fn rust_sources(directory: &std::path::Path, into: &mut Vec<(String, String)>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            rust_sources(&path, text);
+            rust_sources(&path, into);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            *text += &fs::read_to_string(path).unwrap();
+            let stem = |path: &std::path::Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
+            let name = if path.ends_with("mod.rs") { stem(directory) } else { stem(&path) };
+            into.push((name, fs::read_to_string(path).unwrap()));
         }
     }
 }
 
-/// Tests are named as `file::name`, with `…` or `*` at the end for a part of the name.
-#[test]
-fn every_test_that_the_documentation_names_exists() {
-    let mut sources = String::new();
+/// The tests that exist: file and name.
+fn tests() -> Vec<(String, String)> {
+    let mut sources = Vec::new();
     for directory in ["tests", "crates", "src"] {
         rust_sources(&root().join(directory), &mut sources);
     }
-    let mut named = 0;
-    for page in pages() {
-        for word in read(&page).split('`').skip(1).step_by(2) {
-            let Some((file, test)) = word.trim_start_matches("suite ").trim_start_matches("deep ").rsplit_once("::")
-            else {
-                continue;
-            };
-            let is_name =
-                |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_:".contains(c));
-            let start = test.trim_end_matches(['…', '*']);
-            if !is_name(file) || !is_name(start) || (start.len() < 12 && start == test) {
-                continue;
-            }
-            let known = if start == test { format!("fn {test}(") } else { format!("fn {start}") };
-            assert!(sources.contains(&known), "{page}: {word}");
-            named += 1;
+    let mut found = Vec::new();
+    for (file, text) in sources {
+        for rest in text.split("#[test]\n").skip(1) {
+            let name = rest.split("fn ").nth(1).unwrap().split('(').next().unwrap();
+            found.push((file.clone(), name.to_owned()));
         }
     }
-    assert!(named > 40, "{named} tests");
+    assert!(found.len() > 500, "{} tests", found.len());
+    found
+}
+
+/// A test as a page names it: `file::name`, or `name` alone where the file is in a heading. `…` or `*` at the end stands
+/// for the rest of the name. `None`: the word is something else.
+fn is_known_test(word: &str, tests: &[(String, String)]) -> Option<bool> {
+    let word = word.trim_start_matches("suite ").trim_start_matches("deep ");
+    let is_name = |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_:".contains(c));
+    let (file, name) = word.rsplit_once("::").map_or((None, word), |(file, name)| (Some(file), name));
+    let start = name.trim_end_matches(['…', '*']);
+    let is_a_start = start != name;
+    let is_test = match file {
+        Some(file) => is_name(file) && (is_a_start || start.len() >= 12),
+        None => start.matches('_').count() >= 5 && start.len() >= 30,
+    };
+    if !is_test || !is_name(start) {
+        return None;
+    }
+    let module = file.and_then(|file| file.rsplit("::").find(|module| *module != "tests"));
+    Some(tests.iter().any(|(file, test)| {
+        module.is_none_or(|module| module == file) && if is_a_start { test.starts_with(start) } else { test == start }
+    }))
+}
+
+fn quoted_words(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn every_test_that_the_documentation_names_exists() {
+    let tests = tests();
+    let mut named = 0;
+    for page in pages() {
+        for word in quoted_words(&read(&page)) {
+            if let Some(known) = is_known_test(word, &tests) {
+                assert!(known, "{page}: {word}");
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 150, "{named} tests");
+    assert_eq!(is_known_test("documents::every_test_that_the_documentation_names_is_there", &tests), Some(false));
+    assert_eq!(is_known_test("tokens::every_test_that_the_documentation_names_exists", &tests), Some(false));
+}
+
+/// In SECURITY.md: who could do what to whom, what stops it, and how that is tested.
+#[test]
+fn every_line_of_the_threat_model_names_its_test() {
+    let (tests, page) = (tests(), read("SECURITY.md"));
+    let mut threats = 0;
+    for table in page.split("| who | could | what stops it | test |\n").skip(1) {
+        for line in table.lines().skip(1).take_while(|line| line.starts_with('|')) {
+            let cells: Vec<&str> = line.trim_matches('|').split(" | ").collect();
+            assert_eq!(cells.len(), 4, "{line}");
+            let is_run = |word: &str| is_known_test(word, &tests) == Some(true) || word.starts_with("make check-");
+            assert!(quoted_words(cells[3]).any(is_run), "{line}");
+            threats += 1;
+        }
+    }
+    assert!(threats > 20, "{threats} threats");
 }

@@ -44,6 +44,7 @@ const LAYERS: &[&[&str]] = &[
     &["credentials::document", "credentials::dpop", "credentials::asking"],
     &["log"],
     &["time"],
+    &["sync::primitives"],
     &["secret", "sys"],
     &["error"],
     &["percent_encoding", "test_hooks"],

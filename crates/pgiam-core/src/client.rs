@@ -3,10 +3,8 @@
 use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
-
-use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::aws_api::AwsSession;
 use crate::config::Config;
@@ -15,17 +13,23 @@ use crate::config::region_name;
 use crate::config::settings::Settings;
 use crate::credentials::asking::{MfaPrompt, without_asking};
 use crate::credentials::cache::{self, CachedCredentials, Usability};
-use crate::credentials::{Context, Provided, chain};
+#[cfg(not(all(test, feature = "model")))]
+use crate::credentials::chain;
+use crate::credentials::{Context, Provided};
 use crate::error::{Error, ErrorKind, invalid_argument};
 use crate::log::{Level, Log};
 use crate::net::http;
 use crate::region::{self, Region, RegionSource};
 use crate::sync::lossy_cache::LossyCache;
+use crate::sync::primitives::{ArcSwap, ArcSwapOption, AtomicI64};
 use crate::sync::single_flight::{Poll, SingleFlight};
 use crate::test_hooks::reached;
 use crate::time::{Clock, Day, Deadline, Moment, rfc3339, unix_seconds};
 use crate::token::request::{CheckedRequest, TokenRequest};
 use crate::token::template::{PreparedToken, Token};
+// The models have a source of their own in place of the real ones.
+#[cfg(all(test, feature = "model"))]
+use model_tests::chain;
 
 /// Settings and cached credentials. Share one among threads: after the first call a token costs about a microsecond,
 /// without a lock and without the network.
@@ -705,3 +709,7 @@ fn log_extension(log: &Log, credentials: &CachedCredentials, now: Moment) {
 fn internal(message: &str) -> Error {
     Error::new(ErrorKind::Internal, format!("internal error: {message}; please report this bug"))
 }
+
+#[cfg(all(test, feature = "model"))]
+#[path = "client_model_tests.rs"]
+mod model_tests;

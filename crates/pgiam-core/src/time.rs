@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use time::{Date, Month, OffsetDateTime};
 
+use crate::sync::primitives;
 use crate::sys;
 
 /// One reading of both clocks, in whole seconds.
@@ -307,7 +308,7 @@ impl Deadline {
     /// A deadline after `duration`. A program that asks a person may take longer.
     #[must_use]
     pub fn after(duration: Duration) -> Self {
-        let now = Instant::now();
+        let now = primitives::now();
         Self { end: now.checked_add(duration).unwrap_or(now + Duration::from_secs(86_400)), firm: false }
     }
 
@@ -335,7 +336,7 @@ impl Deadline {
 
     /// The time left; `None` once the deadline has passed.
     pub(crate) fn remaining(self) -> Option<Duration> {
-        self.end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+        self.end.checked_duration_since(primitives::now()).filter(|left| !left.is_zero())
     }
 }
 

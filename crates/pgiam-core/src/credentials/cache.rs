@@ -12,12 +12,13 @@
 //! checks) goes by the monotonic clock alone. Credentials end when their expiration time has come or when they have been
 //! cached for as long as they were to live, whichever is first.
 
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
 use aws_credential_types::Credentials;
 
 use crate::credentials::{Provided, Source};
 use crate::error::Error;
+use crate::sync::primitives::{AtomicI64, AtomicU32};
 use crate::time::{Moment, unix_seconds};
 
 // Seconds.

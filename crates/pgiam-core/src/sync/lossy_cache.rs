@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
+use crate::sync::primitives::ArcSwapOption;
 
 const LISTS: usize = 16;
 const MOST_ENTRIES: usize = 16;

@@ -5,13 +5,13 @@
 //! new state in its place by compare-and-swap and never touches the inherited lock. No lock is kept during a fetch.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
-
 use crate::error::{Error, ErrorKind};
-use crate::sys::{self, ProcessIdentity};
+use crate::sync::primitives::{
+    ArcSwap, Condvar, Mutex, MutexGuard, ProcessIdentity, now, process_identity, spawn_without_signals,
+};
 use crate::test_hooks::reached;
 use crate::time::Deadline;
 
@@ -113,13 +113,13 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
             return Poll::Ready(value);
         }
         if let Some((happened, error)) = state.unreported.take()
-            && happened.elapsed() < FAILURE_IS_NEWS_FOR
+            && now().duration_since(happened) < FAILURE_IS_NEWS_FOR
         {
             let back_off = Duration::from_secs(1 << state.failures.clamp(1, 6).saturating_sub(1));
-            state.not_before = Some(Instant::now() + back_off.mul_f64(0.5 + fastrand::f64() / 2.0));
+            state.not_before = Some(now() + back_off.mul_f64(0.5 + fastrand::f64() / 2.0));
             return Poll::Failed(error);
         }
-        if state.running || state.not_before.is_some_and(|moment| Instant::now() < moment) {
+        if state.running || state.not_before.is_some_and(|moment| now() < moment) {
             return Poll::Pending;
         }
         (state.running, state.ends) = (true, None);
@@ -147,7 +147,7 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
     /// The state that belongs to this process.
     fn shared(&self) -> Arc<Shared<T>> {
         let shared = self.0.load_full();
-        if shared.process == sys::process_identity() {
+        if shared.process == process_identity() {
             return shared;
         }
         // Whichever thread wins, the state that is there now belongs to this process.
@@ -167,7 +167,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             failures: 0,
             not_before: None,
         };
-        Self { process: sys::process_identity(), state: Mutex::new(state), finished: Condvar::new() }
+        Self { process: process_identity(), state: Mutex::new(state), finished: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -189,7 +189,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         fetch: impl FnOnce() -> Outcome<T> + Send + 'static,
     ) -> Result<(), Error> {
         let shared = Arc::clone(&self);
-        sys::spawn_without_signals(move || drop(shared.run(on_failure, fetch))).map_err(|error| {
+        spawn_without_signals(move || drop(shared.run(on_failure, fetch))).map_err(|error| {
             let error = Error::new(ErrorKind::Internal, format!("cannot start a background thread: {error}"));
             self.finish(Err(error.clone()), OnFailure::Return);
             error
@@ -218,7 +218,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             Err(error) => {
                 state.failures = state.failures.saturating_add(1);
                 if on_failure == OnFailure::KeepForPoll {
-                    state.unreported = Some((Instant::now(), error.clone()));
+                    state.unreported = Some((now(), error.clone()));
                 }
             }
         }
@@ -249,6 +249,10 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         }
     }
 }
+
+#[cfg(all(test, feature = "model"))]
+#[path = "single_flight_model_tests.rs"]
+mod model_tests;
 
 #[cfg(test)]
 mod tests {
