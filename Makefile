@@ -36,7 +36,7 @@ help:
 	@echo 'make             build the libraries and the helper (release)'
 	@echo 'make demo        set up, build and show psql, C, Python and Ruby logging in to a real PostgreSQL'
 	@echo 'make check       set up and run the tests'
-	@echo 'make check-deep  the slow rest: Valgrind, AddressSanitizer, more clients'
+	@echo 'make check-deep  the slow rest: Valgrind, sanitizers, more clients'
 	@echo 'make dist        set up, and build packages and tarballs for x86-64 and arm64 (needs root)'
 	@echo 'make check-portability  set up, and log in from other Debian releases, arm64 and musl (needs root);'
 	@echo '                 ARGS=--ci: a part of it'

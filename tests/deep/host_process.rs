@@ -27,7 +27,7 @@ const DELAY: Duration = Duration::from_millis(1);
 const LIMIT: &str = "1800";
 
 /// The number of loops: `PGIAM_LOOPS`, or a number that takes seconds.
-fn loops(usual: u32) -> u32 {
+pub(crate) fn loops(usual: u32) -> u32 {
     match std::env::var("PGIAM_LOOPS") {
         Ok(text) => text.parse().expect("PGIAM_LOOPS is a number"),
         Err(_) => usual,
@@ -37,29 +37,31 @@ fn loops(usual: u32) -> u32 {
 /// Where the programs and a copy of the library are, so that every user can run them.
 fn programs() -> &'static Path {
     static PROGRAMS: OnceLock<tempfile::TempDir> = OnceLock::new();
-    let build = || {
-        let directory = temporary_directory();
-        let library = directory.path().join("libpgiam.so.0");
-        fs::copy(installed().prefix.join("lib/libpgiam.so.0"), &library).unwrap();
-        for entry in fs::read_dir(root().join("tests/c/host")).unwrap() {
-            let source = entry.unwrap().path();
-            if source.extension().is_some_and(|extension| extension == "c") {
-                compile(&source, &library, &directory.path().join(source.file_stem().unwrap()));
-            }
-        }
-        open_to_all(directory.path());
-        directory
-    };
-    PROGRAMS.get_or_init(build).path()
+    PROGRAMS.get_or_init(|| compile_hosts(&installed().prefix.join("lib/libpgiam.so.0"), &[])).path()
 }
 
-fn compile(source: &Path, library: &Path, program: &Path) {
+/// Compiles the programs into a directory with a copy of the library.
+pub(crate) fn compile_hosts(library: &Path, flags: &[&str]) -> tempfile::TempDir {
+    let directory = temporary_directory();
+    let copy = directory.path().join("libpgiam.so.0");
+    fs::copy(library, &copy).unwrap();
+    for entry in fs::read_dir(root().join("tests/c/host")).unwrap() {
+        let source = entry.unwrap().path();
+        if source.extension().is_some_and(|extension| extension == "c") {
+            compile(&source, &copy, &directory.path().join(source.file_stem().unwrap()), flags);
+        }
+    }
+    open_to_all(directory.path());
+    directory
+}
+
+fn compile(source: &Path, library: &Path, program: &Path, flags: &[&str]) {
     let warnings = ["-std=gnu99", "-g", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-pthread"];
     // A program that loads the library itself is not linked to it.
     let linking = ["-Wl,--as-needed", "-Wl,-rpath,$ORIGIN"];
     let include = format!("-I{}", root().join("include").display());
     let mut arguments: Vec<&OsStr> =
-        [&warnings[..], &linking, &[&include]].concat().into_iter().map(OsStr::new).collect();
+        [&warnings[..], flags, &linking, &[&include]].concat().into_iter().map(OsStr::new).collect();
     arguments.extend([source.as_os_str(), library.as_os_str(), OsStr::new("-ldl"), OsStr::new("-o")]);
     run("cc", arguments, Some(program));
 }
@@ -235,19 +237,24 @@ pub(crate) fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 /// Runs a scenario of a program, through `wrapper` if it is not empty. Its output, if it succeeds and leaves no file.
-fn run_scenario(machine: &Machine, wrapper: &[&str], program: &str, scenario: &str, loops: u32) -> String {
+pub(crate) fn run_host(machine: &Machine, wrapper: &[&str], program: &Path, scenario: &str, loops: u32) -> String {
     let before = files(machine.home.path());
     let mut command = machine.command("timeout");
-    command.args(["--signal=KILL", LIMIT]).args(wrapper).arg(programs().join(program));
+    command.args(["--signal=KILL", LIMIT]).args(wrapper).arg(program);
     command.args([scenario, &loops.to_string()]);
     let output = command.output().expect("timeout of coreutils runs");
-    let what = format!("{program} {scenario} {:?}", machine.variables);
+    let name = program.file_name().unwrap().display();
+    let what = format!("{name} {scenario} {:?}", machine.variables);
     let text = expect_success(&what, &output);
     assert_eq!(texts(&output).1, "", "{what}");
     let after = files(machine.home.path());
     assert!(before == after, "{what}: files before: {:?}, after: {:?}", before.keys(), after.keys());
-    print!("{program}: {text}");
+    print!("{name}: {text}");
     text
+}
+
+fn run_scenario(machine: &Machine, wrapper: &[&str], program: &str, scenario: &str, loops: u32) -> String {
+    run_host(machine, wrapper, &programs().join(program), scenario, loops)
 }
 
 pub(crate) fn host(machine: &Machine, program: &str, scenario: &str, loops: u32) -> String {

@@ -53,18 +53,22 @@ pub(crate) fn c_program() -> &'static Path {
     let (_, path) = PROGRAM.get_or_init(|| {
         let directory = temporary_directory();
         let program = directory.path().join("preload");
-        let flags = run("pkg-config", ["--cflags", "--libs"], Some("libpq"));
-        let mut arguments: Vec<String> =
-            ["-std=gnu99", "-g", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-pthread"]
-                .map(str::to_owned)
-                .into();
-        arguments.push(root().join("tests/c/preload.c").display().to_string());
-        arguments.extend(flags.split_whitespace().map(str::to_owned));
-        arguments.push("-o".to_owned());
-        run("cc", arguments, Some(&program));
+        compile(&program, &[]);
         (directory, program)
     });
     path
+}
+
+/// Compiles `tests/c/preload.c` with more flags.
+pub(crate) fn compile(program: &Path, more: &[&str]) {
+    let flags = run("pkg-config", ["--cflags", "--libs"], Some("libpq"));
+    let mut arguments: Vec<String> =
+        ["-std=gnu99", "-g", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-pthread"].map(str::to_owned).into();
+    arguments.extend(more.iter().map(|flag| (*flag).to_owned()));
+    arguments.push(root().join("tests/c/preload.c").display().to_string());
+    arguments.extend(flags.split_whitespace().map(str::to_owned));
+    arguments.push("-o".to_owned());
+    run("cc", arguments, Some(program));
 }
 
 /// Runs a program that runs longer than its tokens are valid: it prints a line for each login, and continues when it
