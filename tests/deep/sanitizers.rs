@@ -380,7 +380,7 @@ fn difficult_host_processes_work_under_address_sanitizer_and_ubsan() {
 fn threads_that_share_clients_have_no_data_race_under_thread_sanitizer() {
     for machine in [Machine::instance, Machine::over_tls, Machine::process] {
         let mut machine = machine();
-        // In the time of their refresh.
+        // In the time of their refresh, for the instance: the others issue credentials that last longer.
         machine.simulator.set_expiration(Some(machine.simulator.now() + Duration::from_secs(120)));
         machine.set("PGIAM_LOG", "debug");
         machine.set("PGIAM_LOG_FILE", "/dev/null");
