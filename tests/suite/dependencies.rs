@@ -11,6 +11,8 @@ use spdx::{Expression, ParseMode};
 use crate::support::{root, run};
 
 const PRODUCTS: [&str; 3] = ["pgiam", "pgiam-cli", "pgiam-preload"];
+/// How the names of our own crates begin.
+const OWN: [&str; 5] = ["pgiam", "aws-simulator ", "pam-rds-iam ", "deliberate-faults ", "static-libpq "];
 
 /// The rules, which `cargo deny` reads too.
 static RULES: LazyLock<toml::Table> =
@@ -125,9 +127,7 @@ fn locked(file: &str) -> BTreeMap<String, (String, String)> {
 fn every_crate_that_is_not_ours_is_from_the_one_registry_and_has_a_checksum() {
     for file in ["Cargo.lock", "fuzz/Cargo.lock", "tests/deep/static-libpq/Cargo.lock"] {
         for (name, (source, checksum)) in locked(file) {
-            let own =
-                name.starts_with("pgiam") || name.starts_with("aws-simulator ") || name.starts_with("pam-rds-iam ");
-            if own || (source.is_empty() && name.starts_with("static-libpq")) {
+            if OWN.iter().any(|own| name.starts_with(own)) {
                 assert!(source.is_empty(), "{file}: {name} from {source}");
             } else {
                 assert!(
