@@ -84,6 +84,8 @@ static int starts_with_a_token(void)
 {
     PGconn *connection = PQconnectStart(conninfo);
     int good = strstr(PQpass(connection), "&X-Amz-Signature=") != NULL;
+    if (!good)
+        fprintf(stderr, "no token: %s", PQerrorMessage(connection));
     PQfinish(connection);
     return good;
 }
@@ -113,6 +115,8 @@ static int threads_and_forks(void)
         }
         int status = 1;
         waitpid(child, &status, 0);
+        if (status != 0)
+            fprintf(stderr, "a child ended with status %#x\n", (unsigned)status);
         bad += status != 0;
     }
     for (int i = 0; i < 4; i++) {
