@@ -32,7 +32,8 @@ fn ask(device: &str) -> io::Result<String> {
         ));
     }
     let mut terminal = terminal().ok_or_else(|| io::Error::other("there is no terminal to ask at"))?;
-    write!(terminal, "MFA code of {}: ", device.escape_debug())?;
+    // In one piece: what is typed meanwhile is echoed after it.
+    terminal.write_all(format!("MFA code of {}: ", device.escape_debug()).as_bytes())?;
     let mut line = String::new();
     BufReader::new(terminal.take(LONGEST_LINE)).read_line(&mut line)?;
     Ok(line)
