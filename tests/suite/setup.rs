@@ -654,11 +654,12 @@ fn a_grant_after_which_the_token_is_refused_is_revoked() {
     assert!(!is_granted(server, "setup_refused"));
 }
 
-/// On PostgreSQL 16 and later who creates a role is a member of it. Here it was granted.
+/// On PostgreSQL 16 and later who creates a role is a member of it. Here it was granted. There CREATEROLE is not enough to
+/// grant rds_iam, which on RDS the master user may; a superuser may on each version, and logs in by the same rules.
 fn administrator_in(server: &Server, user: &str, admin: &str) {
     server.as_superuser(
         "postgres",
-        &format!("CREATE ROLE {user} LOGIN; CREATE ROLE {admin} LOGIN CREATEROLE PASSWORD '{admin}' IN ROLE {user}"),
+        &format!("CREATE ROLE {user} LOGIN; CREATE ROLE {admin} LOGIN SUPERUSER PASSWORD '{admin}' IN ROLE {user}"),
     );
 }
 
