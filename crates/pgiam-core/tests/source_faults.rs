@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use aws_simulator::{Fault, KeyFormat, Part, Route, Times};
+use aws_simulator::{Fault, Part, Route, Times};
 use pgiam_core::ErrorKind::{self, CredentialsExpired, Provider, Timeout};
-use support::{Hands, Machine, REFRESHABLE, ROLE, SSO_PROFILE, request, rfc3339, within};
+use support::{Machine, request, within};
 
 /// A remote source, and the setup in which it is the only one.
 struct Remote {
@@ -25,11 +25,11 @@ const REMOTES: [Remote; 10] = [
     Remote { route: Route::ImdsCredentials, tries: 3, prepare: Machine::become_instance },
     Remote { route: Route::ImdsRegion, tries: 3, prepare: region_of_instance },
     Remote { route: Route::Container, tries: 3, prepare: container },
-    Remote { route: Route::StsAssumeRole, tries: 3, prepare: assumed_role },
-    Remote { route: Route::StsWebIdentity, tries: 3, prepare: web_identity },
-    Remote { route: Route::SsoRoleCredentials, tries: 3, prepare: sso },
-    Remote { route: Route::OidcCreateToken, tries: 3, prepare: sso_to_refresh },
-    Remote { route: Route::SignInToken, tries: 3, prepare: login_to_refresh },
+    Remote { route: Route::StsAssumeRole, tries: 3, prepare: Machine::assume_a_role },
+    Remote { route: Route::StsWebIdentity, tries: 3, prepare: Machine::use_web_identity },
+    Remote { route: Route::SsoRoleCredentials, tries: 3, prepare: Machine::use_sso },
+    Remote { route: Route::OidcCreateToken, tries: 3, prepare: Machine::use_sso_to_refresh },
+    Remote { route: Route::SignInToken, tries: 3, prepare: Machine::use_login_to_refresh },
 ];
 
 fn region_of_instance(machine: &mut Machine) {
@@ -43,35 +43,6 @@ fn container(machine: &mut Machine) {
     let url = format!("{}/v1/credentials", machine.simulator.url());
     machine.set("AWS_CONTAINER_CREDENTIALS_FULL_URI", &url);
     machine.set("AWS_CONTAINER_AUTHORIZATION_TOKEN", "planted-pod-token");
-}
-
-fn assumed_role(machine: &mut Machine) {
-    let keys = machine.keys("tests");
-    machine.profile_app(&format!("[profile app]\nrole_arn = {ROLE}\nsource_profile = base\n[profile base]\n{keys}"));
-}
-
-fn web_identity(machine: &mut Machine) {
-    let file = machine.file("token", "simulated-web-identity-token");
-    machine.set("AWS_WEB_IDENTITY_TOKEN_FILE", &file);
-    machine.set("AWS_ROLE_ARN", ROLE);
-}
-
-fn sso(machine: &mut Machine) {
-    machine.profile_app(SSO_PROFILE);
-    machine.sso_cache("corp", 8 * 3600, "");
-}
-
-fn sso_to_refresh(machine: &mut Machine) {
-    machine.profile_app(SSO_PROFILE);
-    machine.sso_cache("corp", -60, REFRESHABLE);
-}
-
-fn login_to_refresh(machine: &mut Machine) {
-    let session = "arn:aws:iam::123456789012:user/jane.doe@corp.com";
-    machine.profile_app(&format!("[profile app]\nlogin_session = {session}\n"));
-    let mut document = machine.simulator.log_in(session, KeyFormat::Sec1);
-    document["accessToken"]["expiresAt"] = rfc3339(Hands::of(&machine.simulator).now() - 60).into();
-    machine.login_cache(session, &document);
 }
 
 /// The expected result of a fault.

@@ -5,12 +5,12 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use aws_simulator::{Fault, KeyFormat, Route, Times};
+use aws_simulator::{Fault, Route, Times};
 use pgiam_core::ErrorKind;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::{ALL_CIPHER_SUITES, ALL_KX_GROUPS, default_provider};
+use support::Machine;
 use support::tls::{Chain, Key, Tls, serve, tls_of};
-use support::{Hands, Machine, REFRESHABLE, ROLE, SSO_PROFILE, rfc3339};
 
 /// A source over TLS, the setup in which its service is the first to be asked, and the route there.
 struct Source {
@@ -20,42 +20,13 @@ struct Source {
 }
 
 const SOURCES: [Source; 6] = [
-    Source { name: "web identity", route: Route::StsWebIdentity, prepare: web_identity },
-    Source { name: "role", route: Route::StsAssumeRole, prepare: role },
-    Source { name: "SSO", route: Route::SsoRoleCredentials, prepare: sso },
-    Source { name: "SSO that is refreshed", route: Route::OidcCreateToken, prepare: sso_to_refresh },
-    Source { name: "login", route: Route::SignInToken, prepare: login },
+    Source { name: "web identity", route: Route::StsWebIdentity, prepare: Machine::use_web_identity },
+    Source { name: "role", route: Route::StsAssumeRole, prepare: Machine::assume_a_role },
+    Source { name: "SSO", route: Route::SsoRoleCredentials, prepare: Machine::use_sso },
+    Source { name: "SSO that is refreshed", route: Route::OidcCreateToken, prepare: Machine::use_sso_to_refresh },
+    Source { name: "login", route: Route::SignInToken, prepare: Machine::use_login_to_refresh },
     Source { name: "container", route: Route::Container, prepare: container },
 ];
-
-fn web_identity(machine: &mut Machine) {
-    let file = machine.file("token", "simulated-web-identity-token");
-    machine.set("AWS_WEB_IDENTITY_TOKEN_FILE", &file);
-    machine.set("AWS_ROLE_ARN", ROLE);
-}
-
-fn role(machine: &mut Machine) {
-    let keys = machine.keys("tests");
-    machine.profile_app(&format!("[profile app]\nrole_arn = {ROLE}\nsource_profile = base\n[profile base]\n{keys}"));
-}
-
-fn sso(machine: &mut Machine) {
-    machine.profile_app(SSO_PROFILE);
-    machine.sso_cache("corp", 8 * 3600, "");
-}
-
-fn sso_to_refresh(machine: &mut Machine) {
-    machine.profile_app(SSO_PROFILE);
-    machine.sso_cache("corp", -60, REFRESHABLE);
-}
-
-fn login(machine: &mut Machine) {
-    const SESSION: &str = "arn:aws:iam::123456789012:user/jane";
-    machine.profile_app(&format!("[profile app]\nlogin_session = {SESSION}\n"));
-    let mut document = machine.simulator.log_in(SESSION, KeyFormat::Sec1);
-    document["accessToken"]["expiresAt"] = rfc3339(Hands::of(&machine.simulator).now() - 60).into();
-    machine.login_cache(SESSION, &document);
-}
 
 /// The address is set with those of the others.
 fn container(machine: &mut Machine) {

@@ -14,7 +14,7 @@ use crate::time::Deadline;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A flight with a value that a fetch stores, as the client does, and what happened. Its own numbers are those of the
-/// standard library: to read them is no moment of the model.
+/// standard library, so that reading them lets no other thread run.
 struct World {
     flight: SingleFlight<u32>,
     /// 0: nothing was fetched.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use aws_simulator::{Credentials, Simulator, SimulatorOptions};
+use aws_simulator::{Credentials, KeyFormat, Simulator, SimulatorOptions};
 use pgiam_core::{Client, ClientBuilder, Clock, Environment, Error, Moment, Settings, Token, TokenRequest};
 use tempfile::TempDir;
 
@@ -187,6 +187,38 @@ impl Machine {
         self.simulator.register_credentials(&credentials);
         let (id, secret) = (credentials.access_key_id, credentials.secret_access_key);
         format!("aws_access_key_id = {id}\naws_secret_access_key = {secret}\n")
+    }
+
+    pub(crate) fn use_web_identity(&mut self) {
+        let file = self.file("token", "simulated-web-identity-token");
+        self.set("AWS_WEB_IDENTITY_TOKEN_FILE", &file);
+        self.set("AWS_ROLE_ARN", ROLE);
+    }
+
+    /// With the keys of a source profile.
+    pub(crate) fn assume_a_role(&mut self) {
+        let keys = self.keys("tests");
+        self.profile_app(&format!("[profile app]\nrole_arn = {ROLE}\nsource_profile = base\n[profile base]\n{keys}"));
+    }
+
+    pub(crate) fn use_sso(&mut self) {
+        self.profile_app(SSO_PROFILE);
+        self.sso_cache("corp", 8 * 3600, "");
+    }
+
+    /// Its access token has expired.
+    pub(crate) fn use_sso_to_refresh(&mut self) {
+        self.profile_app(SSO_PROFILE);
+        self.sso_cache("corp", -60, REFRESHABLE);
+    }
+
+    /// The credentials of `aws login` have expired.
+    pub(crate) fn use_login_to_refresh(&mut self) {
+        let session = "arn:aws:iam::123456789012:user/jane.doe@corp.com";
+        self.profile_app(&format!("[profile app]\nlogin_session = {session}\n"));
+        let mut document = self.simulator.log_in(session, KeyFormat::Sec1);
+        document["accessToken"]["expiresAt"] = rfc3339(Hands::of(&self.simulator).now() - 60).into();
+        self.login_cache(session, &document);
     }
 
     /// Makes it an EC2 instance with a role.
