@@ -5,7 +5,7 @@
 //! cache file is named by the SHA-1 of the session's name, in the older form by that of the start URL. A token is judged
 //! at the moment when it is used: one that has expired, or that is damaged, is refreshed if that is possible.
 
-use sha1::{Digest, Sha1};
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
 use crate::config::profile_files::Profile;
 use crate::credentials::cached_session::{CachedSession, Kind, expires_at};
@@ -38,7 +38,8 @@ struct Session<'a> {
 
 pub(crate) fn provide(context: &Context<'_>, profile: &Profile) -> Result<Provided, Error> {
     let session = Session::of(context, profile)?;
-    let path = KIND.path(context, None, &Sha1::digest(session.cache_key))?;
+    let name = digest(&SHA1_FOR_LEGACY_USE_ONLY, session.cache_key.as_bytes());
+    let path = KIND.path(context, None, name.as_ref())?;
     let cached = CachedSession { kind: &KIND, profile, path };
     let renew = |document: &mut Document, deadline| session.renew(context, &cached, document, deadline);
     let document = cached.current(context, &renew)?;
