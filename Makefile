@@ -52,10 +52,11 @@ help:
 
 build: products manual
 
-# Without the path of the builder's home directory, which panic messages would contain hundreds of times. Cargo ignores the
-# variable if RUSTFLAGS is set.
+# Without the folder that cargo unpacks crates in, whose path panic messages would contain hundreds of times. Cargo ignores
+# the variable if RUSTFLAGS is set.
 products:
-	CARGO_BUILD_RUSTFLAGS='--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src=' \
+	$(CARGO) fetch --locked --target "$$(rustc -vV | sed -n 's/^host: //p')"
+	CARGO_BUILD_RUSTFLAGS="$$(printf -- '--remap-path-prefix=%s= ' $(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src/*/)" \
 	    $(CARGO) build --release --locked
 
 # Manual pages and completions, from the same declarations as --help and from the header.
