@@ -30,8 +30,19 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// Words of messages that may be the same as a value too.
-const FIXED_WORDS: &str = "no file (HOME is not set) config and credentials; line is passed over: write [default] in lower case; did you mean ?";
+/// Words of messages that may be the same as a value too: the grammar's faults, and what is said of a profile that is not
+/// found.
+const FIXED_WORDS: &str = "credentials, line \
+    Profile definition must end with ']' \
+    Expected a profile definition ([profile NAME]) before any other line \
+    Property did not have a name \
+    Expected a property definition, found continuation \
+    Expected an '=' sign defining a property (name = value) \
+    Expected an '=' sign defining a sub-property \
+    Sub-property did not have a name \
+    no file (HOME is not set) config and credentials; line is passed over: write [default] in lower case; did you mean ? \
+    it is indented below a property and counts as part of its value; write [] in the first column \
+    a quote is not closed; is needed here, without quotes and without the word profile";
 
 fn read(text: &str, is_credentials: bool) -> Vec<Section> {
     let sections = match profile_file(text, is_credentials) {
