@@ -100,6 +100,18 @@ mod tests {
     }
 
     #[test]
+    fn the_help_of_a_command_begins_with_its_line_in_the_list_of_commands() {
+        let listed = Cli::command();
+        let mut built = Cli::command();
+        built.build();
+        for command in listed.get_subcommands() {
+            let about = |command: &clap::Command| command.get_about().map(ToString::to_string);
+            let name = command.get_name();
+            assert_eq!(about(built.find_subcommand(name).unwrap()), about(command), "{name}");
+        }
+    }
+
+    #[test]
     fn every_command_and_flag_has_a_help_text_of_one_line() {
         let mut command = Cli::command();
         command.build();

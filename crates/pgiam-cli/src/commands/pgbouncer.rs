@@ -81,7 +81,7 @@ pub(crate) struct Arguments {
     help: LongHelp,
 }
 
-/// How PgBouncer is reloaded.
+// How PgBouncer is reloaded.
 #[derive(Debug, Args)]
 struct ReloadArguments {
     /// The pidfile of PgBouncer, which receives SIGHUP

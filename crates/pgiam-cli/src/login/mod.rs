@@ -22,7 +22,7 @@ use crate::failure::Failure;
 use crate::mfa;
 use crate::shell;
 
-/// Which login it is about.
+// Which login it is about.
 #[derive(Debug, Args)]
 pub(crate) struct LoginArguments {
     /// A conninfo string ("host=… user=…") or a postgresql:// URI
