@@ -1,12 +1,12 @@
 //! The groups of flags that the commands share. Each flag is declared once; help, manual pages and completions are derived
-//! from it.
+//! from it. The groups have no documentation comments: clap would take them for descriptions of the commands.
 
 use clap::{ArgAction, Args};
 use pgiam_core::Settings;
 
 use crate::failure::Failure;
 
-/// `--help` without `-h`.
+// `--help` without `-h`.
 #[derive(Debug, Args)]
 pub(crate) struct LongHelp {
     /// Show this help
@@ -14,7 +14,7 @@ pub(crate) struct LongHelp {
     help: Option<bool>,
 }
 
-/// Where the AWS credentials come from.
+// Where the AWS credentials come from.
 #[derive(Debug, Args)]
 pub(crate) struct ClientArguments {
     /// Use this profile of the AWS config and credentials files [AWS_PROFILE]
@@ -39,8 +39,8 @@ pub(crate) struct ClientArguments {
 }
 
 impl ClientArguments {
-    /// The settings of a client. Errors name the flag.
-    pub(crate) fn settings(&self) -> Result<Settings, Failure> {
+    /// The settings of a client. Errors name the flag. `profile` is that of a connection; `--profile` overrides it.
+    pub(crate) fn settings(&self, profile: Option<&str>) -> Result<Settings, Failure> {
         let mut settings = Settings::default();
         for (flag, keyword, value) in [
             ("--profile", "profile", &self.profile),
@@ -53,11 +53,14 @@ impl ClientArguments {
                 set(&mut settings, flag, keyword, value)?;
             }
         }
+        if let Some(profile) = profile.filter(|_| self.profile.is_none()) {
+            set(&mut settings, "PGIAM_PROFILE", "profile", profile)?;
+        }
         Ok(settings)
     }
 }
 
-/// How a token is signed.
+// How a token is signed.
 #[derive(Debug, Args)]
 pub(crate) struct SigningArguments {
     /// The AWS region of the database [from the endpoint name]
@@ -75,12 +78,9 @@ pub(crate) struct SigningArguments {
 impl SigningArguments {
     /// The settings of the client that signs for a connection with this profile; `--profile` overrides it.
     pub(crate) fn settings(&self, profile: Option<&str>) -> Result<Settings, Failure> {
-        let mut settings = self.client.settings()?;
+        let mut settings = self.client.settings(profile)?;
         if let Some(service) = &self.service {
             set(&mut settings, "--service", "service", service)?;
-        }
-        if let Some(profile) = profile.filter(|_| self.client.profile.is_none()) {
-            set(&mut settings, "PGIAM_PROFILE", "profile", profile)?;
         }
         Ok(settings)
     }
@@ -90,7 +90,7 @@ fn set(settings: &mut Settings, source: &str, keyword: &str, value: &str) -> Res
     settings.set(keyword, value).map_err(|error| Failure::usage(format!("{source}: {error}")))
 }
 
-/// The connections that get tokens.
+// The connections that get tokens.
 #[derive(Debug, Args)]
 pub(crate) struct ConnectionArguments {
     /// The host to connect to, or a list a,b as in libpq; may be repeated [PGHOST]
@@ -110,7 +110,7 @@ pub(crate) struct ConnectionArguments {
     pub(crate) connection: Vec<String>,
 }
 
-/// How often tokens are renewed.
+// How often tokens are renewed.
 #[derive(Debug, Args)]
 pub(crate) struct RefreshArguments {
     /// Renew tokens at least this often; a token is valid for 900 seconds [300]

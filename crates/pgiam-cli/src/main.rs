@@ -85,7 +85,7 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Exec(arguments) => commands::exec::run(&arguments, &surroundings),
         Command::Passfile(arguments) => commands::passfile::run(&arguments, &surroundings),
         Command::Pgbouncer(arguments) => commands::pgbouncer::run(&arguments, &surroundings),
-        Command::Credentials(arguments) => commands::credentials::run(&arguments),
+        Command::Credentials(arguments) => commands::credentials::run(&arguments, &surroundings),
         Command::Doctor(arguments) => commands::doctor::run(&arguments, &surroundings),
         Command::Setup(arguments) => commands::setup::run(&arguments, &surroundings),
     }

@@ -368,6 +368,17 @@ fn a_token_is_signed_for_what_the_settings_name_and_flags_override_them() {
 }
 
 #[test]
+fn credentials_shows_the_profile_that_would_sign() {
+    let with = |arguments: &[&str]| {
+        let output = pgiam(&[&["credentials"], arguments].concat()).env("PGIAM_PROFILE", "nosuch").output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(with(&[]).contains("nosuch"));
+    let text = with(&["--profile", "other"]);
+    assert!(text.contains("other") && !text.contains("nosuch"), "{text}");
+}
+
+#[test]
 fn for_psql_a_password_that_would_be_used_instead_of_the_token_is_refused() {
     for connection in [
         format!("host={HOST} user=u password=hush"),

@@ -5,6 +5,7 @@ use pgiam_core::{AwsFailure, CallerIdentity, Client, Explanation, rfc3339};
 use serde_json::{Value, json};
 
 use crate::args::ClientArguments;
+use crate::connection::Surroundings;
 use crate::failure::Failure;
 use crate::login::identity;
 use crate::{mfa, output};
@@ -47,8 +48,9 @@ const DEFAULT_REGION: &str = "us-east-1";
 
 /// Queries the sources and prints the results. If there are no credentials, or STS does not accept them, the reason is on
 /// standard error too.
-pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
-    let client = mfa::client(arguments.client.settings()?);
+pub(crate) fn run(arguments: &Arguments, surroundings: &Surroundings<'_>) -> Result<u8, Failure> {
+    let profile = surroundings.environment.get("PGIAM_PROFILE")?.filter(|profile| !profile.is_empty());
+    let client = mfa::client(arguments.client.settings(profile.as_deref())?);
     let explanation = client.explain();
     let verified = (arguments.verify && explanation.outcome.is_ok()).then(|| verify(&client, &explanation));
     let text = if arguments.json {
