@@ -36,12 +36,15 @@ fn the_cached_token_is_found_by_either_naming_rule() {
 fn a_token_near_its_end_is_refreshed_and_the_file_replaced_whole_with_mode_0600() {
     let mut machine = Machine::new();
     machine.profile_app(SSO_PROFILE);
-    let path = machine.sso_cache("corp", 240, &format!(r#"{REFRESHABLE}, "startUrl": "{START_URL}""#));
+    let numbers = r#""ofALaterVersion":[92.3376036854775807,123456789012345678901234567890]"#;
+    let path = machine.sso_cache("corp", 240, &format!(r#"{REFRESHABLE}, "startUrl": "{START_URL}", {numbers}"#));
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     machine.token();
     assert_eq!(refreshes(&machine), 1);
 
-    let document: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(numbers), "{text}");
+    let document: Value = serde_json::from_str(&text).unwrap();
     assert_ne!(document["accessToken"], "simulated-sso-access-token");
     assert_ne!(document["refreshToken"], "simulated-sso-refresh-token", "a refresh token is good for one use");
     assert_eq!(document["startUrl"], START_URL, "members that others wrote stay");
