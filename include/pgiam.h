@@ -43,15 +43,16 @@
  *   Threads  every function may be called from any thread at any time. Any number of threads may share a client or an
  *            error; free one when no other thread uses it. Cancellation (pthread_cancel), deferred or asynchronous, takes
  *            effect when the function returns. Not async-signal-safe: do not call from a signal handler.
- *   Blocking functions that make tokens wait while there are no valid cached credentials, at most for timeout_ms (10 s;
+ *   Time     a function that makes tokens waits while there are no valid cached credentials, at most for timeout_ms (10 s;
  *            EC2 metadata alone 2 s). If timeout_ms is not set, a credential_process that can ask a person at the
  *            terminal may take 2 minutes. With cached credentials a call waits in two cases, under the same limit: keys
  *            from the profile files are checked for changes if the last check was 30 seconds ago or more, and the
  *            region of an endpoint name that contains none may have to be read from EC2 metadata, once.
  *            pgiam_client_try_generate_token never waits. Credentials are renewed before they expire by a background
  *            thread, which takes no signals and ends afterwards.
- *   fork     a child may use everything that it inherits: it takes no lock and uses no connection of its parent. In a
- *            child of a threaded program the usual rule holds until exec: the C library must still be usable there.
+ *   fork     a child may use everything that it inherits: pgiam waits for no lock of the parent and uses none of its
+ *            connections. POSIX allows the child of a program with several threads to call only async-signal-safe
+ *            functions until exec; pgiam needs malloc there, which works with glibc.
  *   Exit     a program may end while calls and fetches run, and may call from its exit handlers. A credential_process
  *            that is running is not killed then: it ends by itself. The library stays loaded after dlclose.
  *   Signals  a call that a signal handler interrupts goes on, with and without SA_RESTART. Do not leave a call with
@@ -62,8 +63,9 @@
  *            so, and the next one works if they are there again.
  *   Files    descriptors are closed on exec, and none stays open after a fetch. The only files that the library writes
  *            are PGIAM_LOG_FILE and the caches of aws sso login and aws login, each in one step.
- *   Environment variables are read once, by the first call that needs them, and again by pgiam_client_refresh. Do not
- *            call setenv in another thread meanwhile. A credential_process gets the environment as it was then. The
+ *   Variables
+ *            of the environment are read once, by the first call that needs them, and again by pgiam_client_refresh. Do
+ *            not call setenv in another thread meanwhile. A credential_process gets the environment as it was then. The
  *            environment of a set-user-id program is not read, and such a program starts no credential_process.
  *   Log      PGIAM_LOG=warn, info or debug writes a line for each event, such as which credentials are used, to standard
  *            error or to the file PGIAM_LOG_FILE. No line has a secret. A program that closes descriptor 2 and opens a
@@ -184,7 +186,7 @@ void pgiam_string_free(char *string);
 
 /**
  * Makes a client from settings in two arrays that end with NULL, as for PQconnectdbParams. Reads the environment and the
- * AWS profile files once; what is wrong in them is an error of the first call that needs it. Does not use the network.
+ * AWS profile files, as pgiam_client_refresh does later; what is wrong in them is an error of the first call that needs it. Does not use the network.
  *
  *     keyword      value
  *     profile      a profile of the AWS config and credentials files; keys in the environment are then skipped

@@ -18,7 +18,7 @@ pub struct pgiam_client {
 }
 
 /// Makes a client from settings in two arrays that end with NULL, as for PQconnectdbParams. Reads the environment and the
-/// AWS profile files once; what is wrong in them is an error of the first call that needs it. Does not use the network.
+/// AWS profile files, as pgiam_client_refresh does later; what is wrong in them is an error of the first call that needs it. Does not use the network.
 ///
 ///     keyword      value
 ///     profile      a profile of the AWS config and credentials files; keys in the environment are then skipped

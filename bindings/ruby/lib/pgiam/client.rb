@@ -29,7 +29,7 @@ module Pgiam
   # external_id::       the external id that the role's trust policy asks for
   # role_session_name:: the name of that session in AWS's logs
   #
-  # Reads the environment and the AWS profile files once, when it is made and at `refresh`. Fetches nothing yet.
+  # Reads the environment and the AWS profile files when it is made and at `refresh`. Fetches nothing yet.
   class Client
     def initialize(profile: nil, region: nil, service: nil, timeout: nil, role_arn: nil, external_id: nil,
                    role_session_name: nil)

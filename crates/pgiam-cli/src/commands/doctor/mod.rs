@@ -59,7 +59,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
 
-    /// Check only what needs no network: name, settings, credentials and token
+    /// Do not connect to the database or ask AWS about it: check name, settings, credentials, token
     #[arg(long, conflicts_with = "admin")]
     offline: bool,
 
