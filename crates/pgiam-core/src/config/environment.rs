@@ -2,7 +2,7 @@
 //! while another thread of the host program may be changing it. An empty variable, or one of white space only, counts as
 //! unset.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::sys::{self, Variables};
 /// Variables by name. `Debug` shows names only: values may be secrets.
 #[derive(Clone, Default)]
 pub struct Environment {
-    variables: HashMap<String, Zeroizing<String>>,
+    variables: BTreeMap<String, Zeroizing<String>>,
     /// All variables of the process, where this is its environment.
     for_children: Option<Arc<Variables>>,
 }
@@ -130,8 +130,12 @@ fn reference(text: &str) -> (&str, &str) {
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
-        let variables = pairs.into_iter().map(|(name, value)| (name.into(), Zeroizing::new(value.into()))).collect();
-        Self { variables, for_children: None }
+        let mut environment = Self::default();
+        // Not collected: that would sort them first, by code that nothing else needs.
+        environment
+            .variables
+            .extend(pairs.into_iter().map(|(name, value)| (name.into(), Zeroizing::new(value.into()))));
+        environment
     }
 }
 
