@@ -292,6 +292,7 @@ fn without_credentials_the_commands_are_printed_with_placeholders() {
         let steps = Steps::of(without);
         steps.says("identity", "unknown", &["no credentials"], &["pgiam credentials"]);
         let enable = format!("aws rds modify-db-instance --region {region}");
+        steps.says("principal", "unknown", &["not known who logs in", "--principal"], &["pgiam credentials --verify"]);
         steps.says("iam", "unknown", &["no credentials"], &[&enable]);
         let resource = format!("arn:{partition}:rds-db:{region}:ACCOUNT:dbuser:RESOURCE_ID/app_user");
         steps.says("policy", "unknown", &["rds-db:connect"], &["aws iam create-policy", &resource]);

@@ -233,24 +233,26 @@ impl<'a> Setup<'a> {
     }
 
     fn who_logs_in(&self) -> Finding {
-        let who = match &self.principal {
-            Ok(principal) if self.is_other() => {
-                return Finding::ok("principal", format!("{} logs in", described(principal)));
-            }
-            Ok(principal) => format!("{} logs in, whose credentials these are", described(principal)),
-            Err(why) => format!("not known who logs in: {why}"),
-        };
-        let text = format!(
-            "{who}. A program on EC2, ECS or EKS logs in as its own role: pass that with --principal. The first command prints \
-             it where the program runs, the others here"
-        );
         let region = self.region();
-        Finding::ok("principal", text).with_remedy(format!(
+        let remedy = format!(
             "pgiam credentials --verify\n\
              aws ec2 describe-iam-instance-profile-associations --region {region}\n\
              aws ecs describe-task-definition --region {region} --task-definition NAME --query taskDefinition.taskRoleArn\n\
              aws eks list-pod-identity-associations --region {region} --cluster-name NAME"
-        ))
+        );
+        let advice = "A program on EC2, ECS or EKS logs in as its own role: pass that with --principal. The first command prints it \
+            where the program runs, the others here";
+        let finding = match &self.principal {
+            Ok(principal) if self.is_other() => {
+                return Finding::ok("principal", format!("{} logs in", described(principal)));
+            }
+            Ok(principal) => {
+                let who = described(principal);
+                Finding::ok("principal", format!("{who} logs in, whose credentials these are. {advice}"))
+            }
+            Err(why) => Finding::unknown("principal", format!("not known who logs in: {why}. {advice}")),
+        };
+        finding.with_remedy(remedy)
     }
 
     fn which_database(&self) -> Finding {
