@@ -301,7 +301,11 @@ unsafe fn reset_of(connection: *mut PGconn) -> Reset {
         // SAFETY: as above.
         guarded(None, || unsafe { polling_of(connection) })
     });
-    polling.map_or(Reset::Call(real), Reset::Poll)
+    // No method of Option: without optimisations that is a frame with unwinding instructions.
+    match polling {
+        Some(functions) => Reset::Poll(functions),
+        None => Reset::Call(real),
+    }
 }
 
 /// `None`: the connection has one host, or a time limit, which only libpq itself can keep.
